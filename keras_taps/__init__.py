@@ -1,0 +1,39 @@
+"""Certified training of Keras image classifiers by TAPS and its family, on any Keras backend."""
+
+from keras_taps import attacks, bounds, datasets, layers, networks, objectives, plots, training
+from keras_taps.attacks import adversarial_accuracy, pgd_attack
+from keras_taps.bounds import ibp_margins
+from keras_taps.callbacks import BestModel, EpsAnneal
+from keras_taps.experiments import recipes
+from keras_taps.interval import Interval, input_box
+from keras_taps.layers import BatchStatistics
+from keras_taps.networks import IBPInitializer, IntervalSequential, convert
+from keras_taps.training import CertifiedModel, IBPModel, TAPSModel
+from keras_taps.version import __version__
+
+__all__ = [
+    "BatchStatistics",
+    "BestModel",
+    "CertifiedModel",
+    "EpsAnneal",
+    "IBPInitializer",
+    "IBPModel",
+    "Interval",
+    "IntervalSequential",
+    "TAPSModel",
+    "__version__",
+    "adversarial_accuracy",
+    "attacks",
+    "bounds",
+    "convert",
+    "datasets",
+    "ibp_margins",
+    "input_box",
+    "layers",
+    "networks",
+    "objectives",
+    "pgd_attack",
+    "plots",
+    "recipes",
+    "training",
+]

@@ -1,0 +1,74 @@
+"""Adversarial points in a box at the entrance of a network or of its classifier."""
+
+import keras
+from keras import ops
+
+from keras_taps import backend
+from keras_taps.attacks.pgd import keep_best, maximise, step_sizes
+from keras_taps.bounds.margins import cross_entropy, margin_rows, point_margins
+from keras_taps.interval import Interval
+from keras_taps.layers.residual import walk
+from keras_taps.layers.scopes import stop_statistics_gradient
+
+ESTIMATORS = ("multi", "single")
+
+
+def margins_at(segment, points, rows):
+    """Margins of a network or classifier at several points a sample.
+
+    Args:
+        segment: `Segment` that ends in the Dense layer from which `rows` come.
+        points: Tensor `(batch, n, ...)`, n points for each sample.
+        rows: `MarginRows` of the samples.
+
+    Returns:
+        Tensor `(batch, classes)`: with n > 1, the margin of class i at point i.
+    """
+    shape = ops.shape(points)
+    features = walk(segment.layers[:-1], ops.reshape(points, (-1, *points.shape[2:])))
+    return point_margins(rows, ops.reshape(features, (-1, shape[1], features.shape[-1])))
+
+
+def box_attack(segment, box, labels, seed, steps=20, step_size=None, restarts=1, estimator="multi"):
+    """Search a box for the points that maximise the margins.
+
+    In latent space this is the attack of TAPS; with the whole network and the box of an image it
+    is PGD. Weights, box and batch statistics are constants of the search: only gradients with
+    respect to the points are taken, and none flows out.
+
+    Args:
+        segment: `Segment` that ends in a Dense layer of logits.
+        box: `Interval` of its inputs, tensors `(batch, ...)`.
+        labels: Integer tensor `(batch,)`.
+        seed: Tensor of two integers from which the random starts are drawn.
+        steps: Gradient steps S >= 0.
+        step_size: First step relative to the width of the box, by default `max(0.2, 2 / S)`.
+        restarts: Random starts >= 1; the best point over all is kept.
+        estimator: 'multi': one point for each wrong class, maximising its margin. 'single': one
+            point, maximising the cross-entropy.
+
+    Returns:
+        Tensor `(batch, num_classes - 1 or 1, ...)` of points in the box, without gradient.
+
+    References:
+        Mao et al. 2023, sections 3.1 and 3.3.
+    """
+    sizes = step_sizes(steps, step_size)
+    box = Interval(*(ops.expand_dims(ops.stop_gradient(bound), 1) for bound in box))
+    frozen = [(v, ops.stop_gradient(v.value)) for v in segment.variables]
+    with keras.StatelessScope(state_mapping=frozen), stop_statistics_gradient():
+        rows = margin_rows(segment.layers[-1], labels)
+
+        def objective(points):
+            margins = margins_at(segment, points, rows)
+            return margins if estimator == "multi" else cross_entropy(margins)[:, None]
+
+        count = segment.layers[-1].units - 1 if estimator == "multi" else 1
+        shape = ops.shape(box.lower)
+        best = None
+        for restart in range(restarts):
+            noise = backend.uniform((shape[0], count, *shape[2:]), seed + restart)
+            start = ops.minimum(box.lower + noise * box.width, box.upper)
+            found = maximise(objective, start, box, sizes)
+            best = found if best is None else keep_best(best, found)
+    return ops.stop_gradient(best[0])

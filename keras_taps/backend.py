@@ -1,0 +1,122 @@
+"""The only file that names a backend: what `keras.ops` does not offer, three times."""
+
+import keras
+from keras import ops
+
+NAME = keras.backend.backend()
+
+if NAME == "tensorflow":
+    import tensorflow as tf
+elif NAME == "jax":
+    import jax
+elif NAME == "torch":
+    import torch
+else:
+    raise ImportError(
+        "keras_taps runs on the TensorFlow, JAX and PyTorch backends of Keras. "
+        f"Received: KERAS_BACKEND={NAME!r}"
+    )
+
+
+def input_gradient(function, x):
+    """Value of `function` at `x` and the gradient of its sum, with respect to `x` alone.
+
+    Args:
+        function: Maps `x` to a tensor of objectives, one or more for each entry of the batch.
+        x: Float tensor.
+
+    Returns:
+        `(values, gradient)`, shaped like `function(x)` and like `x`.
+    """
+    if NAME == "tensorflow":
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            values = function(x)
+        return values, tape.gradient(values, x)
+    if NAME == "jax":
+
+        def total(x):
+            values = function(x)
+            return ops.sum(values), values
+
+        (_, values), gradient = jax.value_and_grad(total, has_aux=True)(x)
+        return values, gradient
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        values = function(x)
+        (gradient,) = torch.autograd.grad(values.sum(), x)
+    return values.detach(), gradient
+
+
+def uniform(shape, seed):
+    """Uniform numbers in [0, 1) drawn from a seed tensor, without touching any state.
+
+    `keras.random` takes a seed tensor only wrapped in a generator whose state it then writes,
+    which is not allowed inside a compiled branch.
+
+    Args:
+        shape: Shape of the result.
+        seed: Tensor of two integers, from `keras.random.SeedGenerator.next()`.
+    """
+    dtype = keras.backend.floatx()
+    if NAME == "tensorflow":
+        return tf.random.stateless_uniform(shape, tf.cast(seed, "int32"), dtype=dtype)
+    if NAME == "jax":
+        # The same key that keras.random derives from such a seed.
+        return jax.random.uniform(
+            jax.random.fold_in(jax.random.key(seed[0]), seed[1]), shape, dtype
+        )
+    generator = torch.Generator(device=seed.device)
+    generator.manual_seed(int(seed[0]) * 1_000_003 + int(seed[1]))
+    return torch.rand(tuple(shape), generator=generator, device=seed.device)
+
+
+def global_mean(x):
+    """Mean of a scalar over the replicas of `tf.distribute`; `x` itself elsewhere.
+
+    JAX's `keras.distribution` shards one global batch, so its means are global already.
+    """
+    if NAME == "tensorflow" and tf.distribute.in_cross_replica_context() is False:
+        context = tf.distribute.get_replica_context()
+        if context.num_replicas_in_sync > 1:
+            return context.all_reduce(tf.distribute.ReduceOp.MEAN, x)
+    return x
+
+
+def replica_count():
+    """Number of replicas whose gradients the trainer will sum."""
+    if NAME == "tensorflow" and tf.distribute.in_cross_replica_context() is False:
+        return tf.distribute.get_replica_context().num_replicas_in_sync
+    return 1
+
+
+def compiled(function, variables):
+    """Compile `function(*tensors)`; the values of `variables` are arguments, not constants.
+
+    Args:
+        function: Pure function of tensors that may read, but not write, `variables`.
+        variables: List of Keras variables that `function` reads.
+    """
+    if NAME == "tensorflow":
+        return tf.function(function, reduce_retracing=True)
+    if NAME == "jax":
+
+        @jax.jit
+        def pure(values, *tensors):
+            with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+                return function(*tensors)
+
+        return lambda *tensors: pure([v.value for v in variables], *tensors)
+
+    def no_grad(*tensors):
+        with torch.no_grad():
+            return function(*tensors)
+
+    return no_grad
+
+
+def auto_jit_compile():
+    """Measured default of `jit_compile`: XLA is slower than TensorFlow's plain graph on a CPU."""
+    if NAME == "tensorflow" and not tf.config.list_physical_devices("GPU"):
+        return False
+    return "auto"

@@ -1,0 +1,28 @@
+"""Interval bound propagation to the margins."""
+
+from keras_taps.bounds.margins import margin_rows, upper_margins
+from keras_taps.layers.residual import walk
+
+
+def ibp_margins(network, box, labels):
+    """Upper bounds of the margins of the wrong classes over a box, by IBP with elision.
+
+    Args:
+        network: `IntervalSequential`, or the `Segment` behind a split, that ends in a Dense layer.
+        box: `Interval` of inputs to it, tensors `(batch, ...)`.
+        labels: Integer tensor `(batch,)`.
+
+    Returns:
+        Tensor `(batch, num_classes - 1)`; a sample is certified when all of its row is below 0.
+
+    Example:
+
+    >>> network = cnn3((8, 8, 1), 10, width=1)
+    >>> ibp_margins(network, input_box(ops.zeros((2, 8, 8, 1)), 0.1), ops.array([3, 4])).shape
+    (2, 9)
+
+    References:
+        Gowal et al. 2018; Mao et al. 2023, section 2.
+    """
+    *body, last = network.layers
+    return upper_margins(margin_rows(last, labels), walk(body, box))

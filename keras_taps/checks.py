@@ -1,0 +1,85 @@
+"""Checks at the boundary: one clear message that names the argument, what came and what is accepted."""
+
+import numbers
+
+import numpy as np
+
+
+def check_real(name, value, low, high, low_open=False):
+    """Return `value` as a float if it is a real number in [low, high], else raise `ValueError`."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if real and low <= value <= high and not (low_open and value == low):
+        return float(value)
+    interval = f"{'(' if low_open else '['}{low}, {high}{')' if high == float('inf') else ']'}"
+    raise ValueError(f"`{name}` must be a number in {interval}. Received: {name}={value!r}")
+
+
+def check_radius(name, value):
+    """Return a perturbation radius in pixel units as a float; it must lie in [0, 1]."""
+    try:
+        return check_real(name, value, 0, 1)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. Radii are in pixel units on images in [0, 1]: write 2 / 255, not 2."
+        ) from None
+
+
+def check_count(name, value, low=0):
+    """Return `value` as an int if it is a whole number >= low, else raise `ValueError`."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if whole and value >= low:
+        return int(value)
+    raise ValueError(f"`{name}` must be a whole number >= {low}. Received: {name}={value!r}")
+
+
+def check_choice(name, value, choices):
+    """Return `value` if it is one of `choices`, else raise `ValueError`."""
+    if value in choices:
+        return value
+    accepted = ", ".join(repr(choice) for choice in choices)
+    raise ValueError(f"`{name}` must be one of {accepted}. Received: {name}={value!r}")
+
+
+def check_images(x, input_shape, name="x"):
+    """Raise `ValueError` unless the array `x` holds images of `input_shape` with values in [0, 1].
+
+    Args:
+        x: Array `(batch, ...)`.
+        input_shape: Expected shape of one image; `None` entries match anything.
+        name: How the message calls `x`.
+    """
+    x = np.asarray(x)
+    expected = tuple(input_shape)
+    fits = x.ndim == len(expected) + 1 and all(
+        want is None or want == got for want, got in zip(expected, x.shape[1:], strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"`{name}` must have shape (batch, {', '.join(map(str, expected))}). "
+            f"Received: shape {x.shape}"
+        )
+    low, high = (float(x.min()), float(x.max())) if x.size else (0.0, 0.0)
+    if not (low >= 0 and high <= 1):  # also catches NaN, for which every comparison is false
+        raise ValueError(
+            f"`{name}` must hold pixels in [0, 1], because eps is in pixel units; scale the data "
+            f"first and put any mean/std normalisation into the network. "
+            f"Received: values from {low:g} to {high:g}"
+        )
+
+
+def check_labels(y, num_classes, name="y"):
+    """Raise `ValueError` unless the array `y` holds integer labels `(batch,)` in [0, num_classes)."""
+    y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        hint = " (one-hot labels: use argmax)" if y.ndim == 2 else ""
+        raise ValueError(
+            f"`{name}` must hold one integer label an image, shape (batch,). "
+            f"Received: shape {y.shape}{hint}"
+        )
+    if y.size and (np.any(y != np.floor(y)) or y.min() < 0 or y.max() >= num_classes):
+        raise ValueError(
+            f"`{name}` must hold whole labels from 0 to {num_classes - 1}, one for each logit of "
+            f"the network. Received: values from {y.min()} to {y.max()}"
+        )

@@ -1,0 +1,61 @@
+"""Batches in an order that a seed and an epoch number fix."""
+
+import keras
+import numpy as np
+
+from keras_taps.checks import check_count
+
+
+class Batches(keras.utils.PyDataset):
+    """Arrays as shuffled batches; a resumed run sees the same batches as one that never stopped.
+
+    The order of epoch e depends on `(seed, e)` alone, not on what was drawn before.
+
+    Args:
+        x: Array `(count, ...)`.
+        y: Array `(count,)`.
+        batch_size: Images a batch, >= 1; the last batch of an epoch may be smaller.
+        shuffle: Whether to shuffle, anew in every epoch.
+        seed: Whole number.
+        epoch: Epoch to begin with, the `initial_epoch` of a resumed `fit`.
+        drop_last: Whether to drop a smaller last batch.
+
+    Example:
+
+    >>> batches = Batches(np.zeros((10, 4)), np.zeros(10), batch_size=4)
+    >>> len(batches), batches[2][0].shape
+    (3, (2, 4))
+    """
+
+    def __init__(self, x, y, batch_size, shuffle=True, seed=0, epoch=0, drop_last=False):
+        super().__init__()
+        self.x, self.y = np.asarray(x), np.asarray(y)
+        if len(self.x) != len(self.y) or not len(self.x):
+            raise ValueError(
+                "`x` and `y` must have the same length, at least 1. "
+                f"Received: {len(self.x)} and {len(self.y)}"
+            )
+        self.batch_size = check_count("batch_size", batch_size, low=1)
+        self.shuffle = shuffle
+        self.seed = check_count("seed", seed)
+        self.epoch = check_count("epoch", epoch)
+        self.drop_last = drop_last
+        self._set_order()
+
+    def __len__(self):
+        whole, rest = divmod(len(self.x), self.batch_size)
+        return whole if rest == 0 or (self.drop_last and whole) else whole + 1
+
+    def __getitem__(self, index):
+        chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
+        return self.x[chosen], self.y[chosen]
+
+    def on_epoch_end(self):
+        """Keras calls this after each epoch."""
+        self.epoch += 1
+        self._set_order()
+
+    def _set_order(self):
+        self._order = np.arange(len(self.x))
+        if self.shuffle:
+            np.random.default_rng((self.seed, self.epoch)).shuffle(self._order)

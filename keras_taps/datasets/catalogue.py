@@ -1,0 +1,129 @@
+"""The data sets by name, and the split into train, validation and test arrays."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_taps.checks import check_count, check_real
+from keras_taps.datasets.sources import load_digits, tfds_source
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known of a data set before it is loaded.
+
+    Args:
+        name: Name for `load`.
+        input_shape: `(height, width, channels)`.
+        num_classes: Number of labels.
+        mean: Mean of the training pixels, one a channel.
+        std: Their standard deviation, one a channel.
+        source: Where it comes from.
+        read: Function of `(data_dir, download)` that returns uint8 or float arrays
+            `((x_train, y_train), (x_test, y_test))`.
+    """
+
+    name: str
+    input_shape: tuple
+    num_classes: int
+    mean: tuple
+    std: tuple
+    source: str
+    read: Callable
+
+
+DATASETS = {
+    info.name: info
+    for info in (
+        DatasetInfo(
+            "digits", (8, 8, 1), 10, (0.3053,), (0.3763,), "scikit-learn, embedded", load_digits
+        ),
+        DatasetInfo(
+            "mnist", (28, 28, 1), 10, (0.1307,), (0.3081,), "TFDS mnist", tfds_source("mnist")
+        ),
+        DatasetInfo(
+            "fashion_mnist",
+            (28, 28, 1),
+            10,
+            (0.2860,),
+            (0.3530,),
+            "TFDS fashion_mnist",
+            tfds_source("fashion_mnist"),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Arrays of one data set, images float32 in [0, 1] and labels int32.
+
+    Args:
+        info: `DatasetInfo`.
+        train: `(x, y)`, images `(count, height, width, channels)` and labels `(count,)`.
+        validation: `(x, y)` held out from the training images; empty if none was asked for.
+        test: `(x, y)`.
+    """
+
+    info: DatasetInfo
+    train: tuple
+    validation: tuple
+    test: tuple
+
+
+def dataset_info(name):
+    """`DatasetInfo` of a data set by name.
+
+    Raises:
+        ValueError: If there is no such data set; the message suggests the nearest name.
+    """
+    if name not in DATASETS:
+        near = difflib.get_close_matches(str(name), DATASETS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"`dataset` must be one of {', '.join(map(repr, DATASETS))}. Received: {name!r}.{hint}"
+        )
+    return DATASETS[name]
+
+
+def load(name, data_dir=None, validation=0.1, seed=0, download=False):
+    """Load a data set into memory and hold out a validation split.
+
+    Args:
+        name: 'digits', 'mnist' or 'fashion_mnist'.
+        data_dir: Folder of TFDS data sets; by default the variable TFDS_DATA_DIR, else
+            `~/tensorflow_datasets`. 'digits' needs none.
+        validation: Share in [0, 1) of the training images to hold out, drawn at random.
+        seed: Whole number that draws the validation split.
+        download: Whether TFDS may download what is missing.
+
+    Returns:
+        `Dataset`.
+
+    Raises:
+        ValueError: If the name or a number is out of range.
+        FileNotFoundError: If the data is not there; the message says how to get it.
+
+    Example:
+
+    >>> data = load("digits")
+    >>> data.train[0].shape[1:], len(data.test[0])
+    ((8, 8, 1), 360)
+    """
+    info = dataset_info(name)
+    validation = check_real("validation", validation, 0, 1)
+    if validation == 1:
+        raise ValueError("`validation` must leave images to train on. Received: validation=1")
+    (x, y), test = info.read(data_dir, download)
+    order = np.random.default_rng(check_count("seed", seed)).permutation(len(x))
+    held_out = round(validation * len(x))
+    parts = order[held_out:], order[:held_out]
+    train, validation = (_as_floats(x[np.sort(part)], y[np.sort(part)]) for part in parts)
+    return Dataset(info, train, validation, _as_floats(*test))
+
+
+def _as_floats(x, y):
+    scale = 255 if x.dtype == np.uint8 else 1
+    return np.asarray(x, "float32") / np.float32(scale), np.asarray(y, "int32")

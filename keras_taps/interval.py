@@ -1,0 +1,88 @@
+"""The box: a lower and an upper bound that travel through a network together."""
+
+from typing import NamedTuple
+
+from keras import ops
+
+from keras_taps.checks import check_radius
+
+
+class Interval(NamedTuple):
+    """An axis-parallel box, one closed interval a coordinate.
+
+    Being a `NamedTuple` of tensors it is a pytree on every backend, so Keras layers, compiled
+    functions and `keras.tree` take it in place of a tensor.
+
+    Args:
+        lower: Tensor of any shape `(batch, ...)`, the lower bounds.
+        upper: Tensor of the same shape, the upper bounds, `upper >= lower`.
+
+    Example:
+
+    >>> box = Interval(ops.zeros((1, 2)), ops.ones((1, 2)))
+    >>> float(box.radius[0, 0])
+    0.5
+
+    References:
+        Gowal et al., "On the Effectiveness of Interval Bound Propagation", 2018.
+    """
+
+    lower: object
+    upper: object
+
+    @property
+    def centre(self):
+        """Midpoint of the box, same shape as a bound."""
+        return (self.lower + self.upper) / 2
+
+    @property
+    def radius(self):
+        """Half the width of the box, same shape as a bound."""
+        return (self.upper - self.lower) / 2
+
+    @property
+    def width(self):
+        """`upper - lower`, same shape as a bound."""
+        return self.upper - self.lower
+
+
+def as_interval(inputs):
+    """Return `inputs` as an `Interval`, or `None` when it is a single tensor.
+
+    Keras hands a `NamedTuple` back as a plain list after a model is reloaded, so pairs count too.
+    """
+    if isinstance(inputs, Interval):
+        return inputs
+    if isinstance(inputs, (list, tuple)):
+        if len(inputs) != 2:
+            raise ValueError(
+                "A box is a pair (lower, upper) of tensors. "
+                f"Received: a {type(inputs).__name__} of {len(inputs)} items."
+            )
+        return Interval(*inputs)
+    return None
+
+
+def input_box(x, eps):
+    """The box of all images within `eps` of `x` in the l-infinity norm, clipped to [0, 1].
+
+    Args:
+        x: Tensor `(batch, ...)` of pixels in [0, 1], before any normalisation.
+        eps: Radius in pixel units: a Python number in [0, 1] or a scalar tensor.
+
+    Returns:
+        `Interval(max(x - eps, 0), min(x + eps, 1))`.
+
+    Raises:
+        ValueError: If `eps` is a number outside [0, 1].
+
+    Example:
+
+    >>> input_box(ops.array([[0.05, 0.5]]), 0.1).upper.shape
+    (1, 2)
+    """
+    if isinstance(eps, (int, float)):
+        check_radius("eps", eps)
+    x = ops.convert_to_tensor(x)
+    eps = ops.cast(eps, x.dtype)
+    return Interval(ops.maximum(x - eps, 0.0), ops.minimum(x + eps, 1.0))

@@ -1,0 +1,28 @@
+"""Interval layers, one for each stock layer that certified training knows how to bound."""
+
+from keras_taps.layers.activations import (
+    IntervalActivation,
+    IntervalELU,
+    IntervalLeakyReLU,
+    IntervalReLU,
+)
+from keras_taps.layers.batch_normalization import IntervalBatchNormalization
+from keras_taps.layers.conv2d import IntervalConv2D, IntervalDepthwiseConv2D
+from keras_taps.layers.dense import IntervalDense
+from keras_taps.layers.normalization import IntervalNormalization, IntervalRescaling
+from keras_taps.layers.pooling import (
+    IntervalAveragePooling2D,
+    IntervalGlobalAveragePooling2D,
+    IntervalGlobalMaxPooling2D,
+    IntervalMaxPooling2D,
+)
+from keras_taps.layers.residual import IntervalAdd, IntervalResidual
+from keras_taps.layers.scopes import BatchStatistics
+from keras_taps.layers.shaping import (
+    IntervalDropout,
+    IntervalFlatten,
+    IntervalReshape,
+    IntervalZeroPadding2D,
+)
+
+__all__ = [name for name in dir() if name.startswith("Interval")] + ["BatchStatistics"]

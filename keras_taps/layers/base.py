@@ -1,0 +1,91 @@
+"""How a stock Keras layer learns to take a box: two mixins and the affine rule."""
+
+import keras
+
+from keras_taps.interval import Interval, as_interval
+
+_TOO_COARSE = ("float16", "bfloat16")
+
+
+def serializable(cls):
+    """Register a class for `.keras` files under this package's name."""
+    return keras.saving.register_keras_serializable(package="keras_taps")(cls)
+
+
+def affine(box, linear, absolute):
+    """Interval image of an affine map: centre through the map, radius through its absolute kernel.
+
+    Args:
+        box: `Interval`.
+        linear: The affine map, bias included.
+        absolute: The linear map with every coefficient replaced by its absolute value, no bias.
+
+    Returns:
+        The smallest box that contains the image of `box`, up to rounding.
+
+    References:
+        Gowal et al. 2018, equation 6.
+    """
+    centre, radius = linear(box.centre), absolute(box.radius)
+    return Interval(centre - radius, centre + radius)
+
+
+class IntervalLayer:
+    """Mixin, placed before a stock layer: on a tensor the stock layer, on a box `propagate`.
+
+    A subclass writes `propagate(box)`. A layer whose stock `call` takes `training` writes `call`
+    itself, because Keras reads the signature.
+    """
+
+    relus = 0  # how many ReLUs (or other elementwise nonlinearities) it applies; splits count them
+
+    @property
+    def input_spec(self):
+        # Stock specs count leaves and would refuse the two tensors of a box.
+        return None
+
+    @input_spec.setter
+    def input_spec(self, value):
+        pass
+
+    def __call__(self, inputs, *args, **kwargs):
+        box = as_interval(inputs)
+        if box is None:
+            return super().__call__(inputs, *args, **kwargs)
+        if not self.built:
+            # Keras would build from the pair of shapes; both bounds have the shape of a tensor.
+            self.build(tuple(box.lower.shape))
+        return super().__call__(box, *args, **kwargs)
+
+    def call(self, inputs):
+        box = as_interval(inputs)
+        return super().call(inputs) if box is None else self.bounds(box)
+
+    def bounds(self, box):
+        """`propagate`, refused in a precision in which outputs can leave their own bounds."""
+        if self.compute_dtype in _TOO_COARSE:
+            raise ValueError(
+                f"Layer '{self.name}' was given a box but computes in {self.compute_dtype}, whose "
+                "rounding can push outputs out of their bounds. Accepted: dtype 'float32' or "
+                "'float64'."
+            )
+        return self.propagate(box)
+
+    def propagate(self, box):
+        """Box of the outputs for a box of inputs."""
+        raise NotImplementedError
+
+    def compute_output_spec(self, inputs, *args, **kwargs):
+        box = as_interval(inputs)
+        if box is None:
+            return super().compute_output_spec(inputs, *args, **kwargs)
+        spec = super().compute_output_spec
+        return Interval(spec(box.lower, *args, **kwargs), spec(box.upper, *args, **kwargs))
+
+
+class MonotoneLayer(IntervalLayer):
+    """Mixin for layers that never decrease in any input: each bound goes through on its own."""
+
+    def propagate(self, box):
+        stock = super().call
+        return Interval(stock(box.lower), stock(box.upper))

@@ -1,0 +1,61 @@
+"""Convolutions on boxes."""
+
+import keras
+from keras import ops
+
+from keras_taps.layers.activations import ActivatedLayer
+from keras_taps.layers.base import affine, serializable
+
+
+def _add_bias(layer, y):
+    if not layer.use_bias:
+        return y
+    channels_first = layer.data_format == "channels_first"
+    return ops.add(y, ops.reshape(layer.bias, (1, -1, 1, 1) if channels_first else (1, 1, 1, -1)))
+
+
+class _ConvolutionLayer(ActivatedLayer):
+    def propagate_affine(self, box):
+        return affine(
+            box,
+            lambda x: _add_bias(self, self.convolution_op(x, self.kernel)),
+            lambda r: self.convolution_op(r, ops.abs(self.kernel)),
+        )
+
+
+@serializable
+class IntervalConv2D(_ConvolutionLayer, keras.layers.Conv2D):
+    """`keras.layers.Conv2D` that takes boxes: any strides, padding, dilation, groups, data format.
+
+    Example:
+
+    >>> layer = IntervalConv2D(4, 3, padding="same")
+    >>> layer(Interval(ops.zeros((1, 8, 8, 1)), ops.ones((1, 8, 8, 1)))).upper.shape
+    (1, 8, 8, 4)
+
+    References:
+        Gowal et al. 2018, equation 6.
+    """
+
+
+@serializable
+class IntervalDepthwiseConv2D(_ConvolutionLayer, keras.layers.DepthwiseConv2D):
+    """`keras.layers.DepthwiseConv2D` that takes boxes.
+
+    Example:
+
+    >>> layer = IntervalDepthwiseConv2D(3)
+    >>> layer(Interval(ops.zeros((1, 8, 8, 2)), ops.ones((1, 8, 8, 2)))).upper.shape
+    (1, 6, 6, 2)
+    """
+
+    def convolution_op(self, inputs, kernel):
+        """The stock depthwise convolution with the kernel given, so that it can be |kernel|."""
+        return ops.depthwise_conv(
+            inputs,
+            kernel,
+            strides=self.strides,
+            padding=self.padding,
+            dilation_rate=self.dilation_rate,
+            data_format=self.data_format,
+        )

@@ -1,0 +1,30 @@
+"""Dense layer on boxes."""
+
+import keras
+from keras import ops
+
+from keras_taps.layers.activations import ActivatedLayer
+from keras_taps.layers.base import affine, serializable
+
+
+@serializable
+class IntervalDense(ActivatedLayer, keras.layers.Dense):
+    """`keras.layers.Dense` that takes boxes as well as tensors.
+
+    Example:
+
+    >>> layer = IntervalDense(1, kernel_initializer="ones")
+    >>> box = layer(Interval(ops.zeros((1, 3)), ops.ones((1, 3))))
+    >>> float(box.upper[0, 0])
+    3.0
+
+    References:
+        Gowal et al. 2018, equation 6.
+    """
+
+    def propagate_affine(self, box):
+        def linear(x):
+            y = ops.matmul(x, self.kernel)
+            return ops.add(y, self.bias) if self.use_bias else y
+
+        return affine(box, linear, lambda r: ops.matmul(r, ops.abs(self.kernel)))

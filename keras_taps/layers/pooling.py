@@ -1,0 +1,52 @@
+"""Pooling on boxes: maxima and averages never decrease, so each bound goes through alone."""
+
+import keras
+
+from keras_taps.layers.base import MonotoneLayer, serializable
+
+
+@serializable
+class IntervalMaxPooling2D(MonotoneLayer, keras.layers.MaxPooling2D):
+    """`keras.layers.MaxPooling2D` that takes boxes.
+
+    Example:
+
+    >>> IntervalMaxPooling2D()(Interval(ops.zeros((1, 4, 4, 1)), ops.ones((1, 4, 4, 1)))).upper.shape
+    (1, 2, 2, 1)
+    """
+
+
+@serializable
+class IntervalAveragePooling2D(MonotoneLayer, keras.layers.AveragePooling2D):
+    """`keras.layers.AveragePooling2D` that takes boxes.
+
+    Example:
+
+    >>> layer = IntervalAveragePooling2D()
+    >>> layer(Interval(ops.zeros((1, 4, 4, 1)), ops.ones((1, 4, 4, 1)))).upper.shape
+    (1, 2, 2, 1)
+    """
+
+
+@serializable
+class IntervalGlobalAveragePooling2D(MonotoneLayer, keras.layers.GlobalAveragePooling2D):
+    """`keras.layers.GlobalAveragePooling2D` that takes boxes.
+
+    Example:
+
+    >>> layer = IntervalGlobalAveragePooling2D()
+    >>> layer(Interval(ops.zeros((1, 4, 4, 3)), ops.ones((1, 4, 4, 3)))).upper.shape
+    (1, 3)
+    """
+
+
+@serializable
+class IntervalGlobalMaxPooling2D(MonotoneLayer, keras.layers.GlobalMaxPooling2D):
+    """`keras.layers.GlobalMaxPooling2D` that takes boxes.
+
+    Example:
+
+    >>> layer = IntervalGlobalMaxPooling2D()
+    >>> layer(Interval(ops.zeros((1, 4, 4, 3)), ops.ones((1, 4, 4, 3)))).upper.shape
+    (1, 3)
+    """

@@ -1,0 +1,59 @@
+"""Layers that move or drop coordinates without changing values."""
+
+import keras
+
+from keras_taps.interval import as_interval
+from keras_taps.layers.base import MonotoneLayer, serializable
+
+
+@serializable
+class IntervalFlatten(MonotoneLayer, keras.layers.Flatten):
+    """`keras.layers.Flatten` that takes boxes.
+
+    Example:
+
+    >>> IntervalFlatten()(Interval(ops.zeros((1, 2, 3)), ops.ones((1, 2, 3)))).upper.shape
+    (1, 6)
+    """
+
+
+@serializable
+class IntervalReshape(MonotoneLayer, keras.layers.Reshape):
+    """`keras.layers.Reshape` that takes boxes.
+
+    Example:
+
+    >>> IntervalReshape((3, 2))(Interval(ops.zeros((1, 6)), ops.ones((1, 6)))).upper.shape
+    (1, 3, 2)
+    """
+
+
+@serializable
+class IntervalZeroPadding2D(MonotoneLayer, keras.layers.ZeroPadding2D):
+    """`keras.layers.ZeroPadding2D` that takes boxes; padded pixels have width 0.
+
+    Example:
+
+    >>> layer = IntervalZeroPadding2D(1)
+    >>> layer(Interval(ops.zeros((1, 2, 2, 1)), ops.ones((1, 2, 2, 1)))).upper.shape
+    (1, 4, 4, 1)
+    """
+
+
+@serializable
+class IntervalDropout(MonotoneLayer, keras.layers.Dropout):
+    """`keras.layers.Dropout` that takes boxes, on which it is the identity.
+
+    The certified losses refuse to train a network with a positive rate: its training pass would
+    be another network than the one whose bounds are taken.
+
+    Example:
+
+    >>> IntervalDropout(0.5)(Interval(ops.zeros((1, 2)), ops.ones((1, 2)))).upper.shape
+    (1, 2)
+    """
+
+    def call(self, inputs, training=False):
+        if as_interval(inputs) is not None:
+            return as_interval(inputs)
+        return keras.layers.Dropout.call(self, inputs, training=training)

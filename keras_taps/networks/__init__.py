@@ -1,0 +1,19 @@
+"""Networks: the sequence of interval layers, the paper's architectures, conversion from Keras."""
+
+from keras_taps.networks.cnn import cnn3, cnn5, cnn7
+from keras_taps.networks.convert import convert
+from keras_taps.networks.initializer import FanInUniform, IBPInitializer
+from keras_taps.networks.resnet import resnet
+from keras_taps.networks.sequential import IntervalSequential, Segment
+
+__all__ = [
+    "FanInUniform",
+    "IBPInitializer",
+    "IntervalSequential",
+    "Segment",
+    "cnn3",
+    "cnn5",
+    "cnn7",
+    "convert",
+    "resnet",
+]

@@ -1,0 +1,161 @@
+"""The convolutional networks of the paper: CNN3, CNN5 and CNN7."""
+
+from keras_taps.checks import check_count
+from keras_taps.layers import (
+    IntervalBatchNormalization,
+    IntervalConv2D,
+    IntervalDense,
+    IntervalFlatten,
+    IntervalNormalization,
+    IntervalReLU,
+    IntervalZeroPadding2D,
+)
+from keras_taps.networks.initializer import FanInUniform, IBPInitializer
+from keras_taps.networks.sequential import IntervalSequential
+
+
+def normalization(mean, std):
+    """List with the layer `(x - mean) / std`, or empty without `mean`.
+
+    Args:
+        mean: `None`, a number or one number a channel.
+        std: Deviations, in the same form.
+    """
+    if mean is None:
+        return []
+    deviations = std if isinstance(std, (list, tuple)) else [std]
+    means = mean if isinstance(mean, (list, tuple)) else [mean]
+    variances = [deviation**2 for deviation in deviations]
+    return [IntervalNormalization(mean=list(means), variance=variances)]
+
+
+def conv(filters, kernel, stride, padding):
+    """Padding on every side (stock "same" is lopsided at stride 2) and a valid convolution."""
+    pad = [IntervalZeroPadding2D(padding)] if padding else []
+    return [
+        *pad,
+        IntervalConv2D(filters, kernel, strides=stride, kernel_initializer=IBPInitializer()),
+    ]
+
+
+def hidden(affine, batch_norm):
+    """An affine part, batch normalisation if asked for, and a ReLU."""
+    return [*affine, *([IntervalBatchNormalization()] if batch_norm else []), IntervalReLU()]
+
+
+def dense(units):
+    """A hidden Dense layer with the IBP initialisation."""
+    return [IntervalDense(units, kernel_initializer=IBPInitializer())]
+
+
+def head(num_classes):
+    """The last Dense layer, which the IBP initialisation leaves alone."""
+    return IntervalDense(
+        check_count("num_classes", num_classes, low=2), kernel_initializer=FanInUniform()
+    )
+
+
+def cnn3(input_shape, num_classes, width=16, mean=None, std=None):
+    """CNN3: two convolutions and a Dense layer, no batch normalisation.
+
+    Args:
+        input_shape: Shape of one image, `(height, width, channels)`.
+        num_classes: Number of logits.
+        width: Filters of the first convolution; the second has twice as many. Figure 1 of the
+            paper uses `width=1`.
+        mean: Mean of the training pixels, a number or one a channel; `None` for no normalisation.
+        std: Their standard deviation, in the same form.
+
+    Returns:
+        A built `IntervalSequential` with 2 ReLUs.
+
+    Example:
+
+    >>> cnn3((28, 28, 1), 10, mean=0.1307, std=0.3081).relus
+    2
+
+    References:
+        Mao et al. 2023, section 4 and appendix B.3.
+    """
+    width = check_count("width", width, low=1)
+    layers = [
+        *normalization(mean, std),
+        *hidden(conv(width, 5, 2, 2), False),
+        *hidden(conv(2 * width, 4, 2, 1), False),
+        IntervalFlatten(),
+        head(num_classes),
+    ]
+    return IntervalSequential(layers, input_shape=input_shape, name="cnn3")
+
+
+def cnn5(input_shape, num_classes, width=16, mean=None, std=None):
+    """CNN5: three convolutions and two Dense layers, no batch normalisation.
+
+    Args:
+        input_shape: Shape of one image, `(height, width, channels)`.
+        num_classes: Number of logits.
+        width: Filters of the first two convolutions; the third has twice as many, the hidden
+            Dense layer `32 * width` units.
+        mean: Mean of the training pixels, a number or one a channel; `None` for no normalisation.
+        std: Their standard deviation, in the same form.
+
+    Returns:
+        A built `IntervalSequential` with 4 ReLUs.
+
+    Example:
+
+    >>> cnn5((28, 28, 1), 10, width=2).relus
+    4
+
+    References:
+        Mao et al. 2023, section 4 and appendix B.3.
+    """
+    width = check_count("width", width, low=1)
+    layers = [
+        *normalization(mean, std),
+        *hidden(conv(width, 3, 1, 1), False),
+        *hidden(conv(width, 4, 2, 1), False),
+        *hidden(conv(2 * width, 4, 2, 1), False),
+        IntervalFlatten(),
+        *hidden(dense(32 * width), False),
+        head(num_classes),
+    ]
+    return IntervalSequential(layers, input_shape=input_shape, name="cnn5")
+
+
+def cnn7(input_shape, num_classes, width=64, mean=None, std=None, last_stride=1):
+    """CNN7, the network of the paper's main experiments, with batch normalisation.
+
+    Args:
+        input_shape: Shape of one image, `(height, width, channels)`.
+        num_classes: Number of logits.
+        width: Filters of the first two convolutions (64 in the paper); the next three have twice
+            as many, the hidden Dense layer `8 * width` units.
+        mean: Mean of the training pixels, a number or one a channel; `None` for no normalisation.
+        std: Their standard deviation, in the same form.
+        last_stride: Stride of the fifth convolution; 2 on TinyImageNet.
+
+    Returns:
+        A built `IntervalSequential` with 6 ReLUs.
+
+    Example:
+
+    >>> cnn7((28, 28, 1), 10, width=4).legal_splits
+    (0, 1, 2, 3, 4, 5, 6)
+
+    References:
+        Shi et al. 2021; Mao et al. 2023, appendix B.3.
+    """
+    width = check_count("width", width, low=1)
+    layers = [
+        *normalization(mean, std),
+        *hidden(conv(width, 3, 1, 1), True),
+        *hidden(conv(width, 3, 1, 1), True),
+        *hidden(conv(2 * width, 3, 2, 1), True),
+        *hidden(conv(2 * width, 3, 1, 1), True),
+        *hidden(conv(2 * width, 3, check_count("last_stride", last_stride, low=1), 1), True),
+        IntervalFlatten(),
+        *hidden(dense(8 * width), True),
+        head(num_classes),
+    ]
+    return IntervalSequential(layers, input_shape=input_shape, name="cnn7")

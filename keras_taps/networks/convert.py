@@ -1,0 +1,162 @@
+"""From a stock Keras model to an interval network with the same weights and outputs."""
+
+import keras
+
+from keras_taps import layers as interval_layers
+from keras_taps.layers.activations import activation_name, check_monotone
+from keras_taps.layers.base import IntervalLayer
+from keras_taps.networks.sequential import IntervalSequential
+
+_STOCK = {
+    getattr(keras.layers, name.removeprefix("Interval")): getattr(interval_layers, name)
+    for name in interval_layers.__all__
+    if name.startswith("Interval") and hasattr(keras.layers, name.removeprefix("Interval"))
+}
+
+
+def convert(model):
+    """Turn a built stock Keras classifier into an interval network.
+
+    Args:
+        model: Built `keras.Sequential` or functional `keras.Model` with one input and one output,
+            whose layers have interval forms; branches may meet again in `Add` layers. Models
+            inside the model are unfolded. An `IntervalSequential` is copied.
+
+    Returns:
+        An `IntervalSequential` with its own copy of the weights and the same outputs. A fused
+        activation becomes a layer of its own, so that the network can be split after it.
+
+    Raises:
+        ValueError: If the model is not built, has several inputs or outputs, or holds a layer
+            without an interval form; the message names it.
+
+    Example:
+
+    >>> stock = keras.Sequential([
+    ...     keras.Input((4,)), keras.layers.Dense(8, activation="relu"), keras.layers.Dense(3)])
+    >>> network = convert(stock)
+    >>> network.relus
+    1
+    """
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"`model` must be a Keras model. Received: {type(model).__name__}")
+    if not model.built:
+        raise ValueError(
+            f"Model '{model.name}' is not built. Give it a keras.Input or call it on data first."
+        )
+    converter = _Converter()
+    chain = converter.model(model)
+    # A Sequential built by a call records the shape of that batch; only the image shape counts.
+    return IntervalSequential(chain, input_shape=model.input_shape[1:], name=model.name)
+
+
+class _Converter:
+    """Walks the graph of a model backwards; a layer used twice is converted once."""
+
+    def __init__(self):
+        self._converted = {}
+
+    def model(self, model):
+        """Interval layers of a whole model."""
+        if isinstance(model, IntervalSequential):
+            return [layer for stock in model.layers for layer in self.layer(stock)]
+        if isinstance(model, keras.Sequential):
+            return [layer for stock in model.layers for layer in self.layer(stock)]
+        if not hasattr(model, "inputs") or not hasattr(model, "outputs") or not model.outputs:
+            raise ValueError(
+                f"Model '{model.name}' is subclassed, so its graph cannot be read. Accepted: "
+                "keras.Sequential and functional models."
+            )
+        if len(model.inputs) != 1 or len(model.outputs) != 1:
+            raise ValueError(
+                f"Model '{model.name}' must have one input and one output. "
+                f"Received: {len(model.inputs)} inputs, {len(model.outputs)} outputs"
+            )
+        return self.chain(model.outputs[0], model.inputs[0])
+
+    def chain(self, tensor, source):
+        """Interval layers that lead from the symbolic tensor `source` to `tensor`."""
+        reversed_layers = []
+        while tensor is not source:
+            layer, inputs = _producer(tensor)
+            if isinstance(layer, keras.layers.InputLayer):
+                raise ValueError(
+                    "The branches of the model do not form nested residual blocks, so it is no "
+                    "chain of layers and blocks."
+                )
+            if type(layer) is keras.layers.Add:
+                tensor = _common_source(inputs)
+                branches = [self.chain(branch, tensor) for branch in inputs]
+                reversed_layers.append(interval_layers.IntervalResidual(branches))
+            else:
+                if len(inputs) != 1:
+                    raise ValueError(_unknown(layer))
+                reversed_layers.extend(reversed(self.layer(layer)))
+                tensor = inputs[0]
+        return reversed_layers[::-1]
+
+    def layer(self, layer):
+        """Interval layers, usually one, that do what a stock layer does."""
+        if id(layer) not in self._converted:
+            self._converted[id(layer)] = self._convert(layer)
+        return self._converted[id(layer)]
+
+    def _convert(self, layer):
+        if isinstance(layer, keras.layers.InputLayer):
+            return []
+        if isinstance(layer, keras.Model):
+            return self.model(layer)
+        cls = type(layer) if isinstance(layer, IntervalLayer) else _STOCK.get(type(layer))
+        if cls is None:
+            raise ValueError(_unknown(layer))
+        config = layer.get_config()
+        activation = getattr(layer, "activation", None)
+        kernel = hasattr(layer, "kernel_initializer") or hasattr(layer, "depthwise_initializer")
+        fused = kernel and activation_name(activation) != "linear"
+        if fused:
+            check_monotone(activation, layer.name)
+            config["activation"] = "linear"
+        converted = cls.from_config(config)
+        if layer.built:
+            converted.build_from_config(layer.get_build_config())
+            converted.set_weights(layer.get_weights())
+            if isinstance(layer, keras.layers.Normalization):
+                converted.finalize_state()
+        if fused:
+            name = f"{layer.name}_{activation_name(activation)}"
+            if activation_name(activation) == "relu":
+                return [converted, interval_layers.IntervalReLU(name=name)]
+            return [converted, interval_layers.IntervalActivation(activation, name=name)]
+        return [converted]
+
+
+def _producer(tensor):
+    """Layer that made a symbolic tensor, and the list of that call's inputs."""
+    history = tensor._keras_history
+    node = history.operation._inbound_nodes[history.node_index]
+    return history.operation, node.input_tensors
+
+
+def _common_source(tensors):
+    """The symbolic tensor nearest to `tensors` that every path to each of them passes."""
+    paths = [_dominators(tensor) for tensor in tensors]
+    others = [{id(tensor) for tensor in path} for path in paths[1:]]
+    return next(t for t in paths[0] if all(id(t) in ids for ids in others))
+
+
+def _dominators(tensor):
+    """Symbolic tensors that every path from the input to `tensor` passes, nearest first."""
+    path = [tensor]
+    while True:
+        _, inputs = _producer(path[-1])
+        if not inputs:
+            return path
+        path.append(inputs[0] if len(inputs) == 1 else _common_source(inputs))
+
+
+def _unknown(layer):
+    known = ", ".join(sorted(stock.__name__ for stock in _STOCK))
+    return (
+        f"Layer '{layer.name}' of type {type(layer).__name__} has no interval form. "
+        f"Accepted: {known}."
+    )

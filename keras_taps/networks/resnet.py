@@ -1,0 +1,50 @@
+"""A small residual network."""
+
+from keras_taps.checks import check_count
+from keras_taps.layers import IntervalBatchNormalization, IntervalFlatten, IntervalReLU
+from keras_taps.layers.residual import IntervalResidual
+from keras_taps.networks.cnn import conv, dense, head, hidden, normalization
+from keras_taps.networks.sequential import IntervalSequential
+
+
+def _block(filters, stride):
+    """Two convolutions beside a 1 x 1 convolution, summed, then a ReLU."""
+    main = [*hidden(conv(filters, 3, stride, 1), True), *conv(filters, 3, 1, 1)]
+    shortcut = conv(filters, 1, stride, 0)
+    branches = [[*main, IntervalBatchNormalization()], [*shortcut, IntervalBatchNormalization()]]
+    return [IntervalResidual(branches), IntervalReLU()]
+
+
+def resnet(input_shape, num_classes, width=16, mean=None, std=None):
+    """A residual network with batch normalisation: a convolution, two blocks, two Dense layers.
+
+    Args:
+        input_shape: Shape of one image, `(height, width, channels)`.
+        num_classes: Number of logits.
+        width: Filters of the first convolution; the blocks have two and four times as many, the
+            hidden Dense layer `8 * width` units.
+        mean: Mean of the training pixels, a number or one a channel; `None` for no normalisation.
+        std: Their standard deviation, in the same form.
+
+    Returns:
+        A built `IntervalSequential`; the ReLU inside a block is no place to cut.
+
+    Example:
+
+    >>> resnet((28, 28, 1), 10, width=2).legal_splits
+    (0, 1, 2, 4, 6)
+
+    References:
+        He et al. 2016; the small residual networks of the verification competition.
+    """
+    width = check_count("width", width, low=1)
+    layers = [
+        *normalization(mean, std),
+        *hidden(conv(width, 3, 2, 1), True),
+        *_block(2 * width, 2),
+        *_block(4 * width, 2),
+        IntervalFlatten(),
+        *hidden(dense(8 * width), True),
+        head(num_classes),
+    ]
+    return IntervalSequential(layers, input_shape=input_shape, name="resnet")

@@ -1,0 +1,217 @@
+"""A network as a sequence of interval layers, and its split into extractor and classifier."""
+
+from dataclasses import dataclass
+from itertools import takewhile
+
+import keras
+
+from keras_taps.checks import check_count
+from keras_taps.interval import Interval, as_interval
+from keras_taps.layers.base import serializable
+from keras_taps.layers.dense import IntervalDense
+from keras_taps.layers.residual import (
+    IntervalResidual,
+    build_chain,
+    check_interval_layers,
+    walk,
+)
+from keras_taps.layers.shaping import IntervalDropout, IntervalFlatten, IntervalReshape
+
+_MOVES = (IntervalFlatten, IntervalReshape)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of consecutive layers of a network, sharing its weights; callable on tensors and boxes.
+
+    Args:
+        layers: Tuple of built interval layers.
+    """
+
+    layers: tuple
+
+    def __call__(self, inputs):
+        return walk(self.layers, inputs)
+
+    @property
+    def variables(self):
+        """Every variable of the layers, each once."""
+        found = {id(v): v for layer in self.layers for v in layer.variables}
+        return list(found.values())
+
+
+@serializable
+class IntervalSequential(keras.Model):
+    """A classifier built from interval layers, one after the other.
+
+    On a tensor of images it returns logits, on an `Interval` the box of logits. (A stock
+    `keras.Sequential` drops the upper bound of a pair.)
+
+    Args:
+        layers: List of interval layers; a first `keras.Input` may stand for `input_shape`.
+        input_shape: Shape of one image, `(height, width, channels)`; builds the network at once.
+        name: Name of the model.
+
+    Raises:
+        ValueError: If there is no layer, no input shape, or a layer that takes no boxes.
+
+    Example:
+
+    >>> network = IntervalSequential(
+    ...     [IntervalDense(8, activation="relu"), IntervalDense(3)], input_shape=(4,))
+    >>> network(input_box(ops.ones((2, 4)), 0.1)).upper.shape
+    (2, 3)
+
+    References:
+        Mao et al., "Connecting Certified and Adversarial Training", 2023, section 3.1 (the split).
+    """
+
+    def __init__(self, layers, input_shape=None, name=None):
+        super().__init__(name=name)
+        layers = list(layers)
+        if layers and isinstance(layers[0], (keras.KerasTensor, keras.layers.InputLayer)):
+            first = layers.pop(0)
+            shape = getattr(first, "batch_shape", None) or first.shape
+            input_shape = input_shape or shape[1:]
+        if not layers or input_shape is None:
+            raise ValueError(
+                "IntervalSequential needs at least one layer and an `input_shape`, as an argument "
+                f"or as a first keras.Input. Received: {len(layers)} layers, {input_shape=}"
+            )
+        check_interval_layers(layers)
+        self._chain = layers
+        self._image_shape = tuple(input_shape)
+        self._logits_shape = build_chain(layers, (None, *self._image_shape))
+        self.built = True
+
+    @property
+    def layers(self):
+        """The layers in order."""
+        return list(self._chain)
+
+    @property
+    def input_shape(self):
+        """Shape of a batch of images, `(None, ...)`."""
+        return (None, *self._image_shape)
+
+    @property
+    def output_shape(self):
+        """Shape of a batch of logits, `(None, num_classes)`."""
+        return tuple(self._logits_shape)
+
+    @property
+    def num_classes(self):
+        """Number of logits."""
+        return self._logits_shape[-1]
+
+    @property
+    def relus(self):
+        """Number of ReLUs (or other elementwise nonlinearities) in the network."""
+        return sum(layer.relus for layer in self._chain)
+
+    @property
+    def segment(self):
+        """The whole network as a `Segment`."""
+        return Segment(tuple(self._chain))
+
+    def call(self, inputs, training=None):
+        return walk(self._chain, inputs)
+
+    def compute_output_spec(self, inputs, **kwargs):
+        box = as_interval(inputs)
+        if box is not None:
+            return Interval(*(self.compute_output_spec(bound, **kwargs) for bound in box))
+        shape = (inputs.shape[0], *self._logits_shape[1:])
+        return keras.KerasTensor(shape, dtype=self.compute_dtype)
+
+    def _cuts(self):
+        """Where the network may be cut: {ReLUs in the classifier: index of its first layer}."""
+        cuts, before = {}, 0
+        for index, layer in enumerate(self._chain):
+            before += layer.relus
+            if layer.relus and not isinstance(layer, IntervalResidual):  # a sum is no ReLU output
+                moved = takewhile(lambda x: isinstance(x, _MOVES), self._chain[index + 1 :])
+                cuts[self.relus - before] = index + 1 + len(list(moved))
+        return cuts
+
+    @property
+    def legal_splits(self):
+        """Every `classifier_relus` at which the network can be split, ascending."""
+        return tuple(sorted({*self._cuts(), self.relus}))
+
+    def split(self, classifier_relus):
+        """Cut the network after a ReLU into feature extractor and classifier.
+
+        A Flatten after that ReLU stays with the extractor, so the classifier starts with the
+        layer that feeds its first ReLU.
+
+        Args:
+            classifier_relus: Number of ReLUs in the classifier, one of `legal_splits`. With 0 the
+                classifier is the last affine part; with all of them the extractor is only the
+                input normalisation.
+
+        Returns:
+            `(extractor, classifier)`, two `Segment`s that share this network's weights.
+
+        Raises:
+            ValueError: If there is no such cut: more ReLUs than the network has, or a place inside
+                a residual block.
+
+        Example:
+
+        >>> network = cnn3((28, 28, 1), 10)
+        >>> extractor, classifier = network.split(1)
+        >>> [type(layer).__name__ for layer in classifier.layers][-1]
+        'IntervalDense'
+        """
+        wanted = check_count("classifier_relus", classifier_relus)
+        cuts = {self.relus: len(self.leading_normalization), **self._cuts()}
+        if wanted not in cuts:
+            raise ValueError(
+                f"`classifier_relus` must be one of {self.legal_splits}: the network has "
+                f"{self.relus} ReLUs and is cut only after a ReLU of the main chain. "
+                f"Received: classifier_relus={classifier_relus}"
+            )
+        return (
+            Segment(tuple(self._chain[: cuts[wanted]])),
+            Segment(tuple(self._chain[cuts[wanted] :])),
+        )
+
+    @property
+    def leading_normalization(self):
+        """Tuple of the Normalization and Rescaling layers that the network starts with."""
+        kinds = (keras.layers.Normalization, keras.layers.Rescaling)
+        return tuple(takewhile(lambda layer: isinstance(layer, kinds), self._chain))
+
+    def check_certifiable(self):
+        """Raise `ValueError` unless the margins of this network can be bounded and trained.
+
+        The last layer must be a Dense without activation, and no Dropout may have a rate.
+        """
+        last = self._chain[-1]
+        if not isinstance(last, IntervalDense) or last.relus or len(self._logits_shape) != 2:
+            raise ValueError(
+                "The last layer must be a Dense layer of logits without activation, because it is "
+                f"merged with the differences of logits. Received: layer '{last.name}' of type "
+                f"{type(last).__name__}, output shape {self.output_shape}"
+            )
+        if self.num_classes < 2:
+            raise ValueError(f"A classifier needs two logits or more. Received: {self.num_classes}")
+        for layer in self._flatten_layers():
+            if isinstance(layer, IntervalDropout) and layer.rate > 0:
+                raise ValueError(
+                    f"Dropout layer '{layer.name}' has rate {layer.rate}: a certified loss would "
+                    "bound another network than the one it trains. Accepted: rate 0, or no Dropout."
+                )
+
+    def get_config(self):
+        layers = [keras.saving.serialize_keras_object(layer) for layer in self._chain]
+        return {"name": self.name, "layers": layers, "input_shape": list(self._image_shape)}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        layers = [
+            keras.saving.deserialize_keras_object(layer, custom_objects=custom_objects)
+            for layer in config["layers"]
+        ]
+        return cls(layers, input_shape=tuple(config["input_shape"]), name=config["name"])

@@ -1,0 +1,329 @@
+"""The base of every certified training method: one protocol, one place for the loss."""
+
+import threading
+from typing import NamedTuple
+
+import keras
+from keras import ops
+
+from keras_taps import backend
+from keras_taps.attacks.latent import taps_margins
+from keras_taps.bounds.ibp import ibp_margins
+from keras_taps.bounds.margins import certified, cross_entropy
+from keras_taps.checks import check_count, check_radius, check_real
+from keras_taps.interval import as_interval, input_box
+from keras_taps.layers.residual import walk
+from keras_taps.layers.scopes import BatchStatistics, record_relu_inputs
+from keras_taps.metrics import LastValue, Share
+from keras_taps.networks.sequential import IntervalSequential
+from keras_taps.objectives.l1 import l1_penalty
+from keras_taps.objectives.warmup import warmup_regulariser
+from keras_taps.schedules import smooth_eps
+from keras_taps.training.data_checks import check_data
+
+_SMALLEST_EPS = 1e-6  # while annealing: a box without width has no tightness
+_EVALUATION_STEPS = 20
+_EVALUATION_SEED = 0  # fixed: evaluating twice gives the same figures and disturbs no training
+
+
+class Outcome(NamedTuple):
+    """What a method returns for a batch.
+
+    Args:
+        loss: Scalar tensor.
+        ibp_margins: Tensor `(batch, classes - 1)` of IBP upper bounds.
+        taps_margins: Tensor of the same shape from the latent attack, or `None`.
+    """
+
+    loss: object
+    ibp_margins: object
+    taps_margins: object = None
+
+
+class CertifiedModel(keras.Model):
+    """A network and the way it is trained to be provably robust.
+
+    A method is a subclass with one formula, `certified_loss`. This class owns what they share:
+    the radius schedule inside the compiled step, the warm-up phase, clean batch statistics,
+    metrics, checks of the data, saving.
+
+    Args:
+        network: `IntervalSequential` that ends in a Dense layer of logits.
+        eps: Radius at which the network is evaluated, pixel units in [0, 1].
+        train_eps: Final radius of training, `eps <= train_eps <= 1`; by default `eps`.
+        classifier_relus: ReLUs behind the split, one of `network.legal_splits`; used by the
+            method if it attacks in latent space, and always for the metric `taps_accuracy`.
+        warmup_weight: Weight >= 0 of the warm-up regulariser at radius 0; it falls to 0 with the
+            annealing.
+        l1: Coefficient >= 0 of the sum of absolute kernel entries.
+        seed: Whole number, for the attacks' random starts; by default drawn from the global seed.
+        name: Name of the model.
+
+    Raises:
+        ValueError: For a value out of range, a network that cannot be certified or a split that
+            it does not have.
+
+    References:
+        Mao et al. 2023, appendix B.1 and Algorithm 1; Shi et al. 2021.
+    """
+
+    def __init__(
+        self,
+        network,
+        eps,
+        train_eps=None,
+        *,
+        classifier_relus=1,
+        warmup_weight=0.5,
+        l1=0.0,
+        seed=None,
+        name=None,
+    ):
+        super().__init__(name=name)
+        if not isinstance(network, IntervalSequential):
+            raise ValueError(
+                "`network` must be an IntervalSequential: build one from keras_taps.networks or "
+                "turn a Keras model into one with `keras_taps.convert(model)`. "
+                f"Received: {type(network).__name__}"
+            )
+        network.check_certifiable()
+        network.split(classifier_relus)
+        self.network = network
+        self.eps = check_radius("eps", eps)
+        self.train_eps = self.eps if train_eps is None else check_radius("train_eps", train_eps)
+        if self.train_eps < self.eps:
+            raise ValueError(
+                "`train_eps` must be at least `eps`: a network is not trained at a smaller radius "
+                f"than it is tested at. Received: eps={eps}, train_eps={train_eps}"
+            )
+        self.classifier_relus = classifier_relus
+        self.warmup_weight = check_real("warmup_weight", warmup_weight, 0, float("inf"))
+        self.l1 = check_real("l1", l1, 0, float("inf"))
+        self.seed = None if seed is None else check_count("seed", seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
+        # Saved state, so that a resumed run goes on where it was.
+        self.step = self._counter("step")
+        self.anneal_start = self._counter("anneal_start")
+        self.anneal_end = self._counter("anneal_end")
+        self.natural_accuracy = Share(name="natural_accuracy")
+        self.ibp_certified_accuracy = Share(name="ibp_certified_accuracy")
+        self.taps_accuracy = Share(name="taps_accuracy")
+        self.eps_tracker = LastValue(name="eps")
+        self._clean_pass = threading.local()  # tf.distribute runs each replica in a thread
+        self._reports_taps = True
+        self.built = True
+
+    def _counter(self, name):
+        return self.add_weight(
+            name=name, shape=(), dtype="int32", initializer="zeros", trainable=False
+        )
+
+    def certified_loss(self, box, labels, seed, steps=None):
+        """The formula of the method.
+
+        Args:
+            box: `Interval` of images, tensors `(batch, ...)`.
+            labels: Integer tensor `(batch,)`.
+            seed: Tensor of two integers for random starts.
+            steps: Steps of a latent attack; `None` for the method's own.
+
+        Returns:
+            `Outcome`.
+        """
+        raise NotImplementedError
+
+    def warmup_loss(self, box, labels, eps):
+        """IBP loss and warm-up regulariser, the loss of every method while eps is annealed.
+
+        References:
+            Mao et al. 2023, Algorithm 1, with the decreasing weight that all codes use.
+        """
+        with record_relu_inputs() as relu_boxes:
+            margins = ibp_margins(self.network, box, labels)
+        loss = ops.mean(cross_entropy(margins))
+        if self.warmup_weight and relu_boxes:
+            entry = walk(self.network.leading_normalization, box)
+            weight = self.warmup_weight * (1 - eps / self.train_eps)
+            loss = loss + weight * warmup_regulariser(entry, relu_boxes)
+        return Outcome(loss, margins)
+
+    def call(self, inputs, training=None):
+        if not training or as_interval(inputs) is not None:
+            return self.network(inputs, training=training)
+        statistics = BatchStatistics()
+        with statistics.record():
+            logits = self.network(inputs, training=True)
+        self._clean_pass.statistics = statistics  # for compute_loss, which follows in this step
+        return logits
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The loss of a batch, called by all three Keras trainers inside their gradient scope."""
+        if sample_weight is not None:
+            raise ValueError(
+                "`sample_weight` and `class_weight` are not supported: certified losses are "
+                "products and mixtures of batch means. Received: a sample_weight"
+            )
+        if y_pred is None:
+            y_pred = self(x, training=training)
+        labels = ops.cast(ops.reshape(y, (-1,)), "int32")
+        if training:
+            outcome, counts_taps = self._training_outcome(x, labels)
+        else:
+            outcome, counts_taps = self._evaluation_outcome(x, labels), 1.0
+        self._update_metrics(labels, y_pred, outcome, counts_taps)
+        self._reports_taps = outcome.taps_margins is not None
+        loss = outcome.loss + sum(self.losses)
+        if self.l1:
+            loss = loss + self.l1 * l1_penalty(self.network)
+        # Pixels or labels out of range make the loss NaN: never a silent wrong figure.
+        return ops.where(self._in_range(x, labels), loss, float("nan")) / backend.replica_count()
+
+    def _training_outcome(self, x, labels):
+        """Loss of the phase that this step is in; the step counter moves on."""
+        statistics = self._clean_pass.__dict__.pop("statistics", None) or BatchStatistics()
+        annealing = self.step < self.anneal_end
+        eps = smooth_eps(self.step, self.anneal_start, self.anneal_end, self.train_eps)
+        seed = self.seed_generator.next()  # here, because a branch must not write variables
+        self.step.assign_add(1)
+        self.eps_tracker.update_state(eps)
+        estimates = []
+
+        def warmup():
+            outcome = self.warmup_loss(input_box(x, ops.maximum(eps, _SMALLEST_EPS)), labels, eps)
+            return outcome.loss, outcome.ibp_margins, outcome.ibp_margins
+
+        def method():
+            outcome = self.certified_loss(input_box(x, eps), labels, seed)
+            estimates.append(outcome.taps_margins is not None)
+            taps = outcome.taps_margins if estimates[-1] else outcome.ibp_margins
+            return outcome.loss, outcome.ibp_margins, taps
+
+        with statistics.replay():
+            loss, ibp, taps = ops.cond(annealing, warmup, method)
+        counts_taps = 1.0 - ops.cast(annealing, "float32")
+        return Outcome(loss, ibp, taps if any(estimates) else None), counts_taps
+
+    def _evaluation_outcome(self, x, labels):
+        seed = ops.convert_to_tensor([_EVALUATION_SEED, 0], dtype=self.seed_generator.state.dtype)
+        self.eps_tracker.update_state(self.eps)
+        box = input_box(x, self.eps)
+        outcome = self.certified_loss(box, labels, seed, steps=_EVALUATION_STEPS)
+        if outcome.taps_margins is not None:
+            return outcome
+        taps = taps_margins(
+            self.network, box, labels, self.classifier_relus, seed, _EVALUATION_STEPS
+        )
+        return outcome._replace(taps_margins=taps)
+
+    def _update_metrics(self, labels, logits, outcome, counts_taps):
+        correct = ops.cast(ops.argmax(logits, axis=-1), "int32") == labels
+        self.natural_accuracy.update_state(correct)
+        self.ibp_certified_accuracy.update_state(certified(outcome.ibp_margins))
+        if outcome.taps_margins is not None:
+            estimate = certified(outcome.taps_margins)
+            self.taps_accuracy.update_state(
+                estimate, counts_taps * ops.ones_like(labels, "float32")
+            )
+
+    def _in_range(self, x, labels):
+        pixels = ops.all(ops.logical_and(x >= 0, x <= 1))
+        classes = ops.all(ops.logical_and(labels >= 0, labels < self.network.num_classes))
+        return ops.logical_and(pixels, classes)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Metrics of the batch; `taps_accuracy` is left out where the method takes no estimate."""
+        results = super().compute_metrics(x, y, y_pred, sample_weight)
+        if not self._reports_taps:
+            results.pop("taps_accuracy", None)
+        return results
+
+    def train_step(self, *args):
+        """One training step: clean pass, certified loss, gradient, update.
+
+        It delegates to the trainer of the backend (JAX passes its state as a first argument), which
+        calls `call` and `compute_loss`; override those, or this for a loop of your own.
+        """
+        return super().train_step(*args)
+
+    def annealed(self):
+        """Whether the radius has reached `train_eps`; reads variables, so call it between steps."""
+        return int(self.step) >= int(self.anneal_end)
+
+    def set_annealing(self, start, end):
+        """Grow the radius from training step `start` to `end`; `EpsAnneal` calls this.
+
+        Raises:
+            ValueError: If a step is negative or `end < start`.
+        """
+        start, end = check_count("start", start), check_count("end", end)
+        if end < start:
+            raise ValueError(f"`end` must be at least `start`. Received: {start=}, {end=}")
+        self.anneal_start.assign(start)
+        self.anneal_end.assign(end)
+
+    def compile(self, optimizer="adam", *, loss=None, jit_compile="auto", **options):
+        """Configure training; the loss is the method's own.
+
+        Args:
+            optimizer: Keras optimizer; the field uses Adam 5e-4 with `global_clipnorm=10`.
+            loss: Must stay `None`.
+            jit_compile: 'auto' is the measured default: XLA on JAX and on TensorFlow's GPUs, the
+                plain graph on TensorFlow's CPU, eager on PyTorch.
+            **options: As `keras.Model.compile`.
+        """
+        if loss is not None:
+            raise ValueError(
+                f"`loss` must stay None: {type(self).__name__} brings its own. Received: {loss!r}"
+            )
+        self._jit_request = jit_compile
+        jit_compile = backend.auto_jit_compile() if jit_compile == "auto" else jit_compile
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **options)
+
+    def get_compile_config(self):
+        """What `compile` was asked, so that 'auto' is decided anew where the model is loaded."""
+        config = super().get_compile_config()
+        return {**config, "jit_compile": self._jit_request} if config else config
+
+    def compile_from_config(self, config):
+        """Compile a loaded model as it was; Keras asks for this where `compile` is overridden."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def fit(self, x=None, y=None, **options):
+        """Train as `keras.Model.fit` does, after a check of the data.
+
+        Raises:
+            ValueError: If images or labels have the wrong shape or range; of a data set the first
+                batch is looked at.
+        """
+        check_data(self.network, x, y)
+        validation = options.get("validation_data")
+        if validation is not None:
+            pair = validation if isinstance(validation, tuple) else (validation, None)
+            check_data(self.network, *pair[:2])
+        return super().fit(x, y, **options)
+
+    def evaluate(self, x=None, y=None, **options):
+        """Evaluate at `eps` with moving batch statistics, after the checks that `fit` makes."""
+        if not options.get("_use_cached_eval_dataset"):
+            check_data(self.network, x, y)
+        return super().evaluate(x, y, **options)
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "network": keras.saving.serialize_keras_object(self.network),
+            "eps": self.eps,
+            "train_eps": self.train_eps,
+            "classifier_relus": self.classifier_relus,
+            "warmup_weight": self.warmup_weight,
+            "l1": self.l1,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        network = keras.saving.deserialize_keras_object(
+            config["network"], custom_objects=custom_objects
+        )
+        return cls(**{**config, "network": network})

@@ -1,0 +1,109 @@
+"""TAPS: full box, latent attack x IBP (Figure 2 of the paper, line by line)."""
+
+import math
+
+from keras import ops
+
+from keras_taps.attacks.box_attack import ESTIMATORS, box_attack, margins_at
+from keras_taps.bounds.ibp import ibp_margins
+from keras_taps.bounds.margins import cross_entropy, margin_rows
+from keras_taps.checks import check_choice, check_count, check_real
+from keras_taps.layers.base import serializable
+from keras_taps.objectives.connector import connect
+from keras_taps.objectives.product import product_loss
+from keras_taps.training.certified_model import CertifiedModel, Outcome
+
+
+@serializable
+class TAPSModel(CertifiedModel):
+    """Training via Adversarial Propagation through Subnetworks.
+
+    A box of pixels goes through the feature extractor by interval arithmetic, the classifier is
+    attacked inside the resulting latent box, and the gradient connector joins the two.
+
+    Args:
+        network: `IntervalSequential` that ends in a Dense layer of logits.
+        eps: Radius at which the network is evaluated, pixel units in [0, 1].
+        train_eps: Final radius of training, by default `eps`.
+        classifier_relus: ReLUs behind the split; with 0 this is IBP training, exactly.
+        w_taps: Weight in [0, inf] of the TAPS gradient against the IBP gradient.
+        c: Connector parameter in [0, 1].
+        attack_steps: Steps S >= 0 of the latent attack.
+        attack_step_size: First step in (0, 1] relative to the width of the latent box, by
+            default `max(0.2, 2 / S)`.
+        attack_restarts: Random starts >= 1 of the latent attack.
+        estimator: 'multi', a point for each wrong class, or 'single', one for the cross-entropy.
+        **options: `warmup_weight`, `l1`, `seed`, `name`, as `CertifiedModel`.
+
+    Raises:
+        ValueError: For a value out of range.
+
+    Example:
+
+    >>> model = TAPSModel(cnn3((8, 8, 1), 10, width=1), eps=0.1, train_eps=0.2, attack_steps=2)
+    >>> model.compile(keras.optimizers.Adam(5e-4, global_clipnorm=10.0))
+    >>> history = model.fit(np.zeros((4, 8, 8, 1)), np.zeros(4), verbose=0)
+    >>> history.history["eps"]
+    [0.2]
+
+    References:
+        Mao et al., "Connecting Certified and Adversarial Training", 2023, section 3.
+    """
+
+    def __init__(
+        self,
+        network,
+        eps,
+        train_eps=None,
+        *,
+        classifier_relus=1,
+        w_taps=5.0,
+        c=0.5,
+        attack_steps=20,
+        attack_step_size=None,
+        attack_restarts=1,
+        estimator="multi",
+        **options,
+    ):
+        super().__init__(network, eps, train_eps, classifier_relus=classifier_relus, **options)
+        self.w_taps = check_real("w_taps", w_taps, 0, math.inf)
+        self.c = check_real("c", c, 0, 1)
+        self.attack_steps = check_count("attack_steps", attack_steps)
+        if attack_step_size is not None:
+            check_real("attack_step_size", attack_step_size, 0, 1, low_open=True)
+        self.attack_step_size = attack_step_size
+        self.attack_restarts = check_count("attack_restarts", attack_restarts, low=1)
+        self.estimator = check_choice("estimator", estimator, ESTIMATORS)
+
+    def certified_loss(self, box, labels, seed, steps=None):
+        extractor, classifier = self.network.split(self.classifier_relus)
+        features = extractor(box)
+        ibp = ibp_margins(classifier, features, labels)
+        ibp_loss = ops.mean(cross_entropy(ibp))
+        if self.classifier_relus == 0:
+            return Outcome(ibp_loss, ibp, ibp)
+
+        points = self.latent_attack(classifier, features, labels, seed, steps)
+        points = connect(points, features, self.c)
+        taps = margins_at(classifier, points, margin_rows(classifier.layers[-1], labels))
+        taps_loss = ops.mean(cross_entropy(taps))
+        return Outcome(product_loss(taps_loss, ibp_loss, self.w_taps), ibp, taps)
+
+    def latent_attack(self, classifier, features, labels, seed, steps=None):
+        """Adversarial points `(batch, classes - 1 or 1, ...)` in the latent box `features`."""
+        size = self.attack_step_size if steps is None else None
+        steps = self.attack_steps if steps is None else steps
+        return box_attack(
+            classifier, features, labels, seed, steps, size, self.attack_restarts, self.estimator
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "w_taps": self.w_taps,
+            "c": self.c,
+            "attack_steps": self.attack_steps,
+            "attack_step_size": self.attack_step_size,
+            "attack_restarts": self.attack_restarts,
+            "estimator": self.estimator,
+        }
