@@ -48,6 +48,11 @@ def input_gradient(function, x):
     return values.detach(), gradient
 
 
+def seed_tensor(seed, index=0):
+    """Seed for `uniform` from a whole number, and for instance the index of a batch."""
+    return ops.convert_to_tensor([seed, index], dtype="int32")
+
+
 def uniform(shape, seed):
     """Uniform numbers in [0, 1) drawn from a seed tensor, without touching any state.
 
@@ -56,7 +61,7 @@ def uniform(shape, seed):
 
     Args:
         shape: Shape of the result.
-        seed: Tensor of two integers, from `keras.random.SeedGenerator.next()`.
+        seed: Tensor of two integers, from `seed_tensor` or `keras.random.SeedGenerator.next()`.
     """
     dtype = keras.backend.floatx()
     if NAME == "tensorflow":
@@ -98,7 +103,8 @@ def compiled(function, variables):
         variables: List of Keras variables that `function` reads.
     """
     if NAME == "tensorflow":
-        return tf.function(function, reduce_retracing=True)
+        # AutoGraph off: there is no data-dependent Python to rewrite.
+        return tf.function(function, autograph=False, reduce_retracing=True)
     if NAME == "jax":
 
         @jax.jit

@@ -3,6 +3,7 @@
 import keras
 
 from keras_taps.checks import check_real
+from keras_taps.files import write_atomically
 
 
 class EpsAnneal(keras.callbacks.Callback):
@@ -53,18 +54,20 @@ class EpsAnneal(keras.callbacks.Callback):
         self.model.set_annealing(start, start + max(1, round(self.epochs * steps)))
 
 
-class BestModel(keras.callbacks.ModelCheckpoint):
+class BestModel(keras.callbacks.Callback):
     """Keep the model with the highest validation TAPS accuracy, once the radius is final.
 
-    Epochs that end while the radius still grows do not count: they are easier. The data that
-    chooses must be held out from training and testing.
+    Epochs that end while the radius still grows do not count: they are easier. The images that
+    choose must be held out from training and from testing.
 
     Args:
-        filepath: File to write, `*.keras` (the model with its training state) or
-            `*.weights.h5`.
+        filepath: File to write, `*.keras` (the model with its training state) or `*.weights.h5`;
+            it is whole at any time.
         monitor: Logged quantity to maximise.
-        initial_value_threshold: Value to beat, of the run that is resumed.
-        verbose: 1 prints a line for each improvement.
+        best: Value to beat, of the run that is resumed.
+
+    Raises:
+        ValueError: For another file ending, or if the quantity is not logged.
 
     Example:
 
@@ -77,19 +80,26 @@ class BestModel(keras.callbacks.ModelCheckpoint):
         Mao et al. 2023, appendix B.1 and C.
     """
 
-    def __init__(
-        self, filepath, monitor="val_taps_accuracy", initial_value_threshold=None, verbose=0
-    ):
-        super().__init__(
-            filepath,
-            monitor=monitor,
-            mode="max",
-            save_best_only=True,
-            save_weights_only=str(filepath).endswith(".weights.h5"),
-            initial_value_threshold=initial_value_threshold,
-            verbose=verbose,
-        )
+    def __init__(self, filepath, monitor="val_taps_accuracy", best=None):
+        super().__init__()
+        if not str(filepath).endswith((".keras", ".weights.h5")):
+            raise ValueError(
+                f"`filepath` must end in '.keras' or '.weights.h5'. Received: '{filepath}'"
+            )
+        self.filepath = filepath
+        self.monitor = monitor
+        self.best = best
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.model.annealed():
-            super().on_epoch_end(epoch, logs)
+        if not self.model.annealed():
+            return
+        if self.monitor not in (logs or {}):
+            raise ValueError(
+                f"BestModel needs '{self.monitor}' in the logs: give `validation_data` to fit. "
+                f"Received: {', '.join(logs or {})}"
+            )
+        value = float(logs[self.monitor])
+        if self.best is None or value > self.best:
+            self.best = value
+            whole = str(self.filepath).endswith(".keras")
+            write_atomically(self.filepath, self.model.save if whole else self.model.save_weights)

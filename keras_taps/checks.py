@@ -1,4 +1,4 @@
-"""Checks at the boundary: one clear message that names the argument, what came and what is accepted."""
+"""Checks at the boundary: a message names the argument, what came and what is accepted."""
 
 import numbers
 
@@ -68,7 +68,7 @@ def check_images(x, input_shape, name="x"):
 
 
 def check_labels(y, num_classes, name="y"):
-    """Raise `ValueError` unless the array `y` holds integer labels `(batch,)` in [0, num_classes)."""
+    """Raise `ValueError` unless the array `y` holds labels `(batch,)` in [0, num_classes)."""
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]

@@ -58,14 +58,13 @@ def pgd_attack(network, x, y, eps, steps=40, restarts=1, step_size=None, seed=0,
         return points[:, 0], certified(margins)
 
     attack = backend.compiled(attack, segment.variables)
-    dtype = keras.random.SeedGenerator(0).state.dtype
     found = []
     for index, start in enumerate(range(0, len(x), batch_size)):
         # The last batch is padded, so that one compiled function serves all.
         chosen = np.arange(start, start + batch_size) % len(x)
         images = ops.convert_to_tensor(np.asarray(x)[chosen], dtype=keras.config.floatx())
         labels = ops.convert_to_tensor(np.asarray(y)[chosen].reshape(-1).astype("int32"))
-        batch_seed = ops.convert_to_tensor(np.array([seed, index]), dtype=dtype)
+        batch_seed = backend.seed_tensor(seed, index)
         found.append([ops.convert_to_numpy(t) for t in attack(images, labels, batch_seed)])
     images, robust = (np.concatenate(parts)[: len(x)] for parts in zip(*found, strict=True))
     return images, robust

@@ -1,4 +1,4 @@
-"""Margins `o_i - o_y` of the wrong classes, with the last Dense layer merged into the difference."""
+"""Margins `o_i - o_y` of the wrong classes, the last Dense layer merged into the difference."""
 
 from typing import NamedTuple
 

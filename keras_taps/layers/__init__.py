@@ -25,4 +25,26 @@ from keras_taps.layers.shaping import (
     IntervalZeroPadding2D,
 )
 
-__all__ = [name for name in dir() if name.startswith("Interval")] + ["BatchStatistics"]
+__all__ = [
+    "BatchStatistics",
+    "IntervalActivation",
+    "IntervalAdd",
+    "IntervalAveragePooling2D",
+    "IntervalBatchNormalization",
+    "IntervalConv2D",
+    "IntervalDense",
+    "IntervalDepthwiseConv2D",
+    "IntervalDropout",
+    "IntervalELU",
+    "IntervalFlatten",
+    "IntervalGlobalAveragePooling2D",
+    "IntervalGlobalMaxPooling2D",
+    "IntervalLeakyReLU",
+    "IntervalMaxPooling2D",
+    "IntervalNormalization",
+    "IntervalReLU",
+    "IntervalRescaling",
+    "IntervalReshape",
+    "IntervalResidual",
+    "IntervalZeroPadding2D",
+]

@@ -11,7 +11,8 @@ class IntervalMaxPooling2D(MonotoneLayer, keras.layers.MaxPooling2D):
 
     Example:
 
-    >>> IntervalMaxPooling2D()(Interval(ops.zeros((1, 4, 4, 1)), ops.ones((1, 4, 4, 1)))).upper.shape
+    >>> layer = IntervalMaxPooling2D()
+    >>> layer(Interval(ops.zeros((1, 4, 4, 1)), ops.ones((1, 4, 4, 1)))).upper.shape
     (1, 2, 2, 1)
     """
 

@@ -67,7 +67,7 @@ class BatchStatistics:
         self._moments[id(layer)] = (mean, variance)
 
     def get(self, layer):
-        """Moments `(mean, variance)` of `layer`, or `None` if it took none (it is not trainable)."""
+        """Moments `(mean, variance)` of `layer`, or `None` if it took none: it is not trainable."""
         return self._moments.get(id(layer))
 
 

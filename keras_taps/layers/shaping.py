@@ -54,6 +54,7 @@ class IntervalDropout(MonotoneLayer, keras.layers.Dropout):
     """
 
     def call(self, inputs, training=False):
-        if as_interval(inputs) is not None:
-            return as_interval(inputs)
+        box = as_interval(inputs)
+        if box is not None:
+            return self.bounds(box)
         return keras.layers.Dropout.call(self, inputs, training=training)

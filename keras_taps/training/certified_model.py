@@ -23,7 +23,6 @@ from keras_taps.training.data_checks import check_data
 
 _SMALLEST_EPS = 1e-6  # while annealing: a box without width has no tightness
 _EVALUATION_STEPS = 20
-_EVALUATION_SEED = 0  # fixed: evaluating twice gives the same figures and disturbs no training
 
 
 class Outcome(NamedTuple):
@@ -204,7 +203,8 @@ class CertifiedModel(keras.Model):
         return Outcome(loss, ibp, taps if any(estimates) else None), counts_taps
 
     def _evaluation_outcome(self, x, labels):
-        seed = ops.convert_to_tensor([_EVALUATION_SEED, 0], dtype=self.seed_generator.state.dtype)
+        # Always the same seed: evaluating twice gives the same figures and disturbs no training.
+        seed = backend.seed_tensor(0)
         self.eps_tracker.update_state(self.eps)
         box = input_box(x, self.eps)
         outcome = self.certified_loss(box, labels, seed, steps=_EVALUATION_STEPS)
@@ -248,6 +248,18 @@ class CertifiedModel(keras.Model):
     def annealed(self):
         """Whether the radius has reached `train_eps`; reads variables, so call it between steps."""
         return int(self.step) >= int(self.anneal_end)
+
+    def at_eps(self, eps):
+        """A compiled model of the same kind on the same network (no copy), to evaluate at `eps`.
+
+        Args:
+            eps: Radius in pixel units.
+        """
+        options = self.get_config()
+        options.update(network=self.network, eps=eps, train_eps=max(eps, self.train_eps))
+        model = type(self)(**options)
+        model.compile(jit_compile=getattr(self, "_jit_request", "auto"))
+        return model
 
     def set_annealing(self, start, end):
         """Grow the radius from training step `start` to `end`; `EpsAnneal` calls this.

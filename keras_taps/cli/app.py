@@ -1,0 +1,50 @@
+"""The application: its commands, and what becomes of an error."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from keras_taps.cli import datasets, evaluate, quickstart, recipes, train
+from keras_taps.version import __version__
+
+app = typer.Typer(
+    name="keras-taps",
+    help="Train image classifiers whose robustness can be proved, and see how much of it is.\n\n"
+    "Start with: keras-taps quickstart",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for command in (quickstart, train, evaluate, recipes, datasets):
+    app.command(command.NAME)(command.run)
+
+
+def _version(wanted: bool):
+    if wanted:
+        print(f"keras-taps {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True),
+):
+    """Options of every command."""
+
+
+def main(arguments=None):
+    """Run the command line.
+
+    Exit code 0: done. 1: failed or interrupted. 2: bad input, with a message and no traceback.
+    """
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        app(arguments, standalone_mode=True)
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
+        errors.print(f"[bold red]Error:[/] {str(error).replace('[', chr(92) + '[')}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("Interrupted.")
+        sys.exit(1)

@@ -1,0 +1,232 @@
+"""A run folder: one training run, its settings, history, checkpoints and figures.
+
+config.json     recipe, seed, backend, versions
+history.csv     one row an epoch
+last.keras      the model after the last whole epoch, with optimizer state: what resume reads
+best.keras      the model with the highest validation TAPS accuracy at the final radius
+metrics.json    the evaluation on the test images
+curves.png      the history, drawn
+"""
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import keras
+
+from keras_taps import backend, plots
+from keras_taps.callbacks import BestModel
+from keras_taps.checks import check_count
+from keras_taps.datasets import Batches, Dataset, load
+from keras_taps.experiments.build import anneal_callbacks, build_model
+from keras_taps.experiments.evaluation import evaluate_robustness
+from keras_taps.experiments.recipes import Recipe
+from keras_taps.files import read_csv, write_atomically, write_csv, write_json
+
+_MONITOR = "val_taps_accuracy"
+
+
+def provenance():
+    """Backend and versions, as every result file states them."""
+    packages = ("keras-taps", "keras", "numpy", backend.NAME)
+    return {
+        "backend": backend.NAME,
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in packages},
+    }
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Args:
+        folder: Its path.
+        recipe: `Recipe`.
+        seed: Whole number; with it the run repeats itself on the same backend and machine.
+        limit: Number of images taken of each split, or `None` for all.
+    """
+
+    folder: Path
+    recipe: Recipe
+    seed: int = 0
+    limit: int | None = None
+
+    @classmethod
+    def create(cls, folder, recipe, seed=0, limit=None):
+        """Make a new run folder.
+
+        Raises:
+            FileExistsError: If the folder exists and is not empty.
+            ValueError: If `seed` or `limit` is out of range.
+        """
+        folder = Path(folder)
+        check_count("seed", seed)
+        if limit is not None:
+            check_count("limit", limit, low=1)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise FileExistsError(
+                f"Run folder '{folder}' exists and is not empty. Choose another with --out, or go "
+                f"on with it: keras-taps train --resume {folder}"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"recipe": recipe.to_config(), "seed": seed, "limit": limit, **provenance()}
+        write_json(folder / "config.json", config)
+        return cls(folder, recipe, seed, limit)
+
+    @classmethod
+    def open(cls, folder):
+        """Open an existing run folder.
+
+        Raises:
+            FileNotFoundError: If there is no run.
+            ValueError: If its config cannot be read.
+        """
+        folder = Path(folder)
+        path = folder / "config.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"'{folder}' is no run folder: it has no config.json.")
+        try:
+            config = json.loads(path.read_text())
+            recipe = Recipe.from_config(config["recipe"])
+            return cls(folder, recipe, config["seed"], config["limit"])
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"'{path}' is not the config of a run ({error!r}).") from error
+
+    def path(self, name):
+        """Path of a file of the run."""
+        return self.folder / name
+
+    def history(self):
+        """Rows of `history.csv`, one an epoch; empty before the first."""
+        path = self.path("history.csv")
+        return read_csv(path) if path.exists() else []
+
+    def best_path(self):
+        """The model that the run stands for: the best, or the last if none was chosen."""
+        best, last = self.path("best.keras"), self.path("last.keras")
+        if best.exists():
+            return best
+        if last.exists():
+            return last
+        raise FileNotFoundError(
+            f"Run '{self.folder}' has no model yet. Train it: keras-taps train --resume "
+            f"{self.folder}"
+        )
+
+    def load_best(self):
+        """The model that the run stands for."""
+        return load_model(self.best_path())
+
+    def data(self, data_dir=None):
+        """`Dataset` of the run, its validation split drawn by the seed, cut to `limit`."""
+        recipe = self.recipe
+        data = load(recipe.dataset, data_dir, validation=recipe.validation, seed=self.seed)
+        splits = (data.train, data.validation, data.test)
+        return Dataset(data.info, *((x[: self.limit], y[: self.limit]) for x, y in splits))
+
+    def train(self, data_dir=None, verbose="auto", callbacks=()):
+        """Train, or go on training, to the end of the recipe.
+
+        Args:
+            data_dir: Folder of TFDS data sets.
+            verbose: As `keras.Model.fit`.
+            callbacks: More Keras callbacks.
+        """
+        recipe, data = self.recipe, self.data(data_dir)
+        steps = len(Batches(*data.train, recipe.batch_size))
+        model, epoch = self._start(steps)
+        if epoch >= recipe.epochs:
+            return
+        history = self.history()[:epoch]  # an epoch recorded but not saved is trained again
+        keep_best, validation = [], None
+        if len(data.validation[0]):
+            validation = Batches(*data.validation, recipe.batch_size, shuffle=False)
+            counted = [row[_MONITOR] for row in history if row["epoch"] >= recipe.anneal_epochs]
+            best = max(counted, default=None)
+            keep_best = [BestModel(self.path("best.keras"), _MONITOR, best=best)]
+        model.fit(
+            Batches(*data.train, recipe.batch_size, seed=self.seed, epoch=epoch),
+            epochs=recipe.epochs,
+            initial_epoch=epoch,
+            validation_data=validation,
+            callbacks=[
+                *anneal_callbacks(recipe),
+                *keep_best,
+                keras.callbacks.TerminateOnNaN(),
+                _Recorder(self, history),
+                *callbacks,
+            ],
+            verbose=verbose,
+        )
+
+    def evaluate(self, data_dir=None, progress=None):
+        """Evaluate on the test images and write `metrics.json` and `curves.png`.
+
+        Args:
+            data_dir: Folder of TFDS data sets.
+            progress: Called with a short text before each stage.
+
+        Returns:
+            The content of `metrics.json`.
+        """
+        path, test = self.best_path(), self.data(data_dir).test
+        metrics = evaluate_robustness(load_model(path), *test, progress=progress)
+        chosen = f"highest {_MONITOR} on a held-out {self.recipe.validation:.0%} of train"
+        metrics = {
+            "model": path.name,
+            "selection": chosen if path.name == "best.keras" else "last epoch",
+            "dataset": self.recipe.dataset,
+            "eps": self.recipe.eps,
+            "seed": self.seed,
+            **metrics,
+            **provenance(),
+        }
+        write_json(self.path("metrics.json"), metrics)
+        figure = plots.training_curves({self.recipe.method.upper(): self.history()})
+        write_atomically(self.path("curves.png"), figure.savefig)
+        return metrics
+
+    def _start(self, steps):
+        """Model to train and the epoch to begin with."""
+        last = self.path("last.keras")
+        if last.exists():
+            model = load_model(last)
+            return model, int(model.step) // steps
+        keras.utils.set_random_seed(self.seed)
+        return build_model(self.recipe, steps, self.seed), 0
+
+
+class _Recorder(keras.callbacks.Callback):
+    """After each epoch, the history and then the checkpoint, each file whole or absent."""
+
+    def __init__(self, run, history):
+        super().__init__()
+        self.run, self.history = run, list(history)
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {name: float(value) for name, value in (logs or {}).items()}
+        self.history.append({"epoch": epoch + 1, **row})
+        write_csv(self.run.path("history.csv"), self.history)
+        write_atomically(self.run.path("last.keras"), self.model.save)
+
+
+def load_model(path):
+    """Load a `.keras` file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read as a model of this package.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model file '{path}'.")
+    try:
+        return keras.saving.load_model(path)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ValueError(
+            f"'{path}' cannot be loaded as a Keras model; the file may be damaged ({reason})."
+        ) from error
