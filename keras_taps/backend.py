@@ -49,8 +49,8 @@ def input_gradient(function, x):
 
 
 def seed_tensor(seed, index=0):
-    """Seed for `uniform` from a whole number, and for instance the index of a batch."""
-    return ops.convert_to_tensor([seed, index], dtype="int32")
+    """Seed for `uniform` from a whole number and an index, of a step or a batch."""
+    return ops.stack([ops.cast(part, "int32") for part in (seed, index)])
 
 
 def uniform(shape, seed):
@@ -61,13 +61,12 @@ def uniform(shape, seed):
 
     Args:
         shape: Shape of the result.
-        seed: Tensor of two integers, from `seed_tensor` or `keras.random.SeedGenerator.next()`.
+        seed: Tensor of two integers, from `seed_tensor`.
     """
     dtype = keras.backend.floatx()
     if NAME == "tensorflow":
         return tf.random.stateless_uniform(shape, tf.cast(seed, "int32"), dtype=dtype)
     if NAME == "jax":
-        # The same key that keras.random derives from such a seed.
         return jax.random.uniform(
             jax.random.fold_in(jax.random.key(seed[0]), seed[1]), shape, dtype
         )

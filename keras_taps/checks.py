@@ -32,6 +32,14 @@ def check_count(name, value, low=0):
     raise ValueError(f"`{name}` must be a whole number >= {low}. Received: {name}={value!r}")
 
 
+def check_seed(value):
+    """Return `value` as an int if it is a whole number in [0, 2**31), else raise `ValueError`."""
+    value = check_count("seed", value)
+    if value < 2**31:
+        return value
+    raise ValueError(f"`seed` must be below 2**31 = {2**31}. Received: seed={value}")
+
+
 def check_choice(name, value, choices):
     """Return `value` if it is one of `choices`, else raise `ValueError`."""
     if value in choices:

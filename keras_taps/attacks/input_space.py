@@ -7,7 +7,7 @@ from keras import ops
 from keras_taps import backend
 from keras_taps.attacks.box_attack import box_attack, margins_at
 from keras_taps.bounds.margins import certified, margin_rows
-from keras_taps.checks import check_count, check_images, check_labels, check_radius
+from keras_taps.checks import check_count, check_images, check_labels, check_radius, check_seed
 from keras_taps.interval import input_box
 
 
@@ -44,6 +44,7 @@ def pgd_attack(network, x, y, eps, steps=40, restarts=1, step_size=None, seed=0,
         Madry et al. 2018.
     """
     check_radius("eps", eps)
+    check_seed(seed)
     check_count("restarts", restarts, low=1)
     check_count("batch_size", batch_size, low=1)
     check_images(x, network.input_shape[1:])

@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from keras_taps.cli.output import accuracy_table, console, print_json, stages
+from keras_taps.cli.progress import training_progress
 from keras_taps.experiments.recipes import recipe as find_recipe
 from keras_taps.experiments.run import Run
 
@@ -42,7 +43,8 @@ def run(
         if current.limit is not None or epochs is not None:
             console.print("[yellow]Scaled down: these are not the figures of the recipe.[/]")
     try:
-        current.train(data_dir, verbose=0 if as_json else "auto")
+        with training_progress(as_json) as callbacks:
+            current.train(data_dir, callbacks)
     except KeyboardInterrupt:
         console.print(f"\nGo on with: keras-taps train --resume {current.folder}")
         raise

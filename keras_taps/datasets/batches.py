@@ -3,13 +3,15 @@
 import keras
 import numpy as np
 
-from keras_taps.checks import check_count
+from keras_taps.checks import check_count, check_seed
 
 
 class Batches(keras.utils.PyDataset):
     """Arrays as shuffled batches; a resumed run sees the same batches as one that never stopped.
 
-    The order of epoch e depends on `(seed, e)` alone, not on what was drawn before.
+    The order of epoch e depends on `(seed, e)` alone, not on what was drawn before. The models of
+    this package keep that order; elsewhere call `fit(..., shuffle=False)`, because Keras would
+    shuffle the batches once more from a global generator.
 
     Args:
         x: Array `(count, ...)`.
@@ -37,9 +39,10 @@ class Batches(keras.utils.PyDataset):
             )
         self.batch_size = check_count("batch_size", batch_size, low=1)
         self.shuffle = shuffle
-        self.seed = check_count("seed", seed)
+        self.seed = check_seed(seed)
         self.epoch = check_count("epoch", epoch)
         self.drop_last = drop_last
+        self._begun = False
         self._set_order()
 
     def __len__(self):
@@ -50,10 +53,15 @@ class Batches(keras.utils.PyDataset):
         chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
         return self.x[chosen], self.y[chosen]
 
-    def on_epoch_end(self):
-        """Keras calls this after each epoch."""
-        self.epoch += 1
+    def on_epoch_begin(self):
+        """Keras calls this before each epoch."""
+        self._begun = True
         self._set_order()
+
+    def on_epoch_end(self):
+        """Keras calls this after each epoch, and once before the first, which does not count."""
+        self.epoch += self._begun
+        self._begun = False
 
     def _set_order(self):
         self._order = np.arange(len(self.x))

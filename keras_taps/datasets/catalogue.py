@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_taps.checks import check_count, check_real
+from keras_taps.checks import check_real, check_seed
 from keras_taps.datasets.sources import load_digits, tfds_source
 
 
@@ -117,7 +117,7 @@ def load(name, data_dir=None, validation=0.1, seed=0, download=False):
     if validation == 1:
         raise ValueError("`validation` must leave images to train on. Received: validation=1")
     (x, y), test = info.read(data_dir, download)
-    order = np.random.default_rng(check_count("seed", seed)).permutation(len(x))
+    order = np.random.default_rng(check_seed(seed)).permutation(len(x))
     held_out = round(validation * len(x))
     parts = order[held_out:], order[:held_out]
     train, validation = (_as_floats(x[np.sort(part)], y[np.sort(part)]) for part in parts)

@@ -45,7 +45,12 @@ def build_model(recipe, steps_per_epoch, seed):
         model = training.IBPModel(network, **options)
     else:
         model = training.TAPSModel(
-            network, w_taps=recipe.w_taps, c=recipe.c, attack_steps=recipe.attack_steps, **options
+            network,
+            w_taps=recipe.w_taps,
+            gradient_scale=recipe.gradient_scale,
+            c=recipe.c,
+            attack_steps=recipe.attack_steps,
+            **options,
         )
     rates = [recipe.learning_rate * recipe.decay**i for i in range(len(recipe.decay_epochs) + 1)]
     boundaries = [round(epoch * steps_per_epoch) for epoch in recipe.decay_epochs]

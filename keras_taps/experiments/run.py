@@ -18,7 +18,7 @@ import keras
 
 from keras_taps import backend, plots
 from keras_taps.callbacks import BestModel
-from keras_taps.checks import check_count
+from keras_taps.checks import check_count, check_seed
 from keras_taps.datasets import Batches, Dataset, load
 from keras_taps.experiments.build import anneal_callbacks, build_model
 from keras_taps.experiments.evaluation import evaluate_robustness
@@ -63,7 +63,7 @@ class Run:
             ValueError: If `seed` or `limit` is out of range.
         """
         folder = Path(folder)
-        check_count("seed", seed)
+        check_seed(seed)
         if limit is not None:
             check_count("limit", limit, low=1)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -127,13 +127,12 @@ class Run:
         splits = (data.train, data.validation, data.test)
         return Dataset(data.info, *((x[: self.limit], y[: self.limit]) for x, y in splits))
 
-    def train(self, data_dir=None, verbose="auto", callbacks=()):
+    def train(self, data_dir=None, callbacks=()):
         """Train, or go on training, to the end of the recipe.
 
         Args:
             data_dir: Folder of TFDS data sets.
-            verbose: As `keras.Model.fit`.
-            callbacks: More Keras callbacks.
+            callbacks: More Keras callbacks, to show progress for instance.
         """
         recipe, data = self.recipe, self.data(data_dir)
         steps = len(Batches(*data.train, recipe.batch_size))
@@ -159,7 +158,7 @@ class Run:
                 _Recorder(self, history),
                 *callbacks,
             ],
-            verbose=verbose,
+            verbose=0,
         )
 
     def evaluate(self, data_dir=None, progress=None):

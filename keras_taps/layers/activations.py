@@ -108,10 +108,7 @@ class _KinkedLayer(IntervalLayer):
 
 @serializable
 class IntervalReLU(_KinkedLayer, keras.layers.ReLU):
-    """`keras.layers.ReLU` that takes boxes.
-
-    Raises:
-        ValueError: If `threshold` is negative: that function jumps down and is not monotone.
+    """`keras.layers.ReLU` that takes boxes; Keras itself refuses a negative threshold or slope.
 
     Example:
 
@@ -119,13 +116,6 @@ class IntervalReLU(_KinkedLayer, keras.layers.ReLU):
     >>> float(IntervalReLU()(box).upper[0, 0])
     2.0
     """
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        if self.threshold < 0:
-            raise ValueError(
-                f"`threshold` must be >= 0 for a monotone ReLU. Received: {self.threshold}"
-            )
 
 
 @serializable

@@ -38,6 +38,9 @@ class IntervalAdd(keras.layers.Add):
         boxes = [as_interval(item) for item in inputs]
         return super().call(inputs) if None in boxes else add_all(boxes)
 
+    def compute_mask(self, inputs, mask=None):
+        return None  # images have none, and the stock method takes the mask of a box for a tensor
+
     def compute_output_spec(self, inputs, *args, **kwargs):
         boxes = [as_interval(item) for item in inputs]
         spec = super().compute_output_spec

@@ -1,5 +1,6 @@
 """The base of every certified training method: one protocol, one place for the loss."""
 
+import random
 import threading
 from typing import NamedTuple
 
@@ -10,7 +11,8 @@ from keras_taps import backend
 from keras_taps.attacks.latent import taps_margins
 from keras_taps.bounds.ibp import ibp_margins
 from keras_taps.bounds.margins import certified, cross_entropy
-from keras_taps.checks import check_count, check_radius, check_real
+from keras_taps.checks import check_count, check_radius, check_real, check_seed
+from keras_taps.datasets.batches import Batches
 from keras_taps.interval import as_interval, input_box
 from keras_taps.layers.residual import walk
 from keras_taps.layers.scopes import BatchStatistics, record_relu_inputs
@@ -98,8 +100,8 @@ class CertifiedModel(keras.Model):
         self.classifier_relus = classifier_relus
         self.warmup_weight = check_real("warmup_weight", warmup_weight, 0, float("inf"))
         self.l1 = check_real("l1", l1, 0, float("inf"))
-        self.seed = None if seed is None else check_count("seed", seed)
-        self.seed_generator = keras.random.SeedGenerator(self.seed)
+        # Attacks draw from (seed, step): the step is saved with the model, as a generator is not.
+        self.seed = check_seed(random.randrange(2**31) if seed is None else seed)
         # Saved state, so that a resumed run goes on where it was.
         self.step = self._counter("step")
         self.anneal_start = self._counter("anneal_start")
@@ -182,8 +184,8 @@ class CertifiedModel(keras.Model):
         statistics = self._clean_pass.__dict__.pop("statistics", None) or BatchStatistics()
         annealing = self.step < self.anneal_end
         eps = smooth_eps(self.step, self.anneal_start, self.anneal_end, self.train_eps)
-        seed = self.seed_generator.next()  # here, because a branch must not write variables
-        self.step.assign_add(1)
+        seed = backend.seed_tensor(self.seed, self.step * 1)
+        self.step.assign_add(1)  # here, because a branch must not write variables
         self.eps_tracker.update_state(eps)
         estimates = []
 
@@ -313,6 +315,8 @@ class CertifiedModel(keras.Model):
         if validation is not None:
             pair = validation if isinstance(validation, tuple) else (validation, None)
             check_data(self.network, *pair[:2])
+        if isinstance(x, Batches):
+            options["shuffle"] = False  # it shuffles by itself, reproducibly
         return super().fit(x, y, **options)
 
     def evaluate(self, x=None, y=None, **options):

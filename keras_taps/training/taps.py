@@ -27,6 +27,9 @@ class TAPSModel(CertifiedModel):
         train_eps: Final radius of training, by default `eps`.
         classifier_relus: ReLUs behind the split; with 0 this is IBP training, exactly.
         w_taps: Weight in [0, inf] of the TAPS gradient against the IBP gradient.
+        gradient_scale: Factor > 0 of the gradient of the product. Adam notices it, because its
+            second moments remember the annealing phase for a thousand steps; the published
+            numbers belong to `(w_taps + 1) / 2`, the scale of the authors' code.
         c: Connector parameter in [0, 1].
         attack_steps: Steps S >= 0 of the latent attack.
         attack_step_size: First step in (0, 1] relative to the width of the latent box, by
@@ -58,6 +61,7 @@ class TAPSModel(CertifiedModel):
         *,
         classifier_relus=1,
         w_taps=5.0,
+        gradient_scale=1.0,
         c=0.5,
         attack_steps=20,
         attack_step_size=None,
@@ -67,6 +71,9 @@ class TAPSModel(CertifiedModel):
     ):
         super().__init__(network, eps, train_eps, classifier_relus=classifier_relus, **options)
         self.w_taps = check_real("w_taps", w_taps, 0, math.inf)
+        self.gradient_scale = check_real(
+            "gradient_scale", gradient_scale, 0, math.inf, low_open=True
+        )
         self.c = check_real("c", c, 0, 1)
         self.attack_steps = check_count("attack_steps", attack_steps)
         if attack_step_size is not None:
@@ -87,7 +94,8 @@ class TAPSModel(CertifiedModel):
         points = connect(points, features, self.c)
         taps = margins_at(classifier, points, margin_rows(classifier.layers[-1], labels))
         taps_loss = ops.mean(cross_entropy(taps))
-        return Outcome(product_loss(taps_loss, ibp_loss, self.w_taps), ibp, taps)
+        loss = product_loss(taps_loss, ibp_loss, self.w_taps, self.gradient_scale)
+        return Outcome(loss, ibp, taps)
 
     def latent_attack(self, classifier, features, labels, seed, steps=None):
         """Adversarial points `(batch, classes - 1 or 1, ...)` in the latent box `features`."""
@@ -101,6 +109,7 @@ class TAPSModel(CertifiedModel):
         return {
             **super().get_config(),
             "w_taps": self.w_taps,
+            "gradient_scale": self.gradient_scale,
             "c": self.c,
             "attack_steps": self.attack_steps,
             "attack_step_size": self.attack_step_size,

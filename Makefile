@@ -1,0 +1,47 @@
+# Every target builds the environment it needs, in .venv.
+PYTHON ?= python3
+BACKENDS ?= tensorflow jax torch
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: quickstart test lint format docs clean
+
+quickstart: .venv/run.stamp  ## environment and the main job on the embedded data set
+	$(BIN)/keras-taps quickstart
+
+test: .venv/dev.stamp  ## environment and the whole test suite on three backends
+	@for backend in $(BACKENDS); do \
+		echo "== $$backend" && KERAS_BACKEND=$$backend $(BIN)/python -m pytest tests keras_taps || exit 1; \
+	done
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: .venv/docs.stamp  ## generated tables, then the site with warnings as errors, into site/
+	$(BIN)/python benchmarks/tables.py --check
+	$(BIN)/mkdocs build --strict --quiet
+
+clean:
+	rm -rf .venv site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/run.stamp: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable .
+	@touch $@
+
+.venv/dev.stamp: .venv/run.stamp
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+.venv/docs.stamp: .venv/run.stamp
+	$(PIP) --editable '.[docs]'
+	@touch $@

@@ -1,0 +1,16 @@
+"""Names that the examples in docstrings use without importing them."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_taps
+
+
+@pytest.fixture(autouse=True)
+def _example_names(doctest_namespace):
+    doctest_namespace.update({"keras": keras, "np": np, "ops": keras.ops, "kt": keras_taps})
+    rooms = (keras_taps, keras_taps.layers, keras_taps.networks, keras_taps.bounds)
+    for room in (*rooms, keras_taps.datasets, keras_taps.training):
+        doctest_namespace.update({name: getattr(room, name) for name in room.__all__})
+    keras.utils.set_random_seed(0)
