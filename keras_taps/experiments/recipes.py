@@ -111,7 +111,7 @@ _SMALL = {
     "width": 16,
     "epochs": 10,
     "anneal_epochs": 2,
-    "decay_epochs": (7, 9),
+    "decay_epochs": (7, 8.5),
     "l1": 1e-6,
 }
 _QUICK = {
