@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import keras
 from keras import ops
 
 from keras_taps.checks import check_radius
@@ -78,11 +79,13 @@ def input_box(x, eps):
 
     Example:
 
-    >>> input_box(ops.array([[0.05, 0.5]]), 0.1).upper.shape
+    >>> ops.shape(input_box(ops.array([[0.05, 0.5]]), 0.1).upper)
     (1, 2)
     """
     if isinstance(eps, (int, float)):
         check_radius("eps", eps)
     x = ops.convert_to_tensor(x)
+    if keras.backend.standardize_dtype(x.dtype) not in ("float32", "float64"):
+        x = ops.cast(x, keras.config.floatx())  # integer pixels would round eps to 0
     eps = ops.cast(eps, x.dtype)
     return Interval(ops.maximum(x - eps, 0.0), ops.minimum(x + eps, 1.0))

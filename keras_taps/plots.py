@@ -54,7 +54,8 @@ def training_curves(histories):
     for axis, title in zip(axes, panels.values(), strict=True):
         axis.set(title=title, xlabel="epoch")
     axes[1].set_yscale("log")
-    axes[2].legend(frameon=False, fontsize=8)
+    if axes[2].lines:
+        axes[2].legend(frameon=False, fontsize=8)
     _tidy(axes)
     return figure
 

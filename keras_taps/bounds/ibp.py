@@ -18,7 +18,7 @@ def ibp_margins(network, box, labels):
     Example:
 
     >>> network = cnn3((8, 8, 1), 10, width=1)
-    >>> ibp_margins(network, input_box(ops.zeros((2, 8, 8, 1)), 0.1), ops.array([3, 4])).shape
+    >>> ops.shape(ibp_margins(network, input_box(ops.zeros((2, 8, 8, 1)), 0.1), ops.array([3, 4])))
     (2, 9)
 
     References:

@@ -24,7 +24,7 @@ class IntervalBatchNormalization(IntervalLayer, keras.layers.BatchNormalization)
     Example:
 
     >>> layer = IntervalBatchNormalization()
-    >>> layer(Interval(ops.zeros((2, 3)), ops.ones((2, 3)))).lower.shape
+    >>> ops.shape(layer(Interval(ops.zeros((2, 3)), ops.ones((2, 3)))).lower)
     (2, 3)
 
     References:

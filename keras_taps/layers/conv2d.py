@@ -30,7 +30,7 @@ class IntervalConv2D(_ConvolutionLayer, keras.layers.Conv2D):
     Example:
 
     >>> layer = IntervalConv2D(4, 3, padding="same")
-    >>> layer(Interval(ops.zeros((1, 8, 8, 1)), ops.ones((1, 8, 8, 1)))).upper.shape
+    >>> ops.shape(layer(Interval(ops.zeros((1, 8, 8, 1)), ops.ones((1, 8, 8, 1)))).upper)
     (1, 8, 8, 4)
 
     References:
@@ -45,7 +45,7 @@ class IntervalDepthwiseConv2D(_ConvolutionLayer, keras.layers.DepthwiseConv2D):
     Example:
 
     >>> layer = IntervalDepthwiseConv2D(3)
-    >>> layer(Interval(ops.zeros((1, 8, 8, 2)), ops.ones((1, 8, 8, 2)))).upper.shape
+    >>> ops.shape(layer(Interval(ops.zeros((1, 8, 8, 2)), ops.ones((1, 8, 8, 2)))).upper)
     (1, 6, 6, 2)
     """
 

@@ -15,7 +15,7 @@ class IntervalDense(ActivatedLayer, keras.layers.Dense):
 
     >>> layer = IntervalDense(1, kernel_initializer="ones")
     >>> box = layer(Interval(ops.zeros((1, 3)), ops.ones((1, 3))))
-    >>> float(box.upper[0, 0])
+    >>> float(ops.convert_to_numpy(box.upper)[0, 0])
     3.0
 
     References:

@@ -12,7 +12,7 @@ class IntervalMaxPooling2D(MonotoneLayer, keras.layers.MaxPooling2D):
     Example:
 
     >>> layer = IntervalMaxPooling2D()
-    >>> layer(Interval(ops.zeros((1, 4, 4, 1)), ops.ones((1, 4, 4, 1)))).upper.shape
+    >>> ops.shape(layer(Interval(ops.zeros((1, 4, 4, 1)), ops.ones((1, 4, 4, 1)))).upper)
     (1, 2, 2, 1)
     """
 
@@ -23,8 +23,8 @@ class IntervalAveragePooling2D(MonotoneLayer, keras.layers.AveragePooling2D):
 
     Example:
 
-    >>> layer = IntervalAveragePooling2D()
-    >>> layer(Interval(ops.zeros((1, 4, 4, 1)), ops.ones((1, 4, 4, 1)))).upper.shape
+    >>> layer = IntervalAveragePooling2D(2)
+    >>> ops.shape(layer(Interval(ops.zeros((1, 4, 4, 1)), ops.ones((1, 4, 4, 1)))).upper)
     (1, 2, 2, 1)
     """
 
@@ -36,7 +36,7 @@ class IntervalGlobalAveragePooling2D(MonotoneLayer, keras.layers.GlobalAveragePo
     Example:
 
     >>> layer = IntervalGlobalAveragePooling2D()
-    >>> layer(Interval(ops.zeros((1, 4, 4, 3)), ops.ones((1, 4, 4, 3)))).upper.shape
+    >>> ops.shape(layer(Interval(ops.zeros((1, 4, 4, 3)), ops.ones((1, 4, 4, 3)))).upper)
     (1, 3)
     """
 
@@ -48,6 +48,6 @@ class IntervalGlobalMaxPooling2D(MonotoneLayer, keras.layers.GlobalMaxPooling2D)
     Example:
 
     >>> layer = IntervalGlobalMaxPooling2D()
-    >>> layer(Interval(ops.zeros((1, 4, 4, 3)), ops.ones((1, 4, 4, 3)))).upper.shape
+    >>> ops.shape(layer(Interval(ops.zeros((1, 4, 4, 3)), ops.ones((1, 4, 4, 3)))).upper)
     (1, 3)
     """

@@ -62,7 +62,7 @@ class IntervalResidual(IntervalLayer, keras.layers.Layer):
     Example:
 
     >>> block = IntervalResidual([[IntervalDense(2, activation="relu")], []])
-    >>> block(Interval(ops.zeros((1, 2)), ops.ones((1, 2)))).upper.shape
+    >>> ops.shape(block(Interval(ops.zeros((1, 2)), ops.ones((1, 2)))).upper)
     (1, 2)
 
     References:

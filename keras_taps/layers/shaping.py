@@ -12,7 +12,7 @@ class IntervalFlatten(MonotoneLayer, keras.layers.Flatten):
 
     Example:
 
-    >>> IntervalFlatten()(Interval(ops.zeros((1, 2, 3)), ops.ones((1, 2, 3)))).upper.shape
+    >>> ops.shape(IntervalFlatten()(Interval(ops.zeros((1, 2, 3)), ops.ones((1, 2, 3)))).upper)
     (1, 6)
     """
 
@@ -23,7 +23,7 @@ class IntervalReshape(MonotoneLayer, keras.layers.Reshape):
 
     Example:
 
-    >>> IntervalReshape((3, 2))(Interval(ops.zeros((1, 6)), ops.ones((1, 6)))).upper.shape
+    >>> ops.shape(IntervalReshape((3, 2))(Interval(ops.zeros((1, 6)), ops.ones((1, 6)))).upper)
     (1, 3, 2)
     """
 
@@ -35,7 +35,7 @@ class IntervalZeroPadding2D(MonotoneLayer, keras.layers.ZeroPadding2D):
     Example:
 
     >>> layer = IntervalZeroPadding2D(1)
-    >>> layer(Interval(ops.zeros((1, 2, 2, 1)), ops.ones((1, 2, 2, 1)))).upper.shape
+    >>> ops.shape(layer(Interval(ops.zeros((1, 2, 2, 1)), ops.ones((1, 2, 2, 1)))).upper)
     (1, 4, 4, 1)
     """
 
@@ -49,7 +49,7 @@ class IntervalDropout(MonotoneLayer, keras.layers.Dropout):
 
     Example:
 
-    >>> IntervalDropout(0.5)(Interval(ops.zeros((1, 2)), ops.ones((1, 2)))).upper.shape
+    >>> ops.shape(IntervalDropout(0.5)(Interval(ops.zeros((1, 2)), ops.ones((1, 2)))).upper)
     (1, 2)
     """
 

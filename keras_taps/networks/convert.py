@@ -55,6 +55,7 @@ class _Converter:
 
     def __init__(self):
         self._converted = {}
+        self._passed = {}  # id of a symbolic tensor: the nearest one that every path to it passes
 
     def model(self, model):
         """Interval layers of a whole model."""
@@ -85,7 +86,7 @@ class _Converter:
                     "chain of layers and blocks."
                 )
             if type(layer) is keras.layers.Add:
-                tensor = _common_source(inputs)
+                tensor = self.common_source(inputs)
                 branches = [self.chain(branch, tensor) for branch in inputs]
                 reversed_layers.append(interval_layers.IntervalResidual(branches))
             else:
@@ -94,6 +95,24 @@ class _Converter:
                 reversed_layers.extend(reversed(self.layer(layer)))
                 tensor = inputs[0]
         return reversed_layers[::-1]
+
+    def common_source(self, tensors):
+        """The symbolic tensor nearest to `tensors` that every path to each of them passes."""
+        paths = [self.dominators(tensor) for tensor in tensors]
+        others = [{id(tensor) for tensor in path} for path in paths[1:]]
+        return next(t for t in paths[0] if all(id(t) in ids for ids in others))
+
+    def dominators(self, tensor):
+        """Symbolic tensors that every path from the input to `tensor` passes, nearest first."""
+        path = [tensor]
+        while path[-1] is not None:
+            key = id(path[-1])
+            if key not in self._passed:
+                _, inputs = _producer(path[-1])
+                one = inputs[0] if len(inputs) == 1 else None
+                self._passed[key] = self.common_source(inputs) if len(inputs) > 1 else one
+            path.append(self._passed[key])
+        return path[:-1]
 
     def layer(self, layer):
         """Interval layers, usually one, that do what a stock layer does."""
@@ -135,23 +154,6 @@ def _producer(tensor):
     history = tensor._keras_history
     node = history.operation._inbound_nodes[history.node_index]
     return history.operation, node.input_tensors
-
-
-def _common_source(tensors):
-    """The symbolic tensor nearest to `tensors` that every path to each of them passes."""
-    paths = [_dominators(tensor) for tensor in tensors]
-    others = [{id(tensor) for tensor in path} for path in paths[1:]]
-    return next(t for t in paths[0] if all(id(t) in ids for ids in others))
-
-
-def _dominators(tensor):
-    """Symbolic tensors that every path from the input to `tensor` passes, nearest first."""
-    path = [tensor]
-    while True:
-        _, inputs = _producer(path[-1])
-        if not inputs:
-            return path
-        path.append(inputs[0] if len(inputs) == 1 else _common_source(inputs))
 
 
 def _unknown(layer):

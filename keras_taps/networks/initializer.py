@@ -18,7 +18,7 @@ class IBPInitializer(keras.initializers.RandomNormal):
 
     Example:
 
-    >>> IBPInitializer(seed=0)((100, 10)).shape
+    >>> ops.shape(IBPInitializer(seed=0)((100, 10)))
     (100, 10)
 
     References:

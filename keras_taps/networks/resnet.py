@@ -32,7 +32,7 @@ def resnet(input_shape, num_classes, width=16, mean=None, std=None):
     Example:
 
     >>> resnet((28, 28, 1), 10, width=2).legal_splits
-    (0, 1, 2, 4, 6)
+    (0, 1, 3, 5, 6)
 
     References:
         He et al. 2016; the small residual networks of the verification competition.

@@ -59,7 +59,7 @@ class IntervalSequential(keras.Model):
 
     >>> network = IntervalSequential(
     ...     [IntervalDense(8, activation="relu"), IntervalDense(3)], input_shape=(4,))
-    >>> network(input_box(ops.ones((2, 4)), 0.1)).upper.shape
+    >>> ops.shape(network(input_box(ops.ones((2, 4)), 0.1)).upper)
     (2, 3)
 
     References:

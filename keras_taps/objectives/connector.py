@@ -53,7 +53,7 @@ def connect(points, box, c=0.5):
     Example:
 
     >>> box = Interval(ops.zeros((1, 2)), ops.ones((1, 2)))
-    >>> connect(ops.ones((1, 3, 2)), box).shape
+    >>> ops.shape(connect(ops.ones((1, 3, 2)), box))
     (1, 3, 2)
 
     References:

@@ -33,7 +33,8 @@ class Outcome(NamedTuple):
     Args:
         loss: Scalar tensor.
         ibp_margins: Tensor `(batch, classes - 1)` of IBP upper bounds.
-        taps_margins: Tensor of the same shape from the latent attack, or `None`.
+        taps_margins: Tensor of the same shape from the latent attack; `None` if the method takes
+            none (`estimates_taps` is False).
     """
 
     loss: object
@@ -67,6 +68,8 @@ class CertifiedModel(keras.Model):
     References:
         Mao et al. 2023, appendix B.1 and Algorithm 1; Shi et al. 2021.
     """
+
+    estimates_taps = False  # whether `certified_loss` returns `taps_margins`
 
     def __init__(
         self,
@@ -116,7 +119,12 @@ class CertifiedModel(keras.Model):
 
     def _counter(self, name):
         return self.add_weight(
-            name=name, shape=(), dtype="int32", initializer="zeros", trainable=False
+            name=name,
+            shape=(),
+            dtype="int32",
+            initializer="zeros",
+            trainable=False,
+            aggregation="only_first_replica",
         )
 
     def certified_loss(self, box, labels, seed, steps=None):
@@ -164,15 +172,15 @@ class CertifiedModel(keras.Model):
                 "`sample_weight` and `class_weight` are not supported: certified losses are "
                 "products and mixtures of batch means. Received: a sample_weight"
             )
-        if y_pred is None:
+        if y_pred is None or (training and not hasattr(self._clean_pass, "statistics")):
             y_pred = self(x, training=training)
         labels = ops.cast(ops.reshape(y, (-1,)), "int32")
+        self._reports_taps = self.estimates_taps or not training
         if training:
             outcome, counts_taps = self._training_outcome(x, labels)
         else:
             outcome, counts_taps = self._evaluation_outcome(x, labels), 1.0
         self._update_metrics(labels, y_pred, outcome, counts_taps)
-        self._reports_taps = outcome.taps_margins is not None
         loss = outcome.loss + sum(self.losses)
         if self.l1:
             loss = loss + self.l1 * l1_penalty(self.network)
@@ -180,29 +188,31 @@ class CertifiedModel(keras.Model):
         return ops.where(self._in_range(x, labels), loss, float("nan")) / backend.replica_count()
 
     def _training_outcome(self, x, labels):
-        """Loss of the phase that this step is in; the step counter moves on."""
-        statistics = self._clean_pass.__dict__.pop("statistics", None) or BatchStatistics()
+        """Loss of the phase that this step is in; the step counter moves on.
+
+        Returns:
+            `(Outcome, weight)`: the weight is 0 while eps grows and there is no TAPS estimate.
+        """
+        statistics = self._clean_pass.__dict__.pop("statistics")
         annealing = self.step < self.anneal_end
         eps = smooth_eps(self.step, self.anneal_start, self.anneal_end, self.train_eps)
         seed = backend.seed_tensor(self.seed, self.step * 1)
         self.step.assign_add(1)  # here, because a branch must not write variables
         self.eps_tracker.update_state(eps)
-        estimates = []
 
         def warmup():
             outcome = self.warmup_loss(input_box(x, ops.maximum(eps, _SMALLEST_EPS)), labels, eps)
-            return outcome.loss, outcome.ibp_margins, outcome.ibp_margins
+            return outcome._replace(taps_margins=outcome.ibp_margins)
 
         def method():
             outcome = self.certified_loss(input_box(x, eps), labels, seed)
-            estimates.append(outcome.taps_margins is not None)
-            taps = outcome.taps_margins if estimates[-1] else outcome.ibp_margins
-            return outcome.loss, outcome.ibp_margins, taps
+            if self.estimates_taps:
+                return outcome
+            return outcome._replace(taps_margins=outcome.ibp_margins)
 
         with statistics.replay():
-            loss, ibp, taps = ops.cond(annealing, warmup, method)
-        counts_taps = 1.0 - ops.cast(annealing, "float32")
-        return Outcome(loss, ibp, taps if any(estimates) else None), counts_taps
+            outcome = Outcome(*ops.cond(annealing, warmup, method))
+        return outcome, 1.0 - ops.cast(annealing, "float32")
 
     def _evaluation_outcome(self, x, labels):
         # Always the same seed: evaluating twice gives the same figures and disturbs no training.
@@ -210,7 +220,7 @@ class CertifiedModel(keras.Model):
         self.eps_tracker.update_state(self.eps)
         box = input_box(x, self.eps)
         outcome = self.certified_loss(box, labels, seed, steps=_EVALUATION_STEPS)
-        if outcome.taps_margins is not None:
+        if self.estimates_taps:
             return outcome
         taps = taps_margins(
             self.network, box, labels, self.classifier_relus, seed, _EVALUATION_STEPS
@@ -221,7 +231,7 @@ class CertifiedModel(keras.Model):
         correct = ops.cast(ops.argmax(logits, axis=-1), "int32") == labels
         self.natural_accuracy.update_state(correct)
         self.ibp_certified_accuracy.update_state(certified(outcome.ibp_margins))
-        if outcome.taps_margins is not None:
+        if self._reports_taps:
             estimate = certified(outcome.taps_margins)
             self.taps_accuracy.update_state(
                 estimate, counts_taps * ops.ones_like(labels, "float32")

@@ -1,0 +1,124 @@
+"""A run folder holds a whole run, and a run that was stopped ends like one that was not."""
+
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from keras_taps.experiments.recipes import recipe
+from keras_taps.experiments.run import Run, load_model
+from keras_taps.files import read_csv, write_atomically, write_csv
+
+LIMIT = 96
+RECIPE = recipe("digits-0.1-taps", width=2, epochs=4, anneal_epochs=1.5, decay_epochs=(2, 3),
+                attack_steps=2)  # fmt: skip
+
+
+class _StopAfter(keras.callbacks.Callback):
+    """Ctrl-C in the middle of an epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch, self.now = epoch, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.now == self.epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    run = Run.create(tmp_path_factory.mktemp("runs") / "whole", RECIPE, seed=3, limit=LIMIT)
+    run.train()
+    run.evaluate()
+    return run
+
+
+def test_the_folder_holds_the_run(whole):
+    names = {path.name for path in whole.folder.iterdir()}
+    assert names == {
+        "config.json",
+        "history.csv",
+        "last.keras",
+        "best.keras",
+        "metrics.json",
+        "curves.png",
+    }
+    config = json.loads(whole.path("config.json").read_text())
+    assert config["seed"] == 3
+    assert config["backend"] == keras.config.backend()
+    assert config["versions"]["keras"] == keras.__version__
+    assert Run.open(whole.folder) == whole
+    history = whole.history()
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+    assert "taps_accuracy" not in history[0] or np.isnan(history[0]["taps_accuracy"])
+    assert history[-1]["eps"] == pytest.approx(0.1)
+    metrics = json.loads(whole.path("metrics.json").read_text())
+    assert metrics["count"] == LIMIT
+    assert metrics["ibp_certified_accuracy"] <= metrics["pgd_accuracy"]
+    assert metrics["pgd_accuracy"] <= metrics["natural_accuracy"]
+
+
+def test_a_stopped_run_resumes_to_the_same_numbers(whole, tmp_path):
+    """Property 10 of SPEC section 8, through the run folder: bit for bit."""
+    run = Run.create(tmp_path / "stopped", RECIPE, seed=3, limit=LIMIT)
+    with pytest.raises(KeyboardInterrupt):
+        run.train(callbacks=[_StopAfter(2)])
+    assert len(run.history()) == 2
+    Run.open(run.folder).train()
+    assert run.history() == whole.history() or _equal_with_nan(run.history(), whole.history())
+    for name in ("last.keras", "best.keras"):
+        ours, theirs = (load_model(r.path(name)).get_weights() for r in (run, whole))
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def _equal_with_nan(a, b):
+    return all(
+        row.keys() == other.keys()
+        and np.array_equal(list(row.values()), list(other.values()), equal_nan=True)
+        for row, other in zip(a, b, strict=True)
+    )
+
+
+def test_a_finished_run_trains_no_more(whole):
+    before = whole.path("last.keras").stat().st_mtime_ns
+    whole.train()
+    assert whole.path("last.keras").stat().st_mtime_ns == before
+
+
+def test_an_existing_folder_is_refused(whole):
+    with pytest.raises(FileExistsError, match="--resume"):
+        Run.create(whole.folder, RECIPE)
+
+
+def test_no_run_and_damaged_files_are_named(whole, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+        Run.open(tmp_path)
+    damaged = tmp_path / "damaged"
+    shutil.copytree(whole.folder, damaged)
+    (damaged / "last.keras").write_bytes(b"no zip")
+    with pytest.raises(ValueError, match="damaged"):
+        Run.open(damaged)._start(1)
+    (damaged / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="not the config"):
+        Run.open(damaged)
+
+
+def test_files_are_whole_or_absent(tmp_path):
+    path = tmp_path / "table.csv"
+    write_csv(path, [{"a": 1.0}, {"a": 2.0, "b": 0.5}])
+
+    def fail(temporary):
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, fail)
+    assert read_csv(path) == [{"a": 1.0}, {"a": 2.0, "b": 0.5}]
+    assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
