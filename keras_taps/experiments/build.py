@@ -5,7 +5,6 @@ import keras
 from keras_taps import networks, training
 from keras_taps.callbacks import EpsAnneal
 from keras_taps.datasets import dataset_info
-from keras_taps.objectives import affine_layers
 
 
 def build_network(recipe):
@@ -38,7 +37,7 @@ def build_model(recipe, steps_per_epoch, seed):
         "train_eps": recipe.train_eps,
         "classifier_relus": recipe.classifier_relus,
         "warmup_weight": recipe.warmup_weight,
-        "l1": recipe.l1 / len(affine_layers(network)),
+        "l1": recipe.l1 / len(network.affine_layers),
         "seed": seed,
     }
     if recipe.method == "ibp":

@@ -1,5 +1,9 @@
 """The convolutional networks of the paper: CNN3, CNN5 and CNN7."""
 
+import math
+
+import keras
+
 from keras_taps.checks import check_count
 from keras_taps.layers import (
     IntervalBatchNormalization,
@@ -55,6 +59,19 @@ def head(num_classes):
     )
 
 
+def assemble(layers, input_shape, name):
+    """The built network, its biases started as the field's PyTorch codes leave them.
+
+    Those codes initialise only kernels anew. In short trainings without batch normalisation the
+    difference to zero biases can be measured.
+    """
+    network = IntervalSequential(layers, input_shape=input_shape, name=name)
+    for layer in network.affine_layers:
+        limit = math.prod(layer.kernel.shape[:-1]) ** -0.5
+        layer.bias.assign(keras.random.uniform(layer.bias.shape, -limit, limit))
+    return network
+
+
 def cnn3(input_shape, num_classes, width=16, mean=None, std=None):
     """CNN3: two convolutions and a Dense layer, no batch normalisation.
 
@@ -85,7 +102,7 @@ def cnn3(input_shape, num_classes, width=16, mean=None, std=None):
         IntervalFlatten(),
         head(num_classes),
     ]
-    return IntervalSequential(layers, input_shape=input_shape, name="cnn3")
+    return assemble(layers, input_shape, "cnn3")
 
 
 def cnn5(input_shape, num_classes, width=16, mean=None, std=None):
@@ -120,7 +137,7 @@ def cnn5(input_shape, num_classes, width=16, mean=None, std=None):
         *hidden(dense(32 * width), False),
         head(num_classes),
     ]
-    return IntervalSequential(layers, input_shape=input_shape, name="cnn5")
+    return assemble(layers, input_shape, "cnn5")
 
 
 def cnn7(input_shape, num_classes, width=64, mean=None, std=None, last_stride=1):
@@ -158,4 +175,4 @@ def cnn7(input_shape, num_classes, width=64, mean=None, std=None, last_stride=1)
         *hidden(dense(8 * width), True),
         head(num_classes),
     ]
-    return IntervalSequential(layers, input_shape=input_shape, name="cnn7")
+    return assemble(layers, input_shape, "cnn7")

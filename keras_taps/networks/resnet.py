@@ -3,8 +3,7 @@
 from keras_taps.checks import check_count
 from keras_taps.layers import IntervalBatchNormalization, IntervalFlatten, IntervalReLU
 from keras_taps.layers.residual import IntervalResidual
-from keras_taps.networks.cnn import conv, dense, head, hidden, normalization
-from keras_taps.networks.sequential import IntervalSequential
+from keras_taps.networks.cnn import assemble, conv, dense, head, hidden, normalization
 
 
 def _block(filters, stride):
@@ -47,4 +46,4 @@ def resnet(input_shape, num_classes, width=16, mean=None, std=None):
         *hidden(dense(8 * width), True),
         head(num_classes),
     ]
-    return IntervalSequential(layers, input_shape=input_shape, name="resnet")
+    return assemble(layers, input_shape, "resnet")

@@ -8,6 +8,7 @@ import keras
 from keras_taps.checks import check_count
 from keras_taps.interval import Interval, as_interval
 from keras_taps.layers.base import serializable
+from keras_taps.layers.conv2d import IntervalConv2D, IntervalDepthwiseConv2D
 from keras_taps.layers.dense import IntervalDense
 from keras_taps.layers.residual import (
     IntervalResidual,
@@ -18,6 +19,7 @@ from keras_taps.layers.residual import (
 from keras_taps.layers.shaping import IntervalDropout, IntervalFlatten, IntervalReshape
 
 _MOVES = (IntervalFlatten, IntervalReshape)
+_AFFINE = (IntervalDense, IntervalConv2D, IntervalDepthwiseConv2D)
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,11 @@ class IntervalSequential(keras.Model):
     def relus(self):
         """Number of ReLUs (or other elementwise nonlinearities) in the network."""
         return sum(layer.relus for layer in self._chain)
+
+    @property
+    def affine_layers(self):
+        """Dense and convolution layers, those inside residual blocks included."""
+        return [layer for layer in self._flatten_layers() if isinstance(layer, _AFFINE)]
 
     @property
     def segment(self):

@@ -1,12 +1,11 @@
 """What is minimised: the connector, the product of losses, the regularisers."""
 
 from keras_taps.objectives.connector import connect, connector_weights
-from keras_taps.objectives.l1 import affine_layers, l1_penalty
+from keras_taps.objectives.l1 import l1_penalty
 from keras_taps.objectives.product import product_loss
 from keras_taps.objectives.warmup import warmup_regulariser
 
 __all__ = [
-    "affine_layers",
     "connect",
     "connector_weights",
     "l1_penalty",
