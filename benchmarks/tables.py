@@ -1,0 +1,213 @@
+"""Write docs/benchmarks.md from the JSON files of the benchmarks.
+
+    python benchmarks/tables.py
+    python benchmarks/tables.py --check
+
+The same results give the same page; `--check` writes nothing and exits with 1 if it differs.
+"""
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+
+from provenance import DOCS, RESULTS, read_json
+
+PAGE = """\
+# Benchmarks
+
+This page is written by `python benchmarks/tables.py` from the files in `benchmarks/results`; do
+not edit it. Each file also holds the command, the machine and the versions it was made with.
+
+## One training step
+
+Seconds and peak resident memory of one training step after annealing, for CNN7 on random images
+of MNIST's shape, in keras_taps on its three backends and in eager PyTorch. The eager step is
+`benchmarks/eager_torch.py`: same mathematics, the computation arranged as in the public PyTorch
+codes, where every step of the latent attack also computes weight gradients. All four take turns
+within one run. A ratio below 1 is faster than eager PyTorch.
+
+{training_step}
+
+Run it with `python benchmarks/training_step.py`.
+
+## MNIST with 400 steps
+
+CNN3 with 16 filters, eps 0.1, batch 256, 400 steps of which 100 anneal the radius, last weights,
+10 000 test images; mean and standard deviation over seeds, in percent. "Natural" is accuracy on
+clean images, "PGD" under an attack of 40 steps, "IBP" the share certified by interval bounds,
+"TAPS" the share whose TAPS estimate is robust, which is no certificate. Seconds of the authors'
+code were not measured in the same run, so compare them only roughly.
+
+{mnist}
+
+Run it with `python benchmarks/mnist_400_steps.py --backend tensorflow`, then `jax` and `torch`.
+"""
+NOT_MEASURED = "*Not measured yet.*"
+EAGER = "eager-torch"
+METHODS = {"ibp": "IBP", "taps": "TAPS"}
+FIGURES = ("natural", "pgd", "ibp", "taps")
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
+IMPLEMENTATIONS = {
+    **{key: f"keras_taps, {name}" for key, name in BACKENDS.items()},
+    EAGER: "eager PyTorch",
+}
+
+
+def table(head, rows):
+    """Markdown table; the first columns with text are left, the others right."""
+    texts = sum(not any(c.isdigit() for c in cell) for cell in rows[0][:2])
+    line = ["---"] * texts + ["---:"] * (len(head) - texts)
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, line, *rows])
+
+
+def mean_and_deviation(values, digits):
+    """`mean ± deviation`, without a deviation for a single value."""
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def ratio(value, reference):
+    """Quotient, or a dash without a reference."""
+    return f"{value / reference:.2f}" if reference else "-"
+
+
+def machine(provenances):
+    """One line on where results come from."""
+    lines = set()
+    for p in provenances:
+        versions = ", ".join(f"{name} {v}" for name, v in p["versions"].items() if v)
+        commit = (p["commit"] or "unknown")[:10] + (" with changes" * p["package_modified"])
+        day = p["date"][:10]
+        lines.add(f"- {day}: {p['cpu']}, {p['usable_cores']} cores; {versions}; commit {commit}.")
+    return "\n".join(sorted(lines))
+
+
+def training_step(content):
+    """Section of `training_step.json`."""
+    if not content or not content["results"]:
+        return NOT_MEASURED
+    results = content["results"]
+    eager = {r["configuration"]: r for r in results if r["implementation"] == EAGER}
+    rows = []
+    for r in results:
+        low, high = r["quartiles_s"]
+        other = eager.get(r["configuration"])
+        rows.append(
+            [
+                r["configuration"],
+                IMPLEMENTATIONS[r["implementation"]],
+                f"{r['median_s']:.3f}",
+                f"{low:.3f} to {high:.3f}",
+                f"{r['minimum_s']:.3f}",
+                ratio(r["median_s"], other and other["median_s"]),
+                f"{r['first_step_s']:.1f}",
+                f"{r['peak_mib']:.0f}",
+                f"{r['peak_mib'] - r['baseline_mib']:.0f}",
+                ratio(r["peak_mib"], other and other["peak_mib"]),
+            ]
+        )
+    head = [
+        "Step",
+        "Implementation",
+        "Median s",
+        "Quartiles s",
+        "Minimum s",
+        "Median / eager",
+        "First step s",
+        "Peak MiB",
+        "above import",
+        "Peak / eager",
+    ]
+    s = content["settings"]
+    settings = (
+        f"CNN7 width {s['width']}, batch {s['batch']}, {s['attack_steps']} attack steps, "
+        f"rounds: {s['rounds']}."
+    )
+    return "\n\n".join([settings, table(head, rows), machine([content["provenance"]])])
+
+
+def mnist(content):
+    """Section of `mnist_400_steps.json`."""
+    if not content or not content["records"]:
+        return NOT_MEASURED
+    rows = []
+    for reference in content["reference"]:
+        method = reference["method"]
+        rows.append(
+            [
+                METHODS[method],
+                "authors' code",
+                "-",
+                *(f"{reference[name]:.1f}" for name in FIGURES),
+                "-",
+                f"{reference['main_step_s']:.2f}",
+                "1.00",
+            ]
+        )
+        for backend in BACKENDS:
+            records = [
+                r for r in content["records"] if (r["backend"], r["method"]) == (backend, method)
+            ]
+            if not records:
+                continue
+            warmup, main = (
+                statistics.median(r[name] for r in records)
+                for name in ("warmup_step_s", "main_step_s")
+            )
+            rows.append(
+                [
+                    METHODS[method],
+                    f"keras_taps, {BACKENDS[backend]}",
+                    str(len(records)),
+                    *(mean_and_deviation([r[name] for r in records], 1) for name in FIGURES),
+                    f"{warmup:.3f}",
+                    f"{main:.3f}",
+                    ratio(main, reference["main_step_s"]),
+                ]
+            )
+    head = [
+        "Method",
+        "Implementation",
+        "Seeds",
+        "Natural",
+        "PGD",
+        "IBP",
+        "TAPS",
+        "s a step, annealing",
+        "after",
+        "after / authors",
+    ]
+    provenances = [r["provenance"] for r in content["records"]]
+    return "\n\n".join([table(head, rows), machine(provenances)])
+
+
+def page(results=RESULTS):
+    """The page as text, from a folder of results."""
+    results = Path(results)
+    return PAGE.format(
+        training_step=training_step(read_json(results / "training_step.json")),
+        mnist=mnist(read_json(results / "mnist_400_steps.json")),
+    )
+
+
+def main(arguments=None):
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="exit with 1 if the page is stale")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of JSON files")
+    parser.add_argument("--output", type=Path, default=DOCS / "benchmarks.md")
+    options = parser.parse_args(arguments)
+    text = page(options.results)
+    if options.check:
+        current = options.output.read_text(encoding="utf-8") if options.output.exists() else None
+        if current != text:
+            print(f"{options.output} is stale: run python benchmarks/tables.py", file=sys.stderr)
+            sys.exit(1)
+        return
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
