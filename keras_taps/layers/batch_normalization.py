@@ -63,11 +63,14 @@ class IntervalBatchNormalization(IntervalLayer, keras.layers.BatchNormalization)
         return Interval(ops.where(rising, a, b), ops.where(rising, b, a))
 
     def _clean_moments(self, inputs):
-        mean, variance = ops.moments(
-            ops.cast(inputs, self.variable_dtype),
-            axes=self._reduction_axes,
-            synchronized=self.synchronized,
-        )
+        x, axes = ops.cast(inputs, self.variable_dtype), self._reduction_axes
+        if self.synchronized:
+            mean, variance = ops.moments(x, axes=axes, synchronized=True)
+        else:
+            # Two passes: E[x^2] - E[x]^2 loses digits in float32 where the mean dominates.
+            mean = ops.mean(x, axis=axes, keepdims=True)
+            variance = ops.mean(ops.square(x - mean), axis=axes)
+            mean = ops.reshape(mean, variance.shape)
         record_moments(self, mean, variance)
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             average.assign(average * self.momentum + value * (1.0 - self.momentum))

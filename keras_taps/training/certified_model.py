@@ -12,7 +12,6 @@ from keras_taps.attacks.latent import taps_margins
 from keras_taps.bounds.ibp import ibp_margins
 from keras_taps.bounds.margins import certified, cross_entropy
 from keras_taps.checks import check_count, check_radius, check_real, check_seed
-from keras_taps.datasets.batches import Batches
 from keras_taps.interval import as_interval, input_box
 from keras_taps.layers.residual import walk
 from keras_taps.layers.scopes import BatchStatistics, record_relu_inputs
@@ -21,7 +20,7 @@ from keras_taps.networks.sequential import IntervalSequential
 from keras_taps.objectives.l1 import l1_penalty
 from keras_taps.objectives.warmup import warmup_regulariser
 from keras_taps.schedules import smooth_eps
-from keras_taps.training.data_checks import check_data
+from keras_taps.training.checked_model import CheckedModel
 
 _SMALLEST_EPS = 1e-6  # while annealing: a box without width has no tightness
 _EVALUATION_STEPS = 20
@@ -42,7 +41,7 @@ class Outcome(NamedTuple):
     taps_margins: object = None
 
 
-class CertifiedModel(keras.Model):
+class CertifiedModel(CheckedModel):
     """A network and the way it is trained to be provably robust.
 
     A method is a subclass with one formula, `certified_loss`. This class owns what they share:
@@ -175,11 +174,12 @@ class CertifiedModel(keras.Model):
         if y_pred is None or (training and not hasattr(self._clean_pass, "statistics")):
             y_pred = self(x, training=training)
         labels = ops.cast(ops.reshape(y, (-1,)), "int32")
+        classes = ops.clip(labels, 0, self.network.num_classes - 1)  # some backends refuse others
         self._reports_taps = self.estimates_taps or not training
         if training:
-            outcome, counts_taps = self._training_outcome(x, labels)
+            outcome, counts_taps = self._training_outcome(x, classes)
         else:
-            outcome, counts_taps = self._evaluation_outcome(x, labels), 1.0
+            outcome, counts_taps = self._evaluation_outcome(x, classes), 1.0
         self._update_metrics(labels, y_pred, outcome, counts_taps)
         loss = outcome.loss + sum(self.losses)
         if self.l1:
@@ -284,56 +284,6 @@ class CertifiedModel(keras.Model):
             raise ValueError(f"`end` must be at least `start`. Received: {start=}, {end=}")
         self.anneal_start.assign(start)
         self.anneal_end.assign(end)
-
-    def compile(self, optimizer="adam", *, loss=None, jit_compile="auto", **options):
-        """Configure training; the loss is the method's own.
-
-        Args:
-            optimizer: Keras optimizer; the field uses Adam 5e-4 with `global_clipnorm=10`.
-            loss: Must stay `None`.
-            jit_compile: 'auto' is the measured default: XLA on JAX and on TensorFlow's GPUs, the
-                plain graph on TensorFlow's CPU, eager on PyTorch.
-            **options: As `keras.Model.compile`.
-        """
-        if loss is not None:
-            raise ValueError(
-                f"`loss` must stay None: {type(self).__name__} brings its own. Received: {loss!r}"
-            )
-        self._jit_request = jit_compile
-        jit_compile = backend.auto_jit_compile() if jit_compile == "auto" else jit_compile
-        super().compile(optimizer=optimizer, jit_compile=jit_compile, **options)
-
-    def get_compile_config(self):
-        """What `compile` was asked, so that 'auto' is decided anew where the model is loaded."""
-        config = super().get_compile_config()
-        return {**config, "jit_compile": self._jit_request} if config else config
-
-    def compile_from_config(self, config):
-        """Compile a loaded model as it was; Keras asks for this where `compile` is overridden."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
-
-    def fit(self, x=None, y=None, **options):
-        """Train as `keras.Model.fit` does, after a check of the data.
-
-        Raises:
-            ValueError: If images or labels have the wrong shape or range; of a data set the first
-                batch is looked at.
-        """
-        check_data(self.network, x, y)
-        validation = options.get("validation_data")
-        if validation is not None:
-            pair = validation if isinstance(validation, tuple) else (validation, None)
-            check_data(self.network, *pair[:2])
-        if isinstance(x, Batches):
-            options["shuffle"] = False  # it shuffles by itself, reproducibly
-        return super().fit(x, y, **options)
-
-    def evaluate(self, x=None, y=None, **options):
-        """Evaluate at `eps` with moving batch statistics, after the checks that `fit` makes."""
-        if not options.get("_use_cached_eval_dataset"):
-            check_data(self.network, x, y)
-        return super().evaluate(x, y, **options)
 
     def get_config(self):
         return {

@@ -9,7 +9,6 @@ import pytest
 
 from keras_taps.experiments.recipes import recipe
 from keras_taps.experiments.run import Run, load_model
-from keras_taps.files import read_csv, write_atomically, write_csv
 
 LIMIT = 96
 RECIPE = recipe("digits-0.1-taps", width=2, epochs=4, anneal_epochs=1.5, decay_epochs=(2, 3),
@@ -108,17 +107,3 @@ def test_no_run_and_damaged_files_are_named(whole, tmp_path):
     (damaged / "config.json").write_text("{")
     with pytest.raises(ValueError, match="not the config"):
         Run.open(damaged)
-
-
-def test_files_are_whole_or_absent(tmp_path):
-    path = tmp_path / "table.csv"
-    write_csv(path, [{"a": 1.0}, {"a": 2.0, "b": 0.5}])
-
-    def fail(temporary):
-        temporary.write_text("half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, fail)
-    assert read_csv(path) == [{"a": 1.0}, {"a": 2.0, "b": 0.5}]
-    assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
