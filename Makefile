@@ -1,6 +1,7 @@
 # Every target builds the environment it needs, in .venv.
 PYTHON ?= python3
 BACKENDS ?= tensorflow jax torch
+PYTEST ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -12,7 +13,8 @@ quickstart: .venv/run.stamp  ## environment and the main job on the embedded dat
 
 test: .venv/dev.stamp  ## environment and the whole test suite on three backends
 	@for backend in $(BACKENDS); do \
-		echo "== $$backend" && KERAS_BACKEND=$$backend $(BIN)/python -m pytest tests keras_taps || exit 1; \
+		echo "== $$backend" && \
+		KERAS_BACKEND=$$backend $(BIN)/python -m pytest $(PYTEST) tests keras_taps || exit 1; \
 	done
 
 lint: .venv/dev.stamp

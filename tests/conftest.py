@@ -1,0 +1,28 @@
+"""What every test shares: one seed, no device but the CPU, hypothesis without deadlines."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# The tests compile many tiny functions and run each of them once.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+import hypothesis
+import keras
+import pytest
+
+# Derandomised, so that a red suite stays red when it is run again.
+hypothesis.settings.register_profile(
+    "keras_taps",
+    deadline=None,
+    max_examples=8,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+hypothesis.settings.load_profile("keras_taps")
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Every test starts from the same global seed and names its layers anew."""
+    keras.utils.set_random_seed(0)

@@ -1,0 +1,103 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_taps.interval import Interval
+from keras_taps.layers import (
+    IntervalActivation,
+    IntervalConv2D,
+    IntervalDense,
+    IntervalELU,
+    IntervalLeakyReLU,
+    IntervalReLU,
+)
+from keras_taps.layers.activations import _MONOTONE, activation_name, check_monotone
+from keras_taps.layers.scopes import record_relu_inputs
+from tests.helpers import close, numpy, random_box
+
+
+@pytest.mark.parametrize("name", _MONOTONE)
+def test_listed_activations_never_decrease(name):
+    x = np.linspace(-8, 8, 2001).astype("float32")
+    y = numpy(keras.activations.get(name)(ops.convert_to_tensor(x)))
+    assert np.all(np.diff(y) >= -1e-6)
+
+
+@pytest.mark.parametrize("name", ["gelu", "silu", "softmax", "mish", "tanh_shrink"])
+def test_other_activations_refused(name):
+    with pytest.raises(ValueError, match=f"'{name}', which is not known to be monotone. Accepted"):
+        IntervalActivation(name)
+    with pytest.raises(ValueError, match="not known to be monotone"):
+        IntervalDense(2, activation=name)
+
+
+def test_softmax_is_refused_with_a_hint():
+    with pytest.raises(ValueError, match="Leave the softmax off"):
+        check_monotone(keras.activations.softmax, "last")
+
+
+def test_functions_of_ones_own_are_refused():
+    with pytest.raises(ValueError, match="not known to be monotone"):
+        IntervalConv2D(2, 3, activation=lambda x: -x)
+
+
+def test_identity_is_linear():
+    assert activation_name(None) == activation_name(keras.activations.linear) == "linear"
+
+
+@pytest.mark.parametrize("make", [lambda: IntervalReLU(threshold=-1), lambda: IntervalELU(-0.5)])
+def test_activations_that_decrease_somewhere_are_refused(make):
+    with pytest.raises(ValueError, match=r"(?s)(negative|>= 0).*Received"):
+        make()
+
+
+def test_relu_by_hand():
+    box = Interval(ops.array([[-2.0, -1.0, 1.0]]), ops.array([[-1.0, 3.0, 2.0]]))
+    close(IntervalReLU()(box), Interval(np.array([[0, 0, 1.0]]), np.array([[0, 3.0, 2.0]])))
+
+
+@pytest.mark.parametrize(
+    ("layer", "relus"),
+    [
+        (IntervalReLU(), 1),
+        (IntervalLeakyReLU(), 1),
+        (IntervalELU(), 1),
+        (IntervalActivation("tanh"), 1),
+        (IntervalActivation("linear"), 0),
+        (IntervalDense(3, activation="relu"), 1),
+        (IntervalDense(3), 0),
+    ],
+)
+def test_nonlinearities_are_counted(layer, relus):
+    assert layer.relus == relus
+
+
+@pytest.mark.parametrize(
+    ("layer", "recorded"),
+    [
+        (IntervalReLU(), True),
+        (IntervalLeakyReLU(), True),
+        (IntervalActivation("relu"), True),
+        (IntervalActivation("tanh"), False),
+        (IntervalActivation("linear"), False),
+    ],
+)
+def test_boxes_that_enter_a_relu_are_recorded(layer, recorded):
+    box = random_box(2, 3)
+    with record_relu_inputs() as boxes:
+        layer(box)
+        layer(box.lower)  # a tensor leaves nothing
+    assert len(boxes) == recorded
+    if recorded:
+        close(boxes[0], box)
+    layer(box)
+    assert len(boxes) == recorded
+
+
+def test_a_fused_relu_records_its_own_input():
+    layer, box = IntervalDense(3, activation="relu"), random_box(2, 4)
+    with record_relu_inputs() as (boxes):
+        out = layer(box)
+    close(Interval(*(np.maximum(numpy(bound), 0) for bound in boxes[0])), out)
+    assert np.any(numpy(boxes[0].lower) < 0)

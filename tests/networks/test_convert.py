@@ -1,0 +1,255 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from keras_taps.interval import input_box
+from keras_taps.layers import IntervalReLU, IntervalResidual
+from keras_taps.networks import convert
+from tests.helpers import assert_contains, close, conv_network, images, numpy, randomise
+
+
+def sequential():
+    return keras.Sequential(
+        [
+            keras.Input((6, 5, 2)),
+            layers.Rescaling(2.0, -1.0),
+            layers.Conv2D(3, 3, padding="same", activation="relu"),
+            layers.BatchNormalization(),
+            layers.LeakyReLU(negative_slope=0.1),
+            layers.MaxPooling2D(),
+            layers.DepthwiseConv2D(2, activation="elu"),
+            layers.Activation("tanh"),
+            layers.ZeroPadding2D(1),
+            layers.AveragePooling2D(2, strides=1),
+            layers.Reshape((-1, 2, 3)),
+            layers.Flatten(),
+            layers.Dropout(0.4),
+            layers.Dense(4, activation="sigmoid"),
+            layers.ReLU(max_value=0.7),
+            layers.Dense(3),
+        ]
+    )
+
+
+def pooled():
+    return keras.Sequential(
+        [keras.Input((6, 5, 2)), layers.Conv2D(3, 3), layers.GlobalAveragePooling2D()]
+    )
+
+
+def max_pooled():
+    return keras.Sequential(
+        [keras.Input((6, 5, 2)), layers.ELU(alpha=0.5), layers.GlobalMaxPooling2D()]
+    )
+
+
+def functional(wire, shape=(6, 5, 2)):
+    inputs = keras.Input(shape)
+    return keras.Model(inputs, wire(inputs))
+
+
+def identity_shortcut(x):
+    x = layers.Conv2D(3, 3, activation="relu")(x)
+    return layers.ReLU()(layers.Add()([layers.Conv2D(3, 3, padding="same")(x), x]))
+
+
+def projection_shortcut(x):
+    main = layers.Conv2D(4, 3, strides=2, padding="same", activation="relu")(x)
+    main = layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same")(main))
+    return layers.Add()([layers.Conv2D(4, 1, strides=2)(x), main])
+
+
+def pre_activation(x):
+    x = layers.Conv2D(3, 3)(x)
+    for _ in range(2):
+        y = layers.ReLU()(layers.BatchNormalization()(x))
+        x = layers.Add()([layers.Conv2D(3, 3, padding="same")(y), x])
+    return x
+
+
+def three_branches(x):
+    branches = [layers.Conv2D(3, size, padding="same")(x) for size in (1, 2, 3)]
+    return layers.Add()(branches)
+
+
+def nested_residual(x):
+    inner = layers.Add()([layers.Conv2D(2, 1)(x), x])
+    inner = layers.ReLU()(inner)
+    return layers.Add()([layers.Conv2D(2, 3, padding="same")(inner), x])
+
+
+def doubled(x):
+    return layers.Add()([x, x])
+
+
+def nested_model(x):
+    block = functional(identity_shortcut)
+    head = keras.Sequential([layers.Flatten(), layers.Dense(3)])
+    return head(block(x))
+
+
+def shared_layer(x):
+    layer = layers.Conv2D(2, 3, padding="same", activation="relu")
+    return layer(layer(x))
+
+
+def shared_over_branches(x):
+    layer = layers.Conv2D(2, 3, padding="same")
+    return layers.Add()([layer(x), layers.ReLU()(layer(x))])
+
+
+def crossed(x):
+    """Not series-parallel: one branch is read twice, so it is computed twice."""
+    a, b = layers.Conv2D(2, 1)(x), layers.Conv2D(2, 1)(x)
+    return layers.Add()([layers.Add()([a, b]), layers.Conv2D(2, 1)(a)])
+
+
+def deep(x):
+    """Sixteen blocks, as a ResNet-34 has: the search for their ends must not be exponential."""
+    for _ in range(16):
+        x = layers.Add()([layers.LeakyReLU()(x), x])
+    return layers.Rescaling(1e-4)(x)
+
+
+WIRINGS = [
+    identity_shortcut,
+    projection_shortcut,
+    pre_activation,
+    three_branches,
+    nested_residual,
+    doubled,
+    nested_model,
+    shared_layer,
+    shared_over_branches,
+    crossed,
+    deep,
+]
+MODELS = [sequential, pooled, max_pooled] + [lambda wire=wire: functional(wire) for wire in WIRINGS]
+NAMES = ["sequential", "pooled", "max_pooled"] + [wire.__name__ for wire in WIRINGS]
+
+
+@pytest.mark.parametrize("make", MODELS, ids=NAMES)
+def test_same_outputs(make):
+    stock = randomise(make())
+    network = convert(stock)
+    x = ops.convert_to_tensor(images(3, (6, 5, 2))[0])
+    close(network(x), stock(x))
+    assert network.name == stock.name
+    assert network.output_shape == stock.output_shape
+    assert_contains(network(input_box(x, 0.05)), numpy(network(x)))
+
+
+def test_fused_activation_becomes_a_place_to_cut():
+    network = convert(sequential())
+    assert network.relus == 6
+    assert network.legal_splits == tuple(range(7))
+    assert isinstance(network.layers[2], IntervalReLU)
+
+
+def test_shared_layer_stays_one_layer():
+    stock = functional(shared_layer)
+    network = convert(stock)
+    assert network.layers[0] is network.layers[2]
+    assert len(network.weights) == len(stock.weights) == 2
+
+
+def test_nested_blocks_are_nested():
+    network = convert(functional(nested_residual))
+    (outer,) = network.layers
+    assert isinstance(outer, IntervalResidual)
+    assert any(isinstance(x, IntervalResidual) for branch in outer.branches for x in branch)
+
+
+def test_adapted_normalization():
+    x = images(20, (6, 5, 2))[0]
+    normalization = layers.Normalization()
+    normalization.adapt(x)
+    stock = keras.Sequential([keras.Input((6, 5, 2)), normalization, layers.Flatten()])
+    network = convert(stock)
+    close(network(ops.convert_to_tensor(x)), stock(ops.convert_to_tensor(x)))
+    assert abs(numpy(network(ops.convert_to_tensor(x))).mean()) < 1e-3
+    assert len(network.leading_normalization) == 1
+
+
+def test_weights_are_copies():
+    stock = randomise(sequential())
+    network = convert(stock)
+    x = ops.convert_to_tensor(images(3, (6, 5, 2))[0])
+    before = numpy(stock(x)).copy()
+    for weight in network.weights:
+        weight.assign(ops.zeros(weight.shape))
+    close(stock(x), before, 0)
+
+
+def test_interval_network_is_copied():
+    network = conv_network()
+    copy = convert(network)
+    x = ops.convert_to_tensor(images()[0])
+    close(copy(x), network(x))
+    assert not {id(v) for v in copy.variables} & {id(v) for v in network.variables}
+
+
+def test_sequential_built_by_a_call_forgets_the_batch_size():
+    stock = keras.Sequential([layers.Dense(3)])
+    stock(ops.ones((7, 4)))
+    assert convert(stock).input_shape == (None, 4)
+
+
+def test_converted_network_is_saved(tmp_path):
+    network = convert(randomise(functional(nested_residual)))
+    network.save(tmp_path / "network.keras")
+    box = input_box(images(2, (6, 5, 2))[0], 0.1)
+    close(keras.saving.load_model(tmp_path / "network.keras")(box), network(box), 0)
+
+
+def two_inputs():
+    inputs = [keras.Input((4,)), keras.Input((4,))]
+    return keras.Model(inputs, layers.Add()(inputs))
+
+
+def two_outputs():
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, [layers.Dense(2)(inputs), layers.Dense(2)(inputs)])
+
+
+class Subclassed(keras.Model):
+    def call(self, inputs):
+        return inputs
+
+
+def subclassed():
+    model = Subclassed()
+    model(ops.ones((1, 2)))
+    return model
+
+
+def softmax_head():
+    return keras.Sequential([keras.Input((4,)), layers.Dense(3, activation="softmax")])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: functional(layers.GaussianNoise(0.1, name="noise")), "'noise' of type GaussianN"),
+        (lambda: functional(lambda x: layers.Multiply(name="times")([x, x])), "'times' of type Mu"),
+        (softmax_head, "Leave the softmax off"),
+        (lambda: functional(lambda x: ops.square(x)), "has no interval form. Accepted: "),
+        (two_inputs, "Received: 2 inputs, 1 outputs"),
+        (two_outputs, "Received: 1 inputs, 2 outputs"),
+        (lambda: keras.Sequential([layers.Dense(2)]), "is not built"),
+        (subclassed, "is subclassed"),
+        (lambda: layers.Dense(2), "must be a Keras model. Received: Dense"),
+    ],
+)
+def test_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        convert(make())
+
+
+def test_a_layer_of_another_model_is_no_input():
+    """A sub-model of a functional graph starts at its own input, not at the image."""
+    stock = functional(lambda x: layers.Dense(3)(layers.Flatten()(x)))
+    inner = keras.Model(stock.layers[1].output, stock.output)
+    x = np.ones((2, 60), "float32")
+    close(convert(inner)(ops.convert_to_tensor(x)), inner(ops.convert_to_tensor(x)))

@@ -1,0 +1,111 @@
+"""The house has one direction: imports are read from the source, so nothing has to run."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import keras_taps
+
+ROOT = Path(keras_taps.__file__).parent
+LONGEST = 400  # lines; the aim is half of that, one idea a file
+
+# A room may import from rooms of a lower rank and from itself, never from those above.
+RANKS = {
+    "version": 0,
+    "checks": 0,
+    "files": 0,
+    "interval": 1,
+    "backend": 1,
+    "layers": 2,
+    "networks": 3,
+    "bounds": 4,
+    "attacks": 5,
+    "objectives": 6,
+    "schedules": 6,
+    "metrics": 6,
+    "training": 7,
+    "callbacks": 8,
+    "tuning": 9,
+    "experiments": 10,
+    "cli": 11,
+    "__main__": 12,
+}
+# Rooms beside the flow, with what they may import: data and drawings know of no network.
+ASIDE = {
+    "datasets": {"checks", "interval", "datasets"},
+    "plots": {"checks", "files", "plots"},
+}
+READERS = {
+    "datasets": {"training", "experiments", "cli", "tuning"},  # training keeps the order of Batches
+    "plots": {"experiments", "cli", "tuning"},
+}
+BACKENDS = {"tensorflow", "jax", "torch", "tensorflow_datasets"}
+MAY_NAME_BACKENDS = {"backend.py": BACKENDS, "datasets/sources.py": {"tensorflow_datasets"}}
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def room(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported(path):
+    """Dotted names that a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imported_rooms(path):
+    names = (name.split(".") for name in imported(path))
+    return {parts[1] for parts in names if parts[0] == "keras_taps" and len(parts) > 1}
+
+
+def each(files):
+    return pytest.mark.parametrize("path", files, ids=lambda p: str(p.relative_to(ROOT)))
+
+
+@each([path for path in FILES if room(path) != "__init__"])
+def test_imports_follow_the_flow(path):
+    own = room(path)
+    # `from keras_taps import layers` names a room, `from keras_taps import __version__` none.
+    targets = {name for name in imported_rooms(path) if name in {room(file) for file in FILES}}
+    if own in ASIDE:
+        assert targets <= ASIDE[own]
+        return
+    assert own in RANKS, f"give the room {own!r} a rank"
+    for target in targets - {own}:
+        if target in ASIDE:
+            assert own in READERS[target], f"{own} imports {target}, which stands aside"
+        else:
+            assert RANKS[target] < RANKS[own], f"{own} imports {target}: back up the flow"
+
+
+@each(FILES)
+def test_one_file_names_the_backends(path):
+    allowed = MAY_NAME_BACKENDS.get(str(path.relative_to(ROOT)), set())
+    assert {name.split(".")[0] for name in imported(path)} & BACKENDS <= allowed
+
+
+def test_no_backend_specific_keras():
+    """`keras.src` and `tf.keras` are not the public Keras."""
+    for path in FILES:
+        assert not [n for n in imported(path) if n.startswith(("keras.src", "tf_keras"))], path
+
+
+@each(FILES)
+def test_files_stay_short(path):
+    assert len(path.read_text().splitlines()) <= LONGEST
+
+
+def test_every_room_has_its_tests():
+    tests = Path(__file__).parent
+    for name in {room(path) for path in FILES} & (set(RANKS) | set(ASIDE)) - {
+        "version",
+        "__main__",
+    }:
+        assert (tests / name).is_dir() or (tests / f"test_{name}.py").exists(), name

@@ -1,0 +1,143 @@
+import csv
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from keras_taps.callbacks import BestModel, EpsAnneal
+from keras_taps.training import IBPModel
+from tests.helpers import BACKEND, dense_network, images, numpy
+
+X, Y = images(12, (6,))
+
+
+def model(optimizer="sgd", **options):
+    made = IBPModel(dense_network(), 0.05, 0.1, **options)
+    made.compile(optimizer)
+    return made
+
+
+def test_eps_anneal_sets_steps():
+    made, callback = model(), EpsAnneal(2, start_epoch=1)
+    callback.set_model(made)
+    callback.set_params({"steps": 5})
+    callback.on_train_begin()
+    assert (int(made.anneal_start), int(made.anneal_end)) == (5, 15)
+
+
+def test_eps_anneal_takes_fractions_and_a_length():
+    made, callback = model(), EpsAnneal(0.5, steps_per_epoch=7)
+    callback.set_model(made)
+    callback.on_train_begin()
+    assert (int(made.anneal_start), int(made.anneal_end)) == (0, 4)
+
+
+def test_eps_anneal_needs_the_length_of_the_data():
+    callback = EpsAnneal(2)
+    callback.set_model(model())
+    callback.set_params({"steps": None})
+    with pytest.raises(ValueError, match="Give `steps_per_epoch` to EpsAnneal"):
+        callback.on_train_begin()
+
+
+def test_eps_anneal_needs_a_certified_model():
+    callback = EpsAnneal(2)
+    callback.set_model(keras.Sequential([keras.layers.Dense(2)]))
+    with pytest.raises(ValueError, match=r"certified training model.*Received: Sequential"):
+        callback.on_train_begin()
+
+
+@pytest.mark.parametrize(
+    "options", [{"epochs": 0}, {"epochs": -1}, {"epochs": 1, "start_epoch": -1}]
+)
+def test_eps_anneal_refuses(options):
+    with pytest.raises(ValueError, match=r"must be a number in .*Received"):
+        EpsAnneal(**options)
+
+
+def test_best_model_counts_only_after_annealing(tmp_path):
+    made, path = model(), tmp_path / "best.weights.h5"
+    callback = BestModel(path)
+    callback.set_model(made)
+    made.set_annealing(0, 3)
+    bias = made.network.layers[-1].bias
+    for step, accuracy, value in [(2, 0.9, 1.0), (3, 0.5, 2.0), (4, 0.6, 3.0), (5, 0.55, 4.0)]:
+        made.step.assign(step)
+        bias.assign(np.full(3, value))
+        callback.on_epoch_end(step, {"val_taps_accuracy": accuracy})
+        assert path.exists() == (step >= 3)
+    made.load_weights(path)
+    assert numpy(bias).tolist() == [3.0] * 3
+
+
+def test_best_model_needs_validation(tmp_path):
+    callback = BestModel(tmp_path / "best.keras")
+    callback.set_model(model())
+    with pytest.raises(ValueError, match="give `validation_data` to fit"):
+        callback.on_epoch_end(0, {"loss": 1.0})
+
+
+def test_best_model_refuses_other_endings():
+    with pytest.raises(ValueError, match=r"`filepath` must end in .*Received: 'best.h5'"):
+        BestModel("best.h5")
+
+
+def test_keras_callbacks(tmp_path):
+    """Checkpoint, backup, logs: all in one run."""
+    made = model()
+    callbacks = [
+        EpsAnneal(1),
+        BestModel(tmp_path / "best.keras"),
+        keras.callbacks.ModelCheckpoint(tmp_path / "last.keras"),
+        keras.callbacks.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False),
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+        keras.callbacks.TerminateOnNaN(),
+    ]
+    if BACKEND == "tensorflow":
+        callbacks.append(keras.callbacks.TensorBoard(tmp_path / "board"))
+    history = made.fit(
+        X, Y, batch_size=6, epochs=2, validation_data=(X, Y), callbacks=callbacks, verbose=0
+    )
+    assert len(history.history["loss"]) == 2
+    last = keras.saving.load_model(tmp_path / "last.keras")
+    assert int(last.step) == int(made.step) == 4
+    assert (tmp_path / "best.keras").exists()
+    rows = list(csv.DictReader((tmp_path / "log.csv").read_text().splitlines()))
+    assert [float(row["eps"]) for row in rows] == pytest.approx(history.history["eps"])
+    # A second run with the same backup has nothing left to do.
+    again = model()
+    again.fit(X, Y, batch_size=6, epochs=2, callbacks=callbacks[3:4], verbose=0)
+    assert int(again.step) == 4
+    np.testing.assert_array_equal(
+        numpy(again.network.layers[-1].bias), numpy(made.network.layers[-1].bias)
+    )
+
+
+def test_training_ends_on_nan():
+    """Pixels out of range in a plain generator, which nobody can look at beforehand."""
+
+    def batches():
+        while True:
+            yield 2 * X, Y
+
+    history = model().fit(
+        batches(),
+        steps_per_epoch=3,
+        epochs=2,
+        callbacks=[keras.callbacks.TerminateOnNaN()],
+        verbose=0,
+    )
+    assert len(history.history["loss"]) <= 1
+    assert all(math.isnan(loss) for loss in history.history["loss"])
+
+
+def test_schedule_survives_gradient_accumulation_and_grouped_steps():
+    """Property 10: steps are batches, however the optimizer and the trainer group them."""
+    made = IBPModel(dense_network(), 0.05, 0.1)
+    grouped = {} if BACKEND == "torch" else {"steps_per_execution": 2}
+    made.compile(keras.optimizers.Adam(1e-3, gradient_accumulation_steps=2), **grouped)
+    history = made.fit(X, Y, batch_size=3, epochs=2, callbacks=[EpsAnneal(1)], verbose=0)
+    assert int(made.step) == 8
+    assert history.history["eps"][1] == pytest.approx(0.1)
+    assert 0 < history.history["eps"][0] < 0.1

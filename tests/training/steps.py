@@ -1,0 +1,32 @@
+"""One training step without an optimizer, and TAPS with latent points that are given."""
+
+from keras import ops
+
+from keras_taps.training import TAPSModel
+from tests.helpers import numbers, weight_gradients
+
+
+def loss_and_gradients(model, x, y, training=True):
+    """Loss of a batch and its gradients, by the `compute_loss` that the trainers call."""
+    x, y = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
+    return weight_gradients(
+        lambda: model.compute_loss(x=x, y=y, training=training), model.trainable_variables
+    )
+
+
+def fixed_shares(count, shape):
+    """Where in their boxes `count` points a sample lie, `(batch, count, ...)`, ends included."""
+    share = numbers(shape[0], count, *shape[1:], low=0)
+    share[..., 0], share[..., 1] = 0, 1
+    return share
+
+
+class FixedPoints(TAPSModel):
+    """TAPS whose latent points lie at fixed shares of the box, so every backend has the same."""
+
+    scale = 1.0
+
+    def latent_attack(self, classifier, features, labels, seed, steps=None):
+        shares = fixed_shares(classifier.layers[-1].units - 1, tuple(features.lower.shape))
+        lower, width = (ops.expand_dims(t, 1) for t in (features.lower, features.width))
+        return ops.stop_gradient(self.scale * (lower + ops.convert_to_tensor(shares) * width))
