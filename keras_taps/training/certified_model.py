@@ -30,15 +30,23 @@ class Outcome(NamedTuple):
     """What a method returns for a batch.
 
     Args:
-        loss: Scalar tensor.
+        loss: Scalar tensor, the loss or what is added to it.
         ibp_margins: Tensor `(batch, classes - 1)` of IBP upper bounds.
         taps_margins: Tensor of the same shape from the latent attack; `None` if the method takes
             none (`estimates_taps` is False).
+        factors: Pair of scalar tensors that `combine` multiplies, or `None`.
     """
 
     loss: object
     ibp_margins: object
     taps_margins: object = None
+    factors: tuple | None = None
+
+    def complete(self):
+        """This outcome with every field filled, as both branches of a compiled `cond` must be."""
+        zero = ops.zeros_like(self.loss)
+        taps = self.ibp_margins if self.taps_margins is None else self.taps_margins
+        return self._replace(taps_margins=taps, factors=self.factors or (zero, zero))
 
 
 class CertifiedModel(CheckedModel):
@@ -140,6 +148,14 @@ class CertifiedModel(CheckedModel):
         """
         raise NotImplementedError
 
+    def combine(self, outcome):
+        """The loss from the `Outcome` of either phase.
+
+        It runs outside of the compiled branches, where replicas may average over the global batch.
+        While eps grows the factors are 0.
+        """
+        return outcome.loss
+
     def warmup_loss(self, box, labels, eps):
         """IBP loss and warm-up regulariser, the loss of every method while eps is annealed.
 
@@ -181,7 +197,7 @@ class CertifiedModel(CheckedModel):
         else:
             outcome, counts_taps = self._evaluation_outcome(x, classes), 1.0
         self._update_metrics(labels, y_pred, outcome, counts_taps)
-        loss = outcome.loss + sum(self.losses)
+        loss = self.combine(outcome) + sum(self.losses)
         if self.l1:
             loss = loss + self.l1 * l1_penalty(self.network)
         # Pixels or labels out of range make the loss NaN: never a silent wrong figure.
@@ -201,14 +217,11 @@ class CertifiedModel(CheckedModel):
         self.eps_tracker.update_state(eps)
 
         def warmup():
-            outcome = self.warmup_loss(input_box(x, ops.maximum(eps, _SMALLEST_EPS)), labels, eps)
-            return outcome._replace(taps_margins=outcome.ibp_margins)
+            box = input_box(x, ops.maximum(eps, _SMALLEST_EPS))
+            return self.warmup_loss(box, labels, eps).complete()
 
         def method():
-            outcome = self.certified_loss(input_box(x, eps), labels, seed)
-            if self.estimates_taps:
-                return outcome
-            return outcome._replace(taps_margins=outcome.ibp_margins)
+            return self.certified_loss(input_box(x, eps), labels, seed).complete()
 
         with statistics.replay():
             outcome = Outcome(*ops.cond(annealing, warmup, method))
@@ -219,7 +232,7 @@ class CertifiedModel(CheckedModel):
         seed = backend.seed_tensor(0)
         self.eps_tracker.update_state(self.eps)
         box = input_box(x, self.eps)
-        outcome = self.certified_loss(box, labels, seed, steps=_EVALUATION_STEPS)
+        outcome = self.certified_loss(box, labels, seed, steps=_EVALUATION_STEPS).complete()
         if self.estimates_taps:
             return outcome
         taps = taps_margins(

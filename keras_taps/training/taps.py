@@ -96,8 +96,11 @@ class TAPSModel(CertifiedModel):
         points = connect(points, features, self.c)
         taps = margins_at(classifier, points, margin_rows(classifier.layers[-1], labels))
         taps_loss = ops.mean(cross_entropy(taps))
-        loss = product_loss(taps_loss, ibp_loss, self.w_taps, self.gradient_scale)
-        return Outcome(loss, ibp, taps)
+        return Outcome(ops.zeros_like(ibp_loss), ibp, taps, factors=(taps_loss, ibp_loss))
+
+    def combine(self, outcome):
+        product = product_loss(*outcome.factors, self.w_taps, self.gradient_scale)
+        return outcome.loss + product
 
     def latent_attack(self, classifier, features, labels, seed, steps=None):
         """Adversarial points `(batch, classes - 1 or 1, ...)` in the latent box `features`."""

@@ -103,7 +103,7 @@ def test_estimate_is_below_the_bound(estimator):
     assert taps.shape == ibp.shape == (8, 2)
     assert np.all(taps <= ibp + 1e-5)
     losses = [float(ops.mean(cross_entropy(ops.convert_to_tensor(m)))) for m in (taps, ibp)]
-    assert float(numpy(outcome.loss)) == pytest.approx(losses[0] * losses[1], rel=1e-4)
+    assert float(numpy(model.combine(outcome))) == pytest.approx(losses[0] * losses[1], rel=1e-4)
 
 
 @pytest.mark.parametrize(
