@@ -149,6 +149,7 @@ def run(method, seed, settings, data):
         "backend": keras.backend.backend(),
         "method": method,
         "seed": seed,
+        "gradient_scale": METHODS[method],
         "natural": 100 * float(report["natural_accuracy"]),
         "pgd": 100 * robust,
         "ibp": 100 * float(report["ibp_certified_accuracy"]),
