@@ -9,8 +9,7 @@ from keras import ops
 
 from keras_taps import backend
 from keras_taps.attacks.latent import taps_margins
-from keras_taps.bounds.ibp import ibp_margins
-from keras_taps.bounds.margins import certified, cross_entropy
+from keras_taps.bounds.margins import certified
 from keras_taps.checks import check_count, check_radius, check_real, check_seed
 from keras_taps.interval import as_interval, input_box
 from keras_taps.layers.residual import walk
@@ -30,23 +29,17 @@ class Outcome(NamedTuple):
     """What a method returns for a batch.
 
     Args:
-        loss: Scalar tensor, the loss or what is added to it.
+        ibp_loss: Scalar tensor, mean cross-entropy of the IBP margins: the loss while eps grows.
         ibp_margins: Tensor `(batch, classes - 1)` of IBP upper bounds.
+        taps_loss: Scalar tensor, mean cross-entropy of the TAPS margins, or `None`.
         taps_margins: Tensor of the same shape from the latent attack; `None` if the method takes
             none (`estimates_taps` is False).
-        factors: Pair of scalar tensors that `combine` multiplies, or `None`.
     """
 
-    loss: object
+    ibp_loss: object
     ibp_margins: object
+    taps_loss: object = None
     taps_margins: object = None
-    factors: tuple | None = None
-
-    def complete(self):
-        """This outcome with every field filled, as both branches of a compiled `cond` must be."""
-        zero = ops.zeros_like(self.loss)
-        taps = self.ibp_margins if self.taps_margins is None else self.taps_margins
-        return self._replace(taps_margins=taps, factors=self.factors or (zero, zero))
 
 
 class CertifiedModel(CheckedModel):
@@ -134,14 +127,15 @@ class CertifiedModel(CheckedModel):
             aggregation="only_first_replica",
         )
 
-    def certified_loss(self, box, labels, seed, steps=None):
-        """The formula of the method.
+    def certified_loss(self, box, labels, seed, steps=None, annealing=False):
+        """The bounds and losses of the method.
 
         Args:
             box: `Interval` of images, tensors `(batch, ...)`.
             labels: Integer tensor `(batch,)`.
             seed: Tensor of two integers for random starts.
             steps: Steps of a latent attack; `None` for the method's own.
+            annealing: Boolean tensor: whether eps still grows, so that only IBP is needed.
 
         Returns:
             `Outcome`.
@@ -149,27 +143,23 @@ class CertifiedModel(CheckedModel):
         raise NotImplementedError
 
     def combine(self, outcome):
-        """The loss from the `Outcome` of either phase.
+        """The loss of the method from its `Outcome`, once eps is final.
 
-        It runs outside of the compiled branches, where replicas may average over the global batch.
-        While eps grows the factors are 0.
+        It runs outside of compiled branches, where replicas may average over the global batch.
         """
-        return outcome.loss
+        return outcome.ibp_loss
 
-    def warmup_loss(self, box, labels, eps):
-        """IBP loss and warm-up regulariser, the loss of every method while eps is annealed.
+    def warmup_penalty(self, box, relu_boxes, eps):
+        """Warm-up regulariser, weighted by `warmup_weight * (1 - eps / train_eps)`.
 
         References:
             Mao et al. 2023, Algorithm 1, with the decreasing weight that all codes use.
         """
-        with record_relu_inputs() as relu_boxes:
-            margins = ibp_margins(self.network, box, labels)
-        loss = ops.mean(cross_entropy(margins))
-        if self.warmup_weight and relu_boxes:
-            entry = walk(self.network.leading_normalization, box)
-            weight = self.warmup_weight * (1 - eps / self.train_eps)
-            loss = loss + weight * warmup_regulariser(entry, relu_boxes)
-        return Outcome(loss, margins)
+        if not self.warmup_weight or not relu_boxes:
+            return ops.zeros_like(eps)
+        weight = self.warmup_weight * (1 - eps / self.train_eps)
+        entry = walk(self.network.leading_normalization, box)
+        return weight * warmup_regulariser(entry, relu_boxes)
 
     def call(self, inputs, training=None):
         if not training or as_interval(inputs) is not None:
@@ -193,21 +183,25 @@ class CertifiedModel(CheckedModel):
         classes = ops.clip(labels, 0, self.network.num_classes - 1)  # some backends refuse others
         self._reports_taps = self.estimates_taps or not training
         if training:
-            outcome, counts_taps = self._training_outcome(x, classes)
+            loss, outcome, counts_taps = self._training_loss(x, classes)
         else:
             outcome, counts_taps = self._evaluation_outcome(x, classes), 1.0
+            loss = self.combine(outcome)
         self._update_metrics(labels, y_pred, outcome, counts_taps)
-        loss = self.combine(outcome) + sum(self.losses)
+        loss = loss + sum(self.losses)
         if self.l1:
             loss = loss + self.l1 * l1_penalty(self.network)
         # Pixels or labels out of range make the loss NaN: never a silent wrong figure.
         return ops.where(self._in_range(x, labels), loss, float("nan")) / backend.replica_count()
 
-    def _training_outcome(self, x, labels):
+    def _training_loss(self, x, labels):
         """Loss of the phase that this step is in; the step counter moves on.
 
+        The IBP pass serves both phases. Only what one phase needs alone is a compiled branch: XLA
+        on a CPU computes weight gradients of convolutions in a branch some forty times slower.
+
         Returns:
-            `(Outcome, weight)`: the weight is 0 while eps grows and there is no TAPS estimate.
+            `(loss, Outcome, weight)`: the weight is 0 while there is no TAPS estimate.
         """
         statistics = self._clean_pass.__dict__.pop("statistics")
         annealing = self.step < self.anneal_end
@@ -215,24 +209,23 @@ class CertifiedModel(CheckedModel):
         seed = backend.seed_tensor(self.seed, self.step * 1)
         self.step.assign_add(1)  # here, because a branch must not write variables
         self.eps_tracker.update_state(eps)
-
-        def warmup():
-            box = input_box(x, ops.maximum(eps, _SMALLEST_EPS))
-            return self.warmup_loss(box, labels, eps).complete()
-
-        def method():
-            return self.certified_loss(input_box(x, eps), labels, seed).complete()
-
-        with statistics.replay():
-            outcome = Outcome(*ops.cond(annealing, warmup, method))
-        return outcome, 1.0 - ops.cast(annealing, "float32")
+        box = input_box(x, ops.where(annealing, ops.maximum(eps, _SMALLEST_EPS), eps))
+        with statistics.replay(), record_relu_inputs() as relu_boxes:
+            outcome = self.certified_loss(box, labels, seed, annealing=annealing)
+        penalty = ops.cond(
+            annealing,
+            lambda: self.warmup_penalty(box, relu_boxes, eps),
+            lambda: ops.zeros_like(eps),
+        )
+        loss = ops.where(annealing, outcome.ibp_loss + penalty, self.combine(outcome))
+        return loss, outcome, 1.0 - ops.cast(annealing, "float32")
 
     def _evaluation_outcome(self, x, labels):
         # Always the same seed: evaluating twice gives the same figures and disturbs no training.
         seed = backend.seed_tensor(0)
         self.eps_tracker.update_state(self.eps)
         box = input_box(x, self.eps)
-        outcome = self.certified_loss(box, labels, seed, steps=_EVALUATION_STEPS).complete()
+        outcome = self.certified_loss(box, labels, seed, steps=_EVALUATION_STEPS)
         if self.estimates_taps:
             return outcome
         taps = taps_margins(

@@ -26,6 +26,6 @@ class IBPModel(CertifiedModel):
         Gowal et al. 2018; Shi et al. 2021; Mao et al. 2023, equation 2.
     """
 
-    def certified_loss(self, box, labels, seed, steps=None):
+    def certified_loss(self, box, labels, seed, steps=None, annealing=False):
         margins = ibp_margins(self.network, box, labels)
         return Outcome(ops.mean(cross_entropy(margins)), margins)

@@ -84,23 +84,30 @@ class TAPSModel(CertifiedModel):
         self.attack_restarts = check_count("attack_restarts", attack_restarts, low=1)
         self.estimator = check_choice("estimator", estimator, ESTIMATORS)
 
-    def certified_loss(self, box, labels, seed, steps=None):
+    def certified_loss(self, box, labels, seed, steps=None, annealing=False):
         extractor, classifier = self.network.split(self.classifier_relus)
         features = extractor(box)
         ibp = ibp_margins(classifier, features, labels)
         ibp_loss = ops.mean(cross_entropy(ibp))
         if self.classifier_relus == 0:
-            return Outcome(ibp_loss, ibp, ibp)
+            return Outcome(ibp_loss, ibp, ibp_loss, ibp)
 
-        points = self.latent_attack(classifier, features, labels, seed, steps)
-        points = connect(points, features, self.c)
-        taps = margins_at(classifier, points, margin_rows(classifier.layers[-1], labels))
-        taps_loss = ops.mean(cross_entropy(taps))
-        return Outcome(ops.zeros_like(ibp_loss), ibp, taps, factors=(taps_loss, ibp_loss))
+        def latent():
+            points = self.latent_attack(classifier, features, labels, seed, steps)
+            points = connect(points, features, self.c)
+            taps = margins_at(classifier, points, margin_rows(classifier.layers[-1], labels))
+            return ops.mean(cross_entropy(taps)), taps
+
+        if annealing is False:
+            taps_loss, taps = latent()
+        else:
+            taps_loss, taps = ops.cond(annealing, lambda: (ops.zeros_like(ibp_loss), ibp), latent)
+        return Outcome(ibp_loss, ibp, taps_loss, taps)
 
     def combine(self, outcome):
-        product = product_loss(*outcome.factors, self.w_taps, self.gradient_scale)
-        return outcome.loss + product
+        if self.classifier_relus == 0:
+            return outcome.ibp_loss
+        return product_loss(outcome.taps_loss, outcome.ibp_loss, self.w_taps, self.gradient_scale)
 
     def latent_attack(self, classifier, features, labels, seed, steps=None):
         """Adversarial points `(batch, classes - 1 or 1, ...)` in the latent box `features`."""
