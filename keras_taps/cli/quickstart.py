@@ -19,6 +19,7 @@ _RUNS = {"IBP": "digits-0.1-ibp", "TAPS": "digits-0.1-taps"}
 def run(
     out: Path = typer.Option(Path("runs/quickstart"), "--out", help="Folder for the two runs."),
     epochs: int = typer.Option(None, "--epochs", help="Scale the recipes to this many epochs."),
+    limit: int = typer.Option(None, "--limit", help="Use this many images of each split."),
     seed: int = typer.Option(0, "--seed", help="Whole number that decides the runs."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ):
@@ -33,7 +34,7 @@ def run(
             runs[method] = Run.open(folder)
         else:
             chosen = recipe(name) if epochs is None else recipe(name).scaled(epochs)
-            runs[method] = Run.create(folder, chosen, seed)
+            runs[method] = Run.create(folder, chosen, seed, limit)
         if not as_json:
             console.print(f"[bold]{method}[/]: {runs[method].recipe.epochs} epochs, {folder}")
         with training_progress(as_json) as callbacks:

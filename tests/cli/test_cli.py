@@ -64,7 +64,7 @@ def test_train_evaluate_and_refusals(capsys, tmp_path):
 
 
 def test_quickstart_draws_its_pictures(capsys, tmp_path):
-    code, out, _ = call(capsys, "quickstart", "--out", tmp_path, "--epochs", 1)
+    code, out, _ = call(capsys, "quickstart", "--out", tmp_path, "--epochs", 1, "--limit", 32)
     assert code == 0
     assert "TAPS" in out
     for name in ("curves.png", "margins.png"):
