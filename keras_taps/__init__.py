@@ -2,30 +2,51 @@
 
 from keras_taps import attacks, bounds, datasets, layers, networks, objectives, plots, training
 from keras_taps.attacks import adversarial_accuracy, pgd_attack
-from keras_taps.bounds import ibp_margins
+from keras_taps.bounds import crown_ibp_margins, ibp_margins
 from keras_taps.callbacks import BestModel, EpsAnneal
 from keras_taps.experiments import recipes
 from keras_taps.interval import Interval, input_box
 from keras_taps.layers import BatchStatistics
 from keras_taps.networks import IBPInitializer, IntervalSequential, convert
-from keras_taps.training import CertifiedModel, IBPModel, TAPSModel
+from keras_taps.training import (
+    AdversarialModel,
+    CCIBPModel,
+    CertifiedModel,
+    CrownIBPModel,
+    ExpIBPModel,
+    IBPModel,
+    MTLIBPModel,
+    SABRModel,
+    StandardModel,
+    STAPSModel,
+    TAPSModel,
+)
 from keras_taps.version import __version__
 
 __all__ = [
+    "AdversarialModel",
     "BatchStatistics",
     "BestModel",
+    "CCIBPModel",
     "CertifiedModel",
+    "CrownIBPModel",
     "EpsAnneal",
+    "ExpIBPModel",
     "IBPInitializer",
     "IBPModel",
     "Interval",
     "IntervalSequential",
+    "MTLIBPModel",
+    "SABRModel",
+    "STAPSModel",
+    "StandardModel",
     "TAPSModel",
     "__version__",
     "adversarial_accuracy",
     "attacks",
     "bounds",
     "convert",
+    "crown_ibp_margins",
     "datasets",
     "ibp_margins",
     "input_box",

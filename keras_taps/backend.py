@@ -48,6 +48,33 @@ def input_gradient(function, x):
     return values.detach(), gradient
 
 
+def transposed(function, x, rows):
+    """Transpose of the derivative of `function` at `x`, applied to `rows`.
+
+    Differentiable in `rows` and in everything that `function` reads.
+
+    Args:
+        function: Maps a tensor to a tensor.
+        x: Float tensor.
+        rows: Tensor shaped like `function(x)`.
+
+    Returns:
+        Tensor shaped like `x`.
+    """
+    if NAME == "tensorflow":
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            values = function(x)
+        return tape.gradient(values, x, output_gradients=rows)
+    if NAME == "jax":
+        return jax.vjp(function, x)[1](rows)[0]
+    outer = torch.is_grad_enabled()
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        (result,) = torch.autograd.grad(function(x), x, rows, create_graph=outer)
+    return result
+
+
 def seed_tensor(seed, index=0):
     """Seed for `uniform` from a whole number and an index, of a step or a batch."""
     return ops.stack([ops.cast(part, "int32") for part in (seed, index)])

@@ -29,7 +29,17 @@ def margins_at(segment, points, rows):
     return point_margins(rows, ops.reshape(features, (-1, shape[1], features.shape[-1])))
 
 
-def box_attack(segment, box, labels, seed, steps=20, step_size=None, restarts=1, estimator="multi"):
+def box_attack(
+    segment,
+    box,
+    labels,
+    seed,
+    steps=20,
+    step_size=None,
+    restarts=1,
+    estimator="multi",
+    start_share=1.0,
+):
     """Search a box for the points that maximise the margins.
 
     In latent space this is the attack of TAPS; with the whole network and the box of an image it
@@ -46,6 +56,7 @@ def box_attack(segment, box, labels, seed, steps=20, step_size=None, restarts=1,
         restarts: Random starts >= 1; the best point over all is kept.
         estimator: 'multi': one point for each wrong class, maximising its margin. 'single': one
             point, maximising the cross-entropy.
+        start_share: Starts are uniform in the box shrunk by this factor in [0, 1] about its centre.
 
     Returns:
         Tensor `(batch, num_classes - 1 or 1, ...)` of points in the box, without gradient.
@@ -68,6 +79,8 @@ def box_attack(segment, box, labels, seed, steps=20, step_size=None, restarts=1,
         best = None
         for restart in range(restarts):
             noise = backend.uniform((shape[0], count, *shape[2:]), seed + restart)
+            if start_share != 1:
+                noise = 0.5 + start_share * (noise - 0.5)
             start = ops.minimum(box.lower + noise * box.width, box.upper)
             found = maximise(objective, start, box, sizes)
             best = found if best is None else keep_best(best, found)

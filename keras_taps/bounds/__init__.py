@@ -1,6 +1,14 @@
-"""Bounds on margins: elision of the last layer and interval bound propagation."""
+"""Bounds on margins: elision of the last layer, interval bound propagation, linear relaxation."""
 
+from keras_taps.bounds.crown import LinearRelaxation, crown_ibp_margins
 from keras_taps.bounds.ibp import ibp_margins
 from keras_taps.bounds.margins import certified, margin_rows, wrong_classes
 
-__all__ = ["certified", "ibp_margins", "margin_rows", "wrong_classes"]
+__all__ = [
+    "LinearRelaxation",
+    "certified",
+    "crown_ibp_margins",
+    "ibp_margins",
+    "margin_rows",
+    "wrong_classes",
+]

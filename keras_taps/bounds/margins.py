@@ -71,6 +71,26 @@ def point_margins(rows, features):
     return ops.sum(rows.weights * features, axis=-1) + rows.bias
 
 
+def logit_margins(logits, labels):
+    """Margins of the wrong classes from logits.
+
+    Args:
+        logits: Tensor `(batch, classes)`.
+        labels: Integer tensor `(batch,)`.
+
+    Returns:
+        Tensor `(batch, classes - 1)`.
+
+    Example:
+
+    >>> [float(margin) for margin in logit_margins(ops.array([[1.0, 3.0, 2.0]]), ops.array([1]))[0]]
+    [-2.0, -1.0]
+    """
+    labels = ops.cast(ops.reshape(labels, (-1, 1)), "int32")
+    wrong = ops.take_along_axis(logits, wrong_classes(labels, logits.shape[-1]), axis=-1)
+    return wrong - ops.take_along_axis(logits, labels, axis=-1)
+
+
 def upper_margins(rows, box):
     """Upper bounds of the margins over a box.
 
@@ -83,6 +103,11 @@ def upper_margins(rows, box):
     """
     centre, radius = box.centre[:, None, :], box.radius[:, None, :]
     return ops.sum(rows.weights * centre + ops.abs(rows.weights) * radius, axis=-1) + rows.bias
+
+
+def lower_margins(rows, box):
+    """Lower bounds of the margins over a box; arguments and result as `upper_margins`."""
+    return -upper_margins(MarginRows(-rows.weights, -rows.bias), box)
 
 
 def cross_entropy(margins):

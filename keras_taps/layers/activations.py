@@ -1,10 +1,11 @@
 """Monotone activations: which they are, and how a box goes through one."""
 
 import keras
+from keras import ops
 
 from keras_taps.interval import Interval
 from keras_taps.layers.base import IntervalLayer, serializable
-from keras_taps.layers.scopes import record_relu_input
+from keras_taps.layers.scopes import record_relu_input, relu_shrinkage
 
 # Piecewise linear with one kink at zero: the warm-up regulariser speaks of these.
 _RELUS = ("relu", "leaky_relu")
@@ -51,8 +52,18 @@ def activate(function, box):
     if name == "linear":
         return box
     if name in _RELUS:
-        record_relu_input(box)
+        return rectify(function, box)
     return Interval(function(box.lower), function(box.upper))
+
+
+def rectify(function, box):
+    """Box after a ReLU or leaky ReLU, which the scopes of warm-up and shrinkage know about."""
+    record_relu_input(box)
+    lower, upper = function(box.lower), function(box.upper)
+    if relu_shrinkage() != 1:
+        crossing = ops.logical_and(box.lower < 0, box.upper > 0)
+        upper = ops.where(crossing, relu_shrinkage() * upper, upper)
+    return Interval(lower, upper)
 
 
 class ActivatedLayer(IntervalLayer):
@@ -101,9 +112,7 @@ class _KinkedLayer(IntervalLayer):
     relus = 1
 
     def propagate(self, box):
-        record_relu_input(box)
-        stock = super().call
-        return Interval(stock(box.lower), stock(box.upper))
+        return rectify(super().call, box)
 
 
 @serializable

@@ -7,20 +7,19 @@ from keras_taps.layers.activations import ActivatedLayer
 from keras_taps.layers.base import affine, serializable
 
 
-def _add_bias(layer, y):
-    if not layer.use_bias:
-        return y
-    channels_first = layer.data_format == "channels_first"
-    return ops.add(y, ops.reshape(layer.bias, (1, -1, 1, 1) if channels_first else (1, 1, 1, -1)))
-
-
 class _ConvolutionLayer(ActivatedLayer):
-    def propagate_affine(self, box):
-        return affine(
-            box,
-            lambda x: _add_bias(self, self.convolution_op(x, self.kernel)),
-            lambda r: self.convolution_op(r, ops.abs(self.kernel)),
+    def linear(self, x):
+        """The affine part on a tensor."""
+        y = self.convolution_op(x, self.kernel)
+        if not self.use_bias:
+            return y
+        channels_first = self.data_format == "channels_first"
+        return ops.add(
+            y, ops.reshape(self.bias, (1, -1, 1, 1) if channels_first else (1, 1, 1, -1))
         )
+
+    def propagate_affine(self, box):
+        return affine(box, self.linear, lambda r: self.convolution_op(r, ops.abs(self.kernel)))
 
 
 @serializable

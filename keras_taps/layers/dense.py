@@ -22,9 +22,10 @@ class IntervalDense(ActivatedLayer, keras.layers.Dense):
         Gowal et al. 2018, equation 6.
     """
 
-    def propagate_affine(self, box):
-        def linear(x):
-            y = ops.matmul(x, self.kernel)
-            return ops.add(y, self.bias) if self.use_bias else y
+    def linear(self, x):
+        """The affine part on a tensor."""
+        y = ops.matmul(x, self.kernel)
+        return ops.add(y, self.bias) if self.use_bias else y
 
-        return affine(box, linear, lambda r: ops.matmul(r, ops.abs(self.kernel)))
+    def propagate_affine(self, box):
+        return affine(box, self.linear, lambda r: ops.matmul(r, ops.abs(self.kernel)))

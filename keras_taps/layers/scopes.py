@@ -16,6 +16,7 @@ class _Active(threading.local):
     replaying = None
     stop_gradient = False
     relu_inputs = None
+    relu_shrinkage = 1.0
 
 
 _active = _Active()
@@ -109,3 +110,19 @@ def record_relu_input(box):
     """Leave `box` with the recording scope, if there is one."""
     if _active.relu_inputs is not None:
         _active.relu_inputs.append(box)
+
+
+def shrink_relus(factor):
+    """Context in which the upper bounds of crossing ReLUs are multiplied by `factor` in (0, 1].
+
+    For training alone: such a box does not hold every output any more, so it proves nothing.
+
+    References:
+        Müller et al., "Certified Training: Small Boxes are All You Need", 2023, appendix C.
+    """
+    return _set(relu_shrinkage=factor)
+
+
+def relu_shrinkage():
+    """Factor for the upper bounds of crossing ReLUs, 1 outside of `shrink_relus`."""
+    return _active.relu_shrinkage

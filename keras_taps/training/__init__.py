@@ -1,7 +1,44 @@
-"""Certified training: a base class and one file a method."""
+"""Certified training: a base class, two regions, and one file a method."""
 
-from keras_taps.training.certified_model import CertifiedModel, Outcome
+from keras_taps.training.adversarial import AdversarialModel
+from keras_taps.training.batch import Batch, Outcome
+from keras_taps.training.cc_ibp import CCIBPModel
+from keras_taps.training.certified_model import CertifiedModel
+from keras_taps.training.crown_ibp import CrownIBPModel
+from keras_taps.training.exp_ibp import ExpIBPModel
 from keras_taps.training.ibp import IBPModel
+from keras_taps.training.mtl_ibp import MTLIBPModel
+from keras_taps.training.sabr import SABRModel
+from keras_taps.training.standard import StandardModel
+from keras_taps.training.staps import STAPSModel
 from keras_taps.training.taps import TAPSModel
 
-__all__ = ["CertifiedModel", "IBPModel", "Outcome", "TAPSModel"]
+METHODS = {
+    "standard": StandardModel,
+    "pgd": AdversarialModel,
+    "ibp": IBPModel,
+    "crown-ibp": CrownIBPModel,
+    "sabr": SABRModel,
+    "taps": TAPSModel,
+    "staps": STAPSModel,
+    "cc-ibp": CCIBPModel,
+    "mtl-ibp": MTLIBPModel,
+    "exp-ibp": ExpIBPModel,
+}
+
+__all__ = [
+    "METHODS",
+    "AdversarialModel",
+    "Batch",
+    "CCIBPModel",
+    "CertifiedModel",
+    "CrownIBPModel",
+    "ExpIBPModel",
+    "IBPModel",
+    "MTLIBPModel",
+    "Outcome",
+    "SABRModel",
+    "STAPSModel",
+    "StandardModel",
+    "TAPSModel",
+]

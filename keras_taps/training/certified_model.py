@@ -2,16 +2,16 @@
 
 import random
 import threading
-from typing import NamedTuple
 
 import keras
 from keras import ops
 
 from keras_taps import backend
 from keras_taps.attacks.latent import taps_margins
+from keras_taps.bounds.ibp import ibp_margins
 from keras_taps.bounds.margins import certified
 from keras_taps.checks import check_count, check_radius, check_real, check_seed
-from keras_taps.interval import as_interval, input_box
+from keras_taps.interval import as_interval
 from keras_taps.layers.residual import walk
 from keras_taps.layers.scopes import BatchStatistics, record_relu_inputs
 from keras_taps.metrics import LastValue, Share
@@ -19,35 +19,19 @@ from keras_taps.networks.sequential import IntervalSequential
 from keras_taps.objectives.l1 import l1_penalty
 from keras_taps.objectives.warmup import warmup_regulariser
 from keras_taps.schedules import smooth_eps
+from keras_taps.training.batch import Batch
 from keras_taps.training.checked_model import CheckedModel
 
 _SMALLEST_EPS = 1e-6  # while annealing: a box without width has no tightness
-_EVALUATION_STEPS = 20
-
-
-class Outcome(NamedTuple):
-    """What a method returns for a batch.
-
-    Args:
-        ibp_loss: Scalar tensor, mean cross-entropy of the IBP margins: the loss while eps grows.
-        ibp_margins: Tensor `(batch, classes - 1)` of IBP upper bounds.
-        taps_loss: Scalar tensor, mean cross-entropy of the TAPS margins, or `None`.
-        taps_margins: Tensor of the same shape from the latent attack; `None` if the method takes
-            none (`estimates_taps` is False).
-    """
-
-    ibp_loss: object
-    ibp_margins: object
-    taps_loss: object = None
-    taps_margins: object = None
 
 
 class CertifiedModel(CheckedModel):
     """A network and the way it is trained to be provably robust.
 
-    A method is a subclass with one formula, `certified_loss`. This class owns what they share:
-    the radius schedule inside the compiled step, the warm-up phase, clean batch statistics,
-    metrics, checks of the data, saving.
+    A method is a region of the input, which it propagates, and a formula on its bounds:
+    `region` and `certified_loss`. This class owns what all methods share: the radius schedule
+    inside the compiled step, the warm-up phase, clean batch statistics, metrics, checks of the
+    data, saving.
 
     Args:
         network: `IntervalSequential` that ends in a Dense layer of logits.
@@ -68,8 +52,6 @@ class CertifiedModel(CheckedModel):
     References:
         Mao et al. 2023, appendix B.1 and Algorithm 1; Shi et al. 2021.
     """
-
-    estimates_taps = False  # whether `certified_loss` returns `taps_margins`
 
     def __init__(
         self,
@@ -113,8 +95,9 @@ class CertifiedModel(CheckedModel):
         self.ibp_certified_accuracy = Share(name="ibp_certified_accuracy")
         self.taps_accuracy = Share(name="taps_accuracy")
         self.eps_tracker = LastValue(name="eps")
+        self.adversarial_accuracy = Share(name="adversarial_accuracy")
         self._clean_pass = threading.local()  # tf.distribute runs each replica in a thread
-        self._reports_taps = True
+        self._unreported = ()
         self.built = True
 
     def _counter(self, name):
@@ -127,15 +110,19 @@ class CertifiedModel(CheckedModel):
             aggregation="only_first_replica",
         )
 
-    def certified_loss(self, box, labels, seed, steps=None, annealing=False):
+    def region(self, batch):
+        """`Interval` of images that the method propagates: here the whole box.
+
+        Args:
+            batch: `Batch`.
+        """
+        return batch.box
+
+    def certified_loss(self, batch):
         """The bounds and losses of the method.
 
         Args:
-            box: `Interval` of images, tensors `(batch, ...)`.
-            labels: Integer tensor `(batch,)`.
-            seed: Tensor of two integers for random starts.
-            steps: Steps of a latent attack; `None` for the method's own.
-            annealing: Boolean tensor: whether eps still grows, so that only IBP is needed.
+            batch: `Batch`.
 
         Returns:
             `Outcome`.
@@ -147,7 +134,7 @@ class CertifiedModel(CheckedModel):
 
         It runs outside of compiled branches, where replicas may average over the global batch.
         """
-        return outcome.ibp_loss
+        return outcome.loss
 
     def warmup_penalty(self, box, relu_boxes, eps):
         """Warm-up regulariser, weighted by `warmup_weight * (1 - eps / train_eps)`.
@@ -181,11 +168,10 @@ class CertifiedModel(CheckedModel):
             y_pred = self(x, training=training)
         labels = ops.cast(ops.reshape(y, (-1,)), "int32")
         classes = ops.clip(labels, 0, self.network.num_classes - 1)  # some backends refuse others
-        self._reports_taps = self.estimates_taps or not training
         if training:
-            loss, outcome, counts_taps = self._training_loss(x, classes)
+            loss, outcome, counts_taps = self._training_loss(x, classes, y_pred)
         else:
-            outcome, counts_taps = self._evaluation_outcome(x, classes), 1.0
+            outcome, counts_taps = self._evaluation_outcome(x, classes, y_pred), 1.0
             loss = self.combine(outcome)
         self._update_metrics(labels, y_pred, outcome, counts_taps)
         loss = loss + sum(self.losses)
@@ -194,10 +180,10 @@ class CertifiedModel(CheckedModel):
         # Pixels or labels out of range make the loss NaN: never a silent wrong figure.
         return ops.where(self._in_range(x, labels), loss, float("nan")) / backend.replica_count()
 
-    def _training_loss(self, x, labels):
+    def _training_loss(self, x, labels, logits):
         """Loss of the phase that this step is in; the step counter moves on.
 
-        The IBP pass serves both phases. Only what one phase needs alone is a compiled branch: XLA
+        The bound serves both phases. Only what one phase needs alone is a compiled branch: XLA
         on a CPU computes weight gradients of convolutions in a branch some forty times slower.
 
         Returns:
@@ -209,39 +195,45 @@ class CertifiedModel(CheckedModel):
         seed = backend.seed_tensor(self.seed, self.step * 1)
         self.step.assign_add(1)  # here, because a branch must not write variables
         self.eps_tracker.update_state(eps)
-        box = input_box(x, ops.where(annealing, ops.maximum(eps, _SMALLEST_EPS), eps))
+        width = ops.where(annealing, ops.maximum(eps, _SMALLEST_EPS), eps)
+        batch = Batch(x, labels, logits, width, seed, annealing)
+        box = batch.box  # made here, because it must not be cached inside a branch
         with statistics.replay(), record_relu_inputs() as relu_boxes:
-            outcome = self.certified_loss(box, labels, seed, annealing=annealing)
+            outcome = self.certified_loss(batch)
         penalty = ops.cond(
             annealing,
             lambda: self.warmup_penalty(box, relu_boxes, eps),
             lambda: ops.zeros_like(eps),
         )
-        loss = ops.where(annealing, outcome.ibp_loss + penalty, self.combine(outcome))
+        loss = ops.where(annealing, outcome.loss + penalty, self.combine(outcome))
         return loss, outcome, 1.0 - ops.cast(annealing, "float32")
 
-    def _evaluation_outcome(self, x, labels):
+    def _evaluation_outcome(self, x, labels, logits):
         # Always the same seed: evaluating twice gives the same figures and disturbs no training.
         seed = backend.seed_tensor(0)
         self.eps_tracker.update_state(self.eps)
-        box = input_box(x, self.eps)
-        outcome = self.certified_loss(box, labels, seed, steps=_EVALUATION_STEPS)
-        if self.estimates_taps:
-            return outcome
-        taps = taps_margins(
-            self.network, box, labels, self.classifier_relus, seed, _EVALUATION_STEPS
-        )
-        return outcome._replace(taps_margins=taps)
+        batch = Batch(x, labels, logits, self.eps, seed, training=False)
+        outcome = self.certified_loss(batch)
+        if outcome.ibp_margins is None:
+            outcome = outcome._replace(ibp_margins=ibp_margins(self.network, batch.box, labels))
+        if outcome.taps_margins is None:
+            taps = taps_margins(self.network, batch.box, labels, self.classifier_relus, seed)
+            outcome = outcome._replace(taps_margins=taps)
+        return outcome
 
     def _update_metrics(self, labels, logits, outcome, counts_taps):
         correct = ops.cast(ops.argmax(logits, axis=-1), "int32") == labels
         self.natural_accuracy.update_state(correct)
-        self.ibp_certified_accuracy.update_state(certified(outcome.ibp_margins))
-        if self._reports_taps:
-            estimate = certified(outcome.taps_margins)
-            self.taps_accuracy.update_state(
-                estimate, counts_taps * ops.ones_like(labels, "float32")
-            )
+        taps_weight = counts_taps * ops.ones_like(labels, "float32")
+        found = (
+            (self.ibp_certified_accuracy, outcome.ibp_margins, None),
+            (self.taps_accuracy, outcome.taps_margins, taps_weight),
+            (self.adversarial_accuracy, outcome.adversarial_margins, None),
+        )
+        for metric, margins, weight in found:
+            if margins is not None:
+                metric.update_state(certified(margins), weight)
+        self._unreported = [metric.name for metric, margins, _ in found if margins is None]
 
     def _in_range(self, x, labels):
         pixels = ops.all(ops.logical_and(x >= 0, x <= 1))
@@ -249,11 +241,9 @@ class CertifiedModel(CheckedModel):
         return ops.logical_and(pixels, classes)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Metrics of the batch; `taps_accuracy` is left out where the method takes no estimate."""
+        """Metrics of the batch, without those for which the method computes nothing."""
         results = super().compute_metrics(x, y, y_pred, sample_weight)
-        if not self._reports_taps:
-            results.pop("taps_accuracy", None)
-        return results
+        return {name: value for name, value in results.items() if name not in self._unreported}
 
     def train_step(self, *args):
         """One training step: clean pass, certified loss, gradient, update.

@@ -5,7 +5,8 @@ from keras import ops
 from keras_taps.bounds.ibp import ibp_margins
 from keras_taps.bounds.margins import cross_entropy
 from keras_taps.layers.base import serializable
-from keras_taps.training.certified_model import CertifiedModel, Outcome
+from keras_taps.training.batch import Outcome
+from keras_taps.training.certified_model import CertifiedModel
 
 
 @serializable
@@ -26,6 +27,6 @@ class IBPModel(CertifiedModel):
         Gowal et al. 2018; Shi et al. 2021; Mao et al. 2023, equation 2.
     """
 
-    def certified_loss(self, box, labels, seed, steps=None, annealing=False):
-        margins = ibp_margins(self.network, box, labels)
+    def certified_loss(self, batch):
+        margins = ibp_margins(self.network, self.region(batch), batch.labels)
         return Outcome(ops.mean(cross_entropy(margins)), margins)

@@ -11,7 +11,10 @@ from keras_taps.checks import check_choice, check_count, check_real
 from keras_taps.layers.base import serializable
 from keras_taps.objectives.connector import connect
 from keras_taps.objectives.product import product_loss
-from keras_taps.training.certified_model import CertifiedModel, Outcome
+from keras_taps.training.batch import Outcome
+from keras_taps.training.certified_model import CertifiedModel
+
+OBJECTIVES = ("product", "taps", "ibp")
 
 
 @serializable
@@ -36,6 +39,7 @@ class TAPSModel(CertifiedModel):
             default `max(0.2, 2 / S)`.
         attack_restarts: Random starts >= 1 of the latent attack.
         estimator: 'multi', a point for each wrong class, or 'single', one for the cross-entropy.
+        objective: 'product'; or 'taps' or 'ibp', that loss alone (Table 2 of the paper).
         **options: `warmup_weight`, `l1`, `seed`, `name`, as `CertifiedModel`.
 
     Raises:
@@ -53,8 +57,6 @@ class TAPSModel(CertifiedModel):
         Mao et al., "Connecting Certified and Adversarial Training", 2023, section 3.
     """
 
-    estimates_taps = True
-
     def __init__(
         self,
         network,
@@ -69,6 +71,7 @@ class TAPSModel(CertifiedModel):
         attack_step_size=None,
         attack_restarts=1,
         estimator="multi",
+        objective="product",
         **options,
     ):
         super().__init__(network, eps, train_eps, classifier_relus=classifier_relus, **options)
@@ -83,38 +86,48 @@ class TAPSModel(CertifiedModel):
         self.attack_step_size = attack_step_size
         self.attack_restarts = check_count("attack_restarts", attack_restarts, low=1)
         self.estimator = check_choice("estimator", estimator, ESTIMATORS)
+        self.objective = check_choice("objective", objective, OBJECTIVES)
 
-    def certified_loss(self, box, labels, seed, steps=None, annealing=False):
+    def certified_loss(self, batch):
         extractor, classifier = self.network.split(self.classifier_relus)
-        features = extractor(box)
-        ibp = ibp_margins(classifier, features, labels)
+        features = extractor(self.region(batch))
+        ibp = ibp_margins(classifier, features, batch.labels)
         ibp_loss = ops.mean(cross_entropy(ibp))
         if self.classifier_relus == 0:
             return Outcome(ibp_loss, ibp, ibp_loss, ibp)
 
         def latent():
-            points = self.latent_attack(classifier, features, labels, seed, steps)
-            points = connect(points, features, self.c)
-            taps = margins_at(classifier, points, margin_rows(classifier.layers[-1], labels))
+            points = connect(self.latent_attack(classifier, features, batch), features, self.c)
+            rows = margin_rows(classifier.layers[-1], batch.labels)
+            taps = margins_at(classifier, points, rows)
             return ops.mean(cross_entropy(taps)), taps
 
-        if annealing is False:
+        if batch.annealing is False:
             taps_loss, taps = latent()
         else:
-            taps_loss, taps = ops.cond(annealing, lambda: (ops.zeros_like(ibp_loss), ibp), latent)
+            taps_loss, taps = ops.cond(
+                batch.annealing, lambda: (ops.zeros_like(ibp_loss), ibp), latent
+            )
         return Outcome(ibp_loss, ibp, taps_loss, taps)
 
     def combine(self, outcome):
-        if self.classifier_relus == 0:
-            return outcome.ibp_loss
-        return product_loss(outcome.taps_loss, outcome.ibp_loss, self.w_taps, self.gradient_scale)
+        if self.classifier_relus == 0 or self.objective == "ibp":
+            return outcome.loss
+        if self.objective == "taps":
+            return outcome.taps_loss
+        return product_loss(outcome.taps_loss, outcome.loss, self.w_taps, self.gradient_scale)
 
-    def latent_attack(self, classifier, features, labels, seed, steps=None):
+    def latent_attack(self, classifier, features, batch):
         """Adversarial points `(batch, classes - 1 or 1, ...)` in the latent box `features`."""
-        size = self.attack_step_size if steps is None else None
-        steps = self.attack_steps if steps is None else steps
+        strength = (self.attack_steps, self.attack_step_size) if batch.training else ()
         return box_attack(
-            classifier, features, labels, seed, steps, size, self.attack_restarts, self.estimator
+            classifier,
+            features,
+            batch.labels,
+            batch.seed,
+            *strength,
+            restarts=self.attack_restarts,
+            estimator=self.estimator,
         )
 
     def get_config(self):
@@ -127,4 +140,5 @@ class TAPSModel(CertifiedModel):
             "attack_step_size": self.attack_step_size,
             "attack_restarts": self.attack_restarts,
             "estimator": self.estimator,
+            "objective": self.objective,
         }

@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-import mnist_400_steps
+import short_training
 import tables
 from provenance import provenance, write_json
 
@@ -31,12 +31,12 @@ def results(tmp_path):
     record = {"backend": "jax", "method": "taps", **figures, "provenance": provenance()}
     records = [{**record, "seed": s, "natural": 90.0 + 2 * s} for s in (0, 1)]
     content = {
-        "reference": mnist_400_steps.REFERENCE,
+        "reference": short_training.REFERENCE,
         "records": records,
         "timings": [record | {"seed": 0}],
     }
     (tmp_path / "README.md").write_text("a {} b {} c".format(*tables.MARKERS))
-    write_json(tmp_path / "mnist_400_steps.json", content)
+    write_json(tmp_path / "short_training_mnist.json", content)
     return tmp_path
 
 
@@ -45,12 +45,12 @@ def test_ratios_and_deviations(results):
     assert page == tables.page(results)
     assert "| IBP | keras_taps, JAX | 0.500 | 0.400 to 0.600 | 0.400 | 0.50 |" in page
     assert "| TAPS | keras_taps, JAX | 2 | 91.0 ± 1.4 | 80.0 ± 0.0 |" in page
-    assert "| TAPS | authors' code | 1 | 94.7 | 86.0 | 65.6 | 83.9 | - | 1.74 | 1.00 |" in page
-    assert page.count("| 0.50 |") == 2  # 0.87 s beside the reference's 1.74 s
+    assert "| TAPS | authors' code | 1 | 94.7 | 86.0 | 65.6 | 83.9 | 1.74 | 409 | 13.38 |" in page
+    assert "| 70.0 ± 0.0 | 0.870 | 204 | - |" in page  # no IBP row to compare with
 
 
 def test_page_without_results_says_so(tmp_path):
-    assert tables.page(tmp_path).count(tables.NOT_MEASURED) == 3
+    assert tables.page(tmp_path).count(tables.NOT_MEASURED) == 4
 
 
 def test_check_notices_a_stale_page(results, tmp_path):

@@ -2,8 +2,14 @@
 
 from keras import ops
 
-from keras_taps.training import TAPSModel
-from tests.helpers import numbers, weight_gradients
+from keras_taps.training import Batch, TAPSModel
+from tests.helpers import numbers, seed_tensor, weight_gradients
+
+
+def batch_of(x, y, eps, **options):
+    """`Batch` of NumPy images and labels, for a call of `certified_loss` outside of a step."""
+    tensors = (ops.convert_to_tensor(x), ops.convert_to_tensor(y), None)
+    return Batch(*tensors, ops.convert_to_tensor(eps, "float32"), seed_tensor(), **options)
 
 
 def loss_and_gradients(model, x, y, training=True):
@@ -26,7 +32,7 @@ class FixedPoints(TAPSModel):
 
     scale = 1.0
 
-    def latent_attack(self, classifier, features, labels, seed, steps=None):
+    def latent_attack(self, classifier, features, batch):
         shares = fixed_shares(classifier.layers[-1].units - 1, tuple(features.lower.shape))
         lower, width = (ops.expand_dims(t, 1) for t in (features.lower, features.width))
         return ops.stop_gradient(self.scale * (lower + ops.convert_to_tensor(shares) * width))

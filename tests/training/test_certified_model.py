@@ -268,7 +268,7 @@ def test_loss_refused():
 def test_a_new_method_is_one_formula():
     model = CertifiedModel(dense_network(), EPS)
     with pytest.raises(NotImplementedError):
-        model.certified_loss(None, None, None)
+        model.certified_loss(None)
 
 
 def test_predict_gives_logits(fitted):
@@ -312,7 +312,7 @@ from tests.training.steps import FixedPoints
 x, y = images(8, (6,))
 
 class Points(FixedPoints):
-    def latent_attack(self, classifier, features, labels, seed, steps=None):
+    def latent_attack(self, classifier, features, batch):
         from keras import ops
         return ops.stop_gradient(ops.repeat(ops.expand_dims(features.upper, 1), 2, axis=1))
 

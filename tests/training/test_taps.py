@@ -11,7 +11,7 @@ from keras_taps.layers import BatchStatistics
 from keras_taps.objectives import connect, product_loss
 from keras_taps.training import IBPModel, TAPSModel
 from tests.helpers import close, conv_network, dense_network, images, numpy, weight_gradients
-from tests.training.steps import FixedPoints, loss_and_gradients
+from tests.training.steps import FixedPoints, batch_of, loss_and_gradients
 
 EPS = 0.05
 
@@ -32,7 +32,7 @@ def test_loss_is_the_composition(relus, w_taps):
         with statistics.replay():
             features = extractor(input_box(x, EPS))
             ibp = ops.mean(cross_entropy(ibp_margins(classifier, features, y)))
-            points = connect(model.latent_attack(classifier, features, y, None), features, 0.3)
+            points = connect(model.latent_attack(classifier, features, None), features, 0.3)
             rows = margin_rows(network.layers[-1], y)
             taps = ops.mean(cross_entropy(margins_at(classifier, points, rows)))
         return product_loss(taps, ibp, w_taps)
@@ -98,7 +98,7 @@ def test_estimate_is_below_the_bound(estimator):
     (x, y), network = images(), dense_network()
     x = x.reshape(8, -1)[:, :6]
     model = TAPSModel(network, EPS, attack_steps=3, estimator=estimator)
-    outcome = model.certified_loss(input_box(x, EPS), y, ops.convert_to_tensor([0, 0], "int32"))
+    outcome = model.certified_loss(batch_of(x, y, EPS))
     taps, ibp = numpy(outcome.taps_margins), numpy(outcome.ibp_margins)
     assert taps.shape == ibp.shape == (8, 2)
     assert np.all(taps <= ibp + 1e-5)

@@ -1,0 +1,82 @@
+"""Pairs of lines between which an activation lies on an interval."""
+
+from typing import NamedTuple
+
+from keras import ops
+
+from keras_taps import backend
+
+_NARROW = 1e-30  # only keeps 0 / 0 out of branches that are not taken
+
+
+class Lines(NamedTuple):
+    """Two lines with `lower_slope x + lower_intercept <= f(x) <= upper_slope x + upper_intercept`.
+
+    Args:
+        upper_slope: Tensor, one slope a coordinate.
+        upper_intercept: Tensor of the same shape.
+        lower_slope: Tensor of the same shape.
+        lower_intercept: Tensor of the same shape.
+    """
+
+    upper_slope: object
+    upper_intercept: object
+    lower_slope: object
+    lower_intercept: object
+
+
+def kinked_lines(slope, box):
+    """Lines of a ReLU or leaky ReLU, `max(x, slope x)`: the chord above, a slope through 0 below.
+
+    Below, a crossing neuron takes slope 1 if it is active on the larger part of its interval and
+    `slope` otherwise, which makes the area between the lines smallest.
+
+    Args:
+        slope: Number in [0, 1], the slope on negative inputs.
+        box: `Interval` of inputs.
+
+    Returns:
+        `Lines`.
+
+    Example:
+
+    >>> lines = kinked_lines(0.0, Interval(ops.array([-1.0]), ops.array([3.0])))
+    >>> float(lines.upper_slope[0]), float(lines.upper_intercept[0]), float(lines.lower_slope[0])
+    (0.75, 0.75, 1.0)
+
+    References:
+        Zhang et al., "Efficient Neural Network Robustness Certification with General Activation
+        Functions" (CROWN), 2018.
+    """
+    lower, upper = box
+    active, inactive = lower >= 0, upper <= 0
+    chord = (upper - slope * lower) / ops.maximum(upper - lower, _NARROW)
+    steep = ops.where(active, 1.0, ops.where(inactive, slope, chord))
+    intercept = ops.where(ops.logical_or(active, inactive), 0.0, upper * (1 - chord))
+    below = ops.where(ops.logical_or(active, upper > -lower), 1.0, slope)
+    below = ops.where(inactive, slope, ops.cast(below, lower.dtype))
+    return Lines(steep, intercept, below, ops.zeros_like(lower))
+
+
+def monotone_lines(function, box):
+    """Parallel lines of a non-decreasing function whose derivative has no dip inside an interval.
+
+    The slope is the smaller derivative of the two ends, a little less for rounding; the lines
+    pass through the ends. All accepted activations are of this kind: sigmoids, ELUs, softplus,
+    clipped ReLUs. The slope is a constant of the gradient.
+
+    Args:
+        function: Elementwise function of tensors.
+        box: `Interval` of inputs.
+
+    Returns:
+        `Lines`.
+
+    References:
+        Singh et al., "An Abstract Domain for Certifying Neural Networks" (DeepPoly), 2019.
+    """
+    ends = [backend.input_gradient(function, ops.stop_gradient(bound))[1] for bound in box]
+    slope = ops.stop_gradient((1 - 1e-6) * ops.minimum(*ends))
+    above = function(box.upper) - slope * box.upper
+    below = function(box.lower) - slope * box.lower
+    return Lines(slope, above, slope, below)

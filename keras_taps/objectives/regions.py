@@ -1,0 +1,45 @@
+"""The two regions of certified training: the whole box, and a small box around an attacked image.
+
+Region x bound is the family: IBP = (whole, IBP), SABR = (small, IBP), TAPS = (whole, latent attack
+x IBP), STAPS = (small, latent attack x IBP).
+"""
+
+from keras import ops
+
+from keras_taps.checks import check_real
+from keras_taps.interval import Interval
+
+
+def small_box(box, points, ratio):
+    """A box of `ratio` times the width, as near to `points` as it fits into `box`.
+
+    Args:
+        box: `Interval` of tensors `(batch, ...)`.
+        points: Tensor `(batch, ...)`, usually adversarial images in the box.
+        ratio: Share in [0, 1] of the width in every coordinate: `lambda` of SABR, `tau / eps` of
+            STAPS. 1 gives the whole box, 0 the points.
+
+    Returns:
+        `Interval` inside `box`.
+
+    Raises:
+        ValueError: If `ratio` is outside [0, 1].
+
+    Example:
+
+    >>> box = Interval(ops.zeros((1, 1)), ops.ones((1, 1)))
+    >>> [round(float(bound[0, 0]), 2) for bound in small_box(box, ops.ones((1, 1)), 0.4)]
+    [0.6, 1.0]
+
+    References:
+        Müller et al., "Certified Training: Small Boxes are All You Need", 2023, section 3;
+        Mao et al. 2023, section 3.5.
+    """
+    ratio = check_real("ratio", ratio, 0, 1)
+    if ratio == 1:
+        return box
+    reach = ratio * box.radius
+    lowest, highest = box.lower + reach, box.upper - reach
+    centre = ops.minimum(ops.maximum(points, lowest), highest)
+    # Clipped once more, because rounding may push a bound out of the box.
+    return Interval(ops.maximum(centre - reach, box.lower), ops.minimum(centre + reach, box.upper))

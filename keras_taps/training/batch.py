@@ -1,0 +1,56 @@
+"""What flows between the base of the training methods and their formulas."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from keras_taps.interval import Interval, input_box
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The images of one step, and under what conditions the method meets them.
+
+    Args:
+        images: Tensor `(batch, ...)` of pixels in [0, 1].
+        labels: Integer tensor `(batch,)`.
+        logits: Tensor `(batch, classes)` of the clean pass, with its gradient.
+        eps: Scalar tensor, the radius of this step in pixel units.
+        seed: Tensor of two integers, for random starts.
+        annealing: Boolean tensor, whether eps still grows; `False` in an evaluation.
+        training: Whether this is a training step, in which a method may shrink its box; an
+            evaluation is always about the whole box.
+    """
+
+    images: object
+    labels: object
+    logits: object
+    eps: object
+    seed: object
+    annealing: object = False
+    training: bool = True
+
+    @cached_property
+    def box(self) -> Interval:
+        """The whole box, all images within `eps`, clipped to [0, 1]."""
+        return input_box(self.images, self.eps)
+
+
+class Outcome(NamedTuple):
+    """What a method returns for a batch.
+
+    Margins are for the metrics and may be left `None`; those of bounds must be of the whole box.
+
+    Args:
+        loss: Scalar tensor, the loss of the method's bound. It is the whole loss while eps grows.
+        ibp_margins: Tensor `(batch, classes - 1)` of IBP upper bounds.
+        taps_loss: Scalar tensor, mean cross-entropy at the latent points, where there are any.
+        taps_margins: Tensor `(batch, classes - 1)`, the margins at the latent points.
+        adversarial_margins: Tensor `(batch, classes - 1)`, the margins at attacked images.
+    """
+
+    loss: object
+    ibp_margins: object = None
+    taps_loss: object = None
+    taps_margins: object = None
+    adversarial_margins: object = None

@@ -1,0 +1,83 @@
+"""What methods share that attack the image itself: PGD in the input box, with its arguments."""
+
+import math
+
+from keras import ops
+
+from keras_taps.attacks.box_attack import box_attack, margins_at
+from keras_taps.bounds.margins import margin_rows
+from keras_taps.checks import check_count, check_real
+from keras_taps.interval import input_box
+
+_SEED_OFFSET = 1_000_003  # starts of another stream than those of the latent attack
+
+
+class InputAttack:
+    """Mixin, placed before a `CertifiedModel`, that finds adversarial images of a batch.
+
+    Args:
+        network: `IntervalSequential`.
+        eps: Radius at which the network is evaluated.
+        train_eps: Final radius of training.
+        pgd_steps: Steps >= 0 of PGD on the cross-entropy.
+        pgd_step_size: First step > 0 relative to the radius of each pixel's interval.
+        pgd_restarts: Random starts >= 1.
+        pgd_radius: Radius > 0 of the attacked box relative to the radius of training.
+        **options: As the class behind this mixin.
+
+    References:
+        Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", 2018.
+    """
+
+    start_share = 1.0  # starts are uniform in this share of the box, about its centre
+
+    def __init__(
+        self,
+        network,
+        eps,
+        train_eps=None,
+        *,
+        pgd_steps=10,
+        pgd_step_size=0.2,
+        pgd_restarts=1,
+        pgd_radius=1.0,
+        **options,
+    ):
+        super().__init__(network, eps, train_eps, **options)
+        self.pgd_steps = check_count("pgd_steps", pgd_steps)
+        self.pgd_step_size = check_real("pgd_step_size", pgd_step_size, 0, math.inf, low_open=True)
+        self.pgd_restarts = check_count("pgd_restarts", pgd_restarts, low=1)
+        self.pgd_radius = check_real("pgd_radius", pgd_radius, 0, math.inf, low_open=True)
+
+    def adversarial_images(self, batch):
+        """The attacked images of a `Batch`, a tensor `(batch, ...)` without gradient."""
+        box = batch.box
+        if self.pgd_radius != 1:
+            box = input_box(batch.images, ops.minimum(batch.eps * self.pgd_radius, 1.0))
+        points = box_attack(
+            self.network.segment,
+            box,
+            batch.labels,
+            batch.seed + _SEED_OFFSET,
+            steps=self.pgd_steps,
+            step_size=min(self.pgd_step_size / 2, 1.0),  # of the width; longer ones are clipped
+            restarts=self.pgd_restarts,
+            estimator="single",
+            start_share=self.start_share,
+        )
+        return points[:, 0]
+
+    def adversarial_margins(self, batch):
+        """Margins `(batch, classes - 1)` at the attacked images, with the weights' gradient."""
+        segment = self.network.segment
+        points = ops.expand_dims(self.adversarial_images(batch), 1)
+        return margins_at(segment, points, margin_rows(segment.layers[-1], batch.labels))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "pgd_steps": self.pgd_steps,
+            "pgd_step_size": self.pgd_step_size,
+            "pgd_restarts": self.pgd_restarts,
+            "pgd_radius": self.pgd_radius,
+        }

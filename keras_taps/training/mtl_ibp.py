@@ -1,0 +1,27 @@
+"""MTL-IBP: the weighted sum of two cross-entropies."""
+
+from keras_taps.bounds.margins import cross_entropy
+from keras_taps.layers.base import serializable
+from keras_taps.training.expressive import ExpressiveModel
+
+
+@serializable
+class MTLIBPModel(ExpressiveModel):
+    """Two tasks at once: `alpha L(m_IBP) + (1 - alpha) L(m_adv)`.
+
+    The arguments are those of `ExpressiveModel`.
+
+    Example:
+
+    >>> model = MTLIBPModel(cnn3((8, 8, 1), 10, width=1), eps=0.1, alpha=0.5)
+    >>> model.compile(keras.optimizers.Adam(5e-4, global_clipnorm=10.0))
+    >>> history = model.fit(np.zeros((4, 8, 8, 1)), np.zeros(4), verbose=0)
+    >>> sorted(history.history)
+    ['adversarial_accuracy', 'eps', 'ibp_certified_accuracy', 'loss', 'natural_accuracy']
+
+    References:
+        De Palma et al. 2024, section 4.
+    """
+
+    def mixture(self, ibp, adversarial):
+        return self.alpha * cross_entropy(ibp) + (1 - self.alpha) * cross_entropy(adversarial)
