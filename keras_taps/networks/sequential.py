@@ -146,6 +146,22 @@ class IntervalSequential(keras.Model):
         """Every `classifier_relus` at which the network can be split, ascending."""
         return tuple(sorted({*self._cuts(), self.relus}))
 
+    @property
+    def default_split(self):
+        """The smallest of `legal_splits` with a ReLU in the classifier.
+
+        Raises:
+            ValueError: If the network has no ReLU.
+        """
+        splits = [split for split in self.legal_splits if split]
+        if not splits:
+            raise ValueError(
+                f"Network '{self.name}' has no ReLU, so there is no classifier to attack behind a "
+                "split. Accepted: a network with at least one ReLU, or `classifier_relus=0`, which "
+                "is IBP."
+            )
+        return splits[0]
+
     def split(self, classifier_relus):
         """Cut the network after a ReLU into feature extractor and classifier.
 

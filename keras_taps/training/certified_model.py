@@ -37,8 +37,9 @@ class CertifiedModel(CheckedModel):
         network: `IntervalSequential` that ends in a Dense layer of logits.
         eps: Radius at which the network is evaluated, pixel units in [0, 1].
         train_eps: Final radius of training, `eps <= train_eps <= 1`; by default `eps`.
-        classifier_relus: ReLUs behind the split, one of `network.legal_splits`; used by the
-            method if it attacks in latent space, and always for the metric `taps_accuracy`.
+        classifier_relus: ReLUs behind the split, one of `network.legal_splits`, by default the
+            smallest but 0; used by the method if it attacks in latent space, and always for the
+            metric `taps_accuracy`.
         warmup_weight: Weight >= 0 of the warm-up regulariser at radius 0; it falls to 0 with the
             annealing.
         l1: Coefficient >= 0 of the sum of absolute kernel entries.
@@ -59,7 +60,7 @@ class CertifiedModel(CheckedModel):
         eps,
         train_eps=None,
         *,
-        classifier_relus=1,
+        classifier_relus=None,
         warmup_weight=0.5,
         l1=0.0,
         seed=None,
@@ -73,6 +74,8 @@ class CertifiedModel(CheckedModel):
                 f"Received: {type(network).__name__}"
             )
         network.check_certifiable()
+        if classifier_relus is None:
+            classifier_relus = network.default_split
         network.split(classifier_relus)
         self.network = network
         self.eps = check_radius("eps", eps)

@@ -28,7 +28,8 @@ class TAPSModel(CertifiedModel):
         network: `IntervalSequential` that ends in a Dense layer of logits.
         eps: Radius at which the network is evaluated, pixel units in [0, 1].
         train_eps: Final radius of training, by default `eps`.
-        classifier_relus: ReLUs behind the split; with 0 this is IBP training, exactly.
+        classifier_relus: ReLUs behind the split, by default the smallest split but 0; with 0 this
+            is IBP training, exactly.
         w_taps: Weight in [0, inf] of the TAPS gradient against the IBP gradient.
         gradient_scale: Factor > 0 of the gradient of the product. Adam notices it, because its
             second moments remember the annealing phase for a thousand steps; the published
@@ -63,7 +64,7 @@ class TAPSModel(CertifiedModel):
         eps,
         train_eps=None,
         *,
-        classifier_relus=1,
+        classifier_relus=None,
         w_taps=5.0,
         gradient_scale=1.0,
         c=0.5,

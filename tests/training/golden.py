@@ -1,0 +1,73 @@
+"""Losses and gradients of every method on one batch with given points, for every backend to match.
+
+    python -m tests.training.golden
+
+writes family.json with the numbers of the backend in use. Weights, images and points come from
+NumPy; what is compared is the mathematics, the attacks have their own tests.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from keras import ops
+
+from keras_taps.training import METHODS
+from tests.helpers import dense_network, images, numbers
+from tests.training.steps import fixed_shares, loss_and_gradients
+
+FILE = Path(__file__).with_name("family.json")
+EPS = 0.08
+OPTIONS = {
+    "crown-ibp": {"final_crown_weight": 0.7},
+    "crown-ibp, fused": {"final_crown_weight": 0.7, "loss_fusion": True},
+    "crown-ibp, annealing": {"loss_fusion": False},
+    "sabr": {"tau_ratio": 0.6},
+    "sabr, shrinkage": {"tau_ratio": 0.6, "relu_shrinkage": 0.8},
+    "taps, alone": {"objective": "taps"},
+    "taps, single": {"estimator": "single"},
+    "staps": {"tau_ratio": 0.6, "relu_shrinkage": 0.8},
+    "staps, annealing": {"tau_ratio": 0.6},
+    "cc-ibp": {"alpha": 0.3},
+    "mtl-ibp": {"alpha": 0.3},
+    "exp-ibp": {"alpha": 0.3},
+}
+CASES = sorted({*METHODS, *OPTIONS})
+
+
+def fixed_points(cls):
+    """The method `cls` with adversarial images and latent points at fixed shares of their boxes."""
+
+    class Fixed(cls):
+        def adversarial_images(self, batch):
+            box = batch.box
+            share = numbers(*box.lower.shape, seed=7, low=0)
+            return ops.stop_gradient(box.lower + ops.convert_to_tensor(share) * box.width)
+
+        def latent_attack(self, classifier, features, batch):
+            count = 1 if self.estimator == "single" else classifier.layers[-1].units - 1
+            shares = ops.convert_to_tensor(fixed_shares(count, tuple(features.lower.shape)))
+            lower, width = (ops.expand_dims(t, 1) for t in (features.lower, features.width))
+            return ops.stop_gradient(lower + shares * width)
+
+    return Fixed
+
+
+def measure(case):
+    """Loss of a case and, for each weight, the sum and the norm of its gradient."""
+    x, y = images(8, (6,))
+    network = dense_network(batch_norm=True, seed=3)
+    model = fixed_points(METHODS[case.split(",")[0]])(network, EPS, **OPTIONS.get(case, {}))
+    if "annealing" in case:
+        model.set_annealing(0, 10)
+        model.step.assign(6)
+    loss, gradients = loss_and_gradients(model, x, y)
+    return {
+        "loss": loss,
+        "sums": [float(g.sum()) for g in gradients],
+        "norms": [float(np.linalg.norm(g)) for g in gradients],
+    }
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps({case: measure(case) for case in CASES}, indent=1) + "\n")

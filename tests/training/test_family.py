@@ -1,0 +1,291 @@
+"""What holds for every method: one protocol, the limits between them, the same on each backend."""
+
+import json
+import math
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_taps.bounds import ibp_margins
+from keras_taps.bounds.margins import certified, cross_entropy, logit_margins
+from keras_taps.callbacks import EpsAnneal
+from keras_taps.interval import input_box
+from keras_taps.networks import convert
+from keras_taps.training import METHODS, IBPModel, SABRModel, STAPSModel, TAPSModel
+from tests.helpers import close, conv_network, dense_network, images, numpy
+from tests.training import golden
+from tests.training.steps import loss_and_gradients
+
+EPS = 0.05
+FAST = {
+    "taps": {"attack_steps": 2},
+    "staps": {"attack_steps": 2, "pgd_steps": 2},
+    "sabr": {"pgd_steps": 2},
+    "pgd": {"pgd_steps": 2},
+}
+LOGGED = {
+    "standard": set(),
+    "pgd": {"adversarial_accuracy"},
+    "ibp": {"ibp_certified_accuracy"},
+    "crown-ibp": {"ibp_certified_accuracy"},
+    "sabr": set(),
+    "taps": {"ibp_certified_accuracy", "taps_accuracy"},
+    "staps": set(),
+    "cc-ibp": {"ibp_certified_accuracy", "adversarial_accuracy"},
+    "mtl-ibp": {"ibp_certified_accuracy", "adversarial_accuracy"},
+    "exp-ibp": {"ibp_certified_accuracy", "adversarial_accuracy"},
+}
+SHARES = {"natural_accuracy", "ibp_certified_accuracy", "taps_accuracy"}
+every_method = pytest.mark.parametrize("method", METHODS)
+
+
+@every_method
+def test_trains_reports_and_is_saved(method, tmp_path):
+    """Annealing, own loss, validation over the whole box; loaded again, it says the same."""
+    x, y = images(12, (6,))
+    model = METHODS[method](dense_network(batch_norm=True), EPS, seed=1, **FAST.get(method, {}))
+    model.compile(keras.optimizers.Adam(1e-2))
+    options = {"batch_size": 6, "epochs": 2, "callbacks": [EpsAnneal(1)], "verbose": 0}
+    history = model.fit(x, y, validation_data=(x, y), **options).history
+    logged = {name for name in history if not name.startswith("val_")}
+    assert logged == {"loss", "eps", "natural_accuracy"} | LOGGED[method]
+    assert np.all(np.isfinite(history["loss"]))
+    assert {f"val_{name}" for name in SHARES} <= set(history)
+    margins = ibp_margins(model.network, input_box(x, EPS), y)
+    share = float(np.mean(numpy(certified(margins))))
+    assert history["val_ibp_certified_accuracy"][-1] == pytest.approx(share)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(loaded) is METHODS[method]
+    for name, value in model.get_config().items():
+        assert name == "network" or loaded.get_config()[name] == value
+    assert loaded.evaluate(x, y, verbose=0) == model.evaluate(x, y, verbose=0)
+
+
+@pytest.mark.parametrize("case", golden.CASES)
+def test_every_backend_gives_the_same_loss_and_gradients(case):
+    """Property 10, for given points."""
+    expected, found = json.loads(golden.FILE.read_text())[case], golden.measure(case)
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    scale = max(expected["norms"])
+    assert scale > 0.01
+    np.testing.assert_allclose(found["norms"], expected["norms"], rtol=1e-3, atol=1e-4 * scale)
+    np.testing.assert_allclose(found["sums"], expected["sums"], rtol=1e-3, atol=1e-4 * scale)
+
+
+def same_step(model, other, tolerance=0.0):
+    """Loss and gradients of one training step agree."""
+    x, y = images()
+    loss, found = loss_and_gradients(model, x, y)
+    expected, gradients = loss_and_gradients(other, x, y)
+    assert loss == pytest.approx(expected, rel=tolerance, abs=tolerance)
+    for a, b in zip(found, gradients, strict=True):
+        close(a, b, tolerance)
+
+
+def test_sabr_with_the_whole_box_is_ibp():
+    network = conv_network()
+    same_step(SABRModel(network, EPS, tau_ratio=1), IBPModel(network, EPS))
+
+
+def test_staps_with_the_whole_box_is_taps():
+    """Property 9."""
+    network = conv_network()
+    options = {"attack_steps": 2, "seed": 1}
+    same_step(STAPSModel(network, EPS, tau_ratio=1, **options), TAPSModel(network, EPS, **options))
+
+
+def test_staps_without_relus_behind_the_split_is_sabr():
+    network = conv_network()
+    options = {"tau_ratio": 0.3, "pgd_steps": 2, "seed": 1}
+    staps = STAPSModel(network, EPS, classifier_relus=0, **options)
+    same_step(staps, SABRModel(network, EPS, **options))
+
+
+def test_staps_anneals_with_the_loss_of_sabr():
+    network = conv_network()
+    options = {"tau_ratio": 0.3, "pgd_steps": 2, "seed": 1}
+    models = STAPSModel(network, EPS, **options), SABRModel(network, EPS, **options)
+    for model in models:
+        model.set_annealing(0, 10)
+        model.step.assign(5)
+    same_step(*models, 1e-6)
+
+
+@pytest.mark.parametrize("method", ["cc-ibp", "mtl-ibp", "exp-ibp"])
+def test_ends_of_the_expressive_losses(method):
+    network = conv_network()
+    options = {"pgd_steps": 2, "pgd_step_size": 0.5, "seed": 1}
+    same_step(METHODS[method](network, EPS, alpha=1), IBPModel(network, EPS), 1e-5)
+    adversarial = METHODS["pgd"](network, EPS, **options)
+    same_step(METHODS[method](network, EPS, alpha=0, **options), adversarial, 1e-5)
+
+
+def test_middle_of_the_expressive_losses():
+    ibp, adversarial = (ops.convert_to_tensor([[m, -1.0]]) for m in (1.0, -2.0))
+    losses = [float(numpy(cross_entropy(margins))[0]) for margins in (ibp, adversarial)]
+    mixtures = {
+        name: METHODS[name](dense_network(), EPS, alpha=0.3).mixture(ibp, adversarial)
+        for name in ("cc-ibp", "mtl-ibp", "exp-ibp")
+    }
+    mixtures = {name: float(numpy(value)[0]) for name, value in mixtures.items()}
+    assert mixtures["mtl-ibp"] == pytest.approx(0.3 * losses[0] + 0.7 * losses[1], rel=1e-5)
+    assert mixtures["exp-ibp"] == pytest.approx(losses[0] ** 0.3 * losses[1] ** 0.7, rel=1e-5)
+    assert mixtures["cc-ibp"] == pytest.approx(math.log(1 + math.exp(-1.1) + math.exp(-1)))
+
+
+def test_exp_ibp_of_confident_samples_has_a_finite_gradient():
+    network = conv_network()
+    for variable in network.layers[-1].trainable_variables:
+        variable.assign(100 * variable.value)
+    model = METHODS["exp-ibp"](network, 0.0, alpha=0.1)
+    loss, gradients = loss_and_gradients(model, *images())
+    assert np.isfinite(loss)
+    assert all(np.all(np.isfinite(g)) for g in gradients)
+
+
+def test_crown_ibp_ends_as_ibp():
+    network = conv_network()
+    same_step(METHODS["crown-ibp"](network, EPS), IBPModel(network, EPS), 1e-6)
+
+
+def test_crown_weight_falls_with_the_radius():
+    model = METHODS["crown-ibp"](conv_network(), EPS, final_crown_weight=0.5)
+    assert [model.crown_weight(share) for share in (0, 0.5, 1)] == [1, 0.75, 0.5]
+
+
+def test_standard_training_is_the_cross_entropy():
+    (x, y), network = images(), conv_network(batch_norm=False)
+    loss, _ = loss_and_gradients(METHODS["standard"](network, EPS), x, y)
+    logits = network(ops.convert_to_tensor(x))
+    expected = keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
+    assert loss == pytest.approx(float(numpy(expected).mean()), rel=1e-5)
+    close(cross_entropy(logit_margins(logits, y)), expected)
+
+
+def test_objectives_of_taps_alone():
+    """Rows of Table 2 of the paper."""
+    network = conv_network()
+    ibp = TAPSModel(network, EPS, objective="ibp", attack_steps=2)
+    same_step(ibp, IBPModel(network, EPS))
+    x, y = images()
+    options = {"attack_steps": 2, "seed": 1}
+    alone, product = (
+        loss_and_gradients(TAPSModel(network, EPS, objective=name, **options), x, y)[0]
+        for name in ("taps", "product")
+    )
+    factor, _ = loss_and_gradients(ibp, x, y)
+    assert alone * factor == pytest.approx(product, rel=1e-5)
+
+
+@every_method
+def test_one_step_moves_the_averages_as_one_clean_forward(method):
+    """Property 6, whatever is attacked."""
+    x, y = images(8, (6,))
+    model = METHODS[method](dense_network(batch_norm=True), EPS, **FAST.get(method, {}))
+    clean = dense_network(batch_norm=True)
+    model.compile(keras.optimizers.SGD(0.0))
+    model.train_on_batch(x, y)
+    clean(ops.convert_to_tensor(x), training=True)
+    for found, expected in zip(model.network.weights, clean.weights, strict=True):
+        close(found, expected)
+
+
+def vgg():
+    """A functional network as Keras users write them: fused activations, max pooling."""
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(4, 3, padding="same", activation="relu")(inputs)
+    x = keras.layers.Conv2D(4, 3, padding="same", activation="relu")(x)
+    x = keras.layers.MaxPooling2D()(x)
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(x)
+    x = keras.layers.MaxPooling2D()(x)
+    x = keras.layers.Flatten()(x)
+    x = keras.layers.Dense(16, activation="relu")(x)
+    return keras.Model(inputs, keras.layers.Dense(3)(x))
+
+
+def residual():
+    """A residual network with Add and batch normalisation."""
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(4, 3, padding="same", use_bias=False)(inputs)
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    y = keras.layers.Conv2D(4, 3, padding="same")(x)
+    y = keras.layers.ReLU()(keras.layers.BatchNormalization()(y))
+    y = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, padding="same")(y))
+    x = keras.layers.ReLU()(keras.layers.Add()([x, y]))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, keras.layers.Dense(3)(x))
+
+
+def leaky():
+    """LeakyReLU and average pooling, sequential."""
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Rescaling(2.0, offset=-1.0),
+            keras.layers.Conv2D(4, 3),
+            keras.layers.LeakyReLU(0.1),
+            keras.layers.AveragePooling2D(2),
+            keras.layers.Flatten(),
+            keras.layers.Dense(8),
+            keras.layers.LeakyReLU(0.1),
+            keras.layers.Dense(3),
+        ]
+    )
+
+
+@every_method
+@pytest.mark.parametrize("make", [vgg, residual, leaky])
+def test_networks_that_users_bring(make, method):
+    """Converted, trained for a few steps, certified by IBP; no loss is off and no weight is NaN."""
+    x, y = images(8, (8, 8, 1))
+    model = METHODS[method](convert(make()), 0.01, seed=0, **FAST.get(method, {}))
+    model.compile(keras.optimizers.Adam(1e-2, global_clipnorm=10.0))
+    model.set_annealing(0, 2)
+    losses = [float(model.train_on_batch(x, y, return_dict=True)["loss"]) for _ in range(4)]
+    assert np.all(np.isfinite(losses))
+    assert all(np.all(np.isfinite(numpy(w))) for w in model.weights)
+    assert np.all(np.isfinite(numpy(ibp_margins(model.network, input_box(x, 0.01), y))))
+
+
+BAD = [
+    ("sabr", "tau_ratio", 0),
+    ("sabr", "tau_ratio", 1.1),
+    ("staps", "tau_ratio", -0.4),
+    ("staps", "tau_ratio", float("nan")),
+    ("staps", "relu_shrinkage", 0),
+    ("sabr", "relu_shrinkage", 1.5),
+    ("sabr", "pgd_steps", -1),
+    ("pgd", "pgd_step_size", 0),
+    ("pgd", "pgd_restarts", 0),
+    ("pgd", "pgd_radius", 0),
+    ("mtl-ibp", "alpha", 1.1),
+    ("cc-ibp", "alpha", -0.1),
+    ("exp-ibp", "alpha", None),
+    ("taps", "objective", "sum"),
+    ("crown-ibp", "final_crown_weight", 2),
+    ("crown-ibp", "loss_fusion", "yes"),
+]
+
+
+@pytest.mark.parametrize(("method", "name", "value"), BAD)
+def test_bad_arguments(method, name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be .*Received: {name}="):
+        METHODS[method](dense_network(), EPS, **{name: value})
+
+
+@every_method
+def test_network_without_relus(method):
+    """There is nothing behind a split, and the message says so."""
+    with pytest.raises(ValueError, match="has no ReLU.*`classifier_relus=0`"):
+        METHODS[method](dense_network(hidden=()), EPS)
+    assert METHODS[method](dense_network(hidden=()), EPS, classifier_relus=0).eps == EPS
+
+
+def test_default_split_of_a_residual_network():
+    """The ReLU inside the last block is no place to cut, so the next one is taken."""
+    model = TAPSModel(convert(residual()), EPS)
+    assert model.network.legal_splits == (0, 2, 3)
+    assert model.classifier_relus == 2
