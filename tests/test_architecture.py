@@ -41,7 +41,11 @@ READERS = {
     "plots": {"experiments", "cli", "tuning"},
 }
 BACKENDS = {"tensorflow", "jax", "torch", "tensorflow_datasets"}
-MAY_NAME_BACKENDS = {"backend.py": BACKENDS, "datasets/sources.py": {"tensorflow_datasets"}}
+MAY_NAME_BACKENDS = {
+    "backend.py": BACKENDS,
+    "datasets/sources.py": {"tensorflow_datasets"},
+    "datasets/tiny_imagenet.py": {"tensorflow_datasets"},
+}
 
 FILES = sorted(ROOT.rglob("*.py"))
 

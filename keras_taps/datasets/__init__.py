@@ -1,6 +1,7 @@
 """Data sets as arrays in [0, 1], split and batched reproducibly."""
 
+from keras_taps.datasets.augmentation import Augmentation
 from keras_taps.datasets.batches import Batches
 from keras_taps.datasets.catalogue import DATASETS, Dataset, DatasetInfo, dataset_info, load
 
-__all__ = ["DATASETS", "Batches", "Dataset", "DatasetInfo", "dataset_info", "load"]
+__all__ = ["DATASETS", "Augmentation", "Batches", "Dataset", "DatasetInfo", "dataset_info", "load"]

@@ -21,6 +21,8 @@ class Batches(keras.utils.PyDataset):
         seed: Whole number.
         epoch: Epoch to begin with, the `initial_epoch` of a resumed `fit`.
         drop_last: Whether to drop a smaller last batch.
+        transform: Function of `(images, seed, epoch, index)` for each batch of images, such as an
+            `Augmentation`.
 
     Example:
 
@@ -29,7 +31,9 @@ class Batches(keras.utils.PyDataset):
     (3, (2, 4))
     """
 
-    def __init__(self, x, y, batch_size, shuffle=True, seed=0, epoch=0, drop_last=False):
+    def __init__(
+        self, x, y, batch_size, shuffle=True, seed=0, epoch=0, drop_last=False, transform=None
+    ):
         super().__init__()
         self.x, self.y = np.asarray(x), np.asarray(y)
         if len(self.x) != len(self.y) or not len(self.x):
@@ -42,6 +46,7 @@ class Batches(keras.utils.PyDataset):
         self.seed = check_seed(seed)
         self.epoch = check_count("epoch", epoch)
         self.drop_last = drop_last
+        self.transform = transform
         self._begun = False
         self._set_order()
 
@@ -51,7 +56,10 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
-        return self.x[chosen], self.y[chosen]
+        x = self.x[chosen]
+        if self.transform is not None:
+            x = self.transform(x, self.seed, self.epoch, index)
+        return x, self.y[chosen]
 
     def on_epoch_begin(self):
         """Keras calls this before each epoch."""

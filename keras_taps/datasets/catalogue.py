@@ -3,11 +3,14 @@
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from keras_taps.checks import check_real, check_seed
-from keras_taps.datasets.sources import load_digits, tfds_source
+from keras_taps.datasets.augmentation import flip_and_shift
+from keras_taps.datasets.batches import Batches
+from keras_taps.datasets.sources import load_digits, read_tiny_imagenet, tfds_source
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class DatasetInfo:
         source: Where it comes from.
         read: Function of `(data_dir, download)` that returns uint8 or float arrays
             `((x_train, y_train), (x_test, y_test))`.
+        augmentation: Function of no arguments that returns the `Augmentation` of its training
+            images, or `None` if it has none.
     """
 
     name: str
@@ -32,6 +37,7 @@ class DatasetInfo:
     std: tuple
     source: str
     read: Callable
+    augmentation: Callable | None = None
 
 
 DATASETS = {
@@ -52,6 +58,26 @@ DATASETS = {
             "TFDS fashion_mnist",
             tfds_source("fashion_mnist"),
         ),
+        DatasetInfo(
+            "cifar10",
+            (32, 32, 3),
+            10,
+            (0.4914, 0.4822, 0.4465),
+            (0.2023, 0.1994, 0.2010),
+            "TFDS cifar10",
+            tfds_source("cifar10"),
+            partial(flip_and_shift, 2, 32),
+        ),
+        DatasetInfo(
+            "tiny_imagenet",
+            (56, 56, 3),
+            200,
+            (0.4802, 0.4481, 0.3975),
+            (0.2302, 0.2265, 0.2262),
+            "official archive, by TFDS",
+            read_tiny_imagenet,
+            partial(flip_and_shift, 4, 64, 56),
+        ),
     )
 }
 
@@ -62,7 +88,8 @@ class Dataset:
 
     Args:
         info: `DatasetInfo`.
-        train: `(x, y)`, images `(count, height, width, channels)` and labels `(count,)`.
+        train: `(x, y)`, images `(count, height, width, channels)` and labels `(count,)`. Those of
+            'tiny_imagenet' are larger than `info.input_shape`: `train_batches` crops them.
         validation: `(x, y)` held out from the training images; empty if none was asked for.
         test: `(x, y)`.
     """
@@ -71,6 +98,35 @@ class Dataset:
     train: tuple
     validation: tuple
     test: tuple
+
+    def train_batches(self, batch_size, seed=0, epoch=0, augment=True):
+        """The training images as `Batches`, augmented as the field does for this data set.
+
+        Args:
+            batch_size: Images a batch.
+            seed: Whole number that decides order and augmentation.
+            epoch: Epoch to begin with.
+            augment: Whether to augment; if not, images are only cropped to `info.input_shape`.
+        """
+        x, y = self.train
+        make = self.info.augmentation
+        if not augment:
+            x = centre_crop(x, self.info.input_shape)
+        transform = make() if make and augment else None
+        return Batches(x, y, batch_size, seed=seed, epoch=epoch, transform=transform)
+
+    def limited(self, count):
+        """This data set with at most `count` images of each split; `None` for all."""
+        splits = (self.train, self.validation, self.test)
+        return Dataset(self.info, *((x[:count], y[:count]) for x, y in splits))
+
+
+def centre_crop(x, input_shape):
+    """The middle `input_shape` of images `(count, height, width, channels)`."""
+    top, left = (
+        (have - want) // 2 for have, want in zip(x.shape[1:], input_shape[:2], strict=False)
+    )
+    return x[:, top : top + input_shape[0], left : left + input_shape[1]]
 
 
 def dataset_info(name):
@@ -92,7 +148,7 @@ def load(name, data_dir=None, validation=0.1, seed=0, download=False):
     """Load a data set into memory and hold out a validation split.
 
     Args:
-        name: 'digits', 'mnist' or 'fashion_mnist'.
+        name: 'digits', 'mnist', 'fashion_mnist', 'cifar10' or 'tiny_imagenet'.
         data_dir: Folder of TFDS data sets; by default the variable TFDS_DATA_DIR, else
             `~/tensorflow_datasets`. 'digits' needs none.
         validation: Share in [0, 1) of the training images to hold out, drawn at random.
@@ -121,7 +177,10 @@ def load(name, data_dir=None, validation=0.1, seed=0, download=False):
     held_out = round(validation * len(x))
     parts = order[held_out:], order[:held_out]
     train, validation = (_as_floats(x[np.sort(part)], y[np.sort(part)]) for part in parts)
-    return Dataset(info, train, validation, _as_floats(*test))
+    validation, test = (
+        (centre_crop(x, info.input_shape), y) for x, y in (validation, _as_floats(*test))
+    )
+    return Dataset(info, train, validation, test)
 
 
 def _as_floats(x, y):

@@ -27,30 +27,62 @@ def tfds_source(name):
     """Reader of a TFDS image data set with the splits 'train' and 'test'."""
 
     def read(data_dir=None, download=False):
-        # Imported here: TFDS imports TensorFlow, which JAX and PyTorch users need only now.
-        try:
-            import tensorflow_datasets as tfds
-        except ImportError as error:
-            raise ImportError(
-                f"The data set {name!r} is read with TensorFlow Datasets: "
-                "pip install tensorflow tensorflow-datasets"
-            ) from error
-
-        folder = os.path.expanduser(
-            data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-        )
-        try:
-            builder = tfds.builder(name, data_dir=folder)
-            if not download and not builder.data_path.exists():
-                raise FileNotFoundError(str(builder.data_path))
-            builder.download_and_prepare()
-        except Exception as error:
-            raise FileNotFoundError(
-                f"Data set {name!r} is not in {folder!r} ({error}). Set TFDS_DATA_DIR or pass "
-                f"`data_dir` (--data-dir) with a folder that holds {name}/<version>/, or download "
-                f"it once: keras-taps datasets --download {name}"
-            ) from error
-        splits = (builder.as_dataset(split=split, batch_size=-1) for split in ("train", "test"))
-        return tuple((np.asarray(split["image"]), np.asarray(split["label"])) for split in splits)
+        tfds, folder = _import_tfds(name), _folder(data_dir)
+        builder = tfds.builder(name, data_dir=folder)
+        if not download and not builder.data_path.exists():
+            raise _missing(name, folder)
+        return _arrays(builder, tfds)
 
     return read
+
+
+def read_tiny_imagenet(data_dir=None, download=False):
+    """Reader of TinyImageNet; the official archive, if it lies in the folder, is prepared once."""
+    tfds, folder = _import_tfds("tiny_imagenet"), _folder(data_dir)
+    from keras_taps.datasets.tiny_imagenet import ARCHIVE, TinyImagenet, find_archive
+
+    builder = TinyImagenet(data_dir=folder)
+    builder.archive = find_archive(folder)
+    if not builder.data_path.exists() and builder.archive is None and not download:
+        hint = f" Put the official archive {ARCHIVE} into that folder, or set"
+        raise _missing("tiny_imagenet", folder, hint)
+    return _arrays(builder, tfds)
+
+
+def _import_tfds(name):
+    # Imported here: TFDS imports TensorFlow, which JAX and PyTorch users need only now.
+    try:
+        import tensorflow_datasets
+    except ImportError as error:
+        raise ImportError(
+            f"The data set {name!r} is read with TensorFlow Datasets: "
+            "pip install tensorflow tensorflow-datasets"
+        ) from error
+    return tensorflow_datasets
+
+
+def _folder(data_dir):
+    return os.path.expanduser(
+        data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    )
+
+
+def _missing(name, folder, hint=" Set"):
+    return FileNotFoundError(
+        f"Data set {name!r} is not in {folder!r}.{hint} TFDS_DATA_DIR or pass `data_dir` "
+        f"(--data-dir) with a folder that holds {name}/<version>/, or download it once: "
+        f"keras-taps datasets --download {name}"
+    )
+
+
+def _arrays(builder, tfds):
+    # Asking Google's storage for a prepared copy needs the network even for what is here.
+    config = tfds.download.DownloadConfig(try_download_gcs=False)
+    try:
+        builder.download_and_prepare(download_config=config)
+        splits = (builder.as_dataset(split=split, batch_size=-1) for split in ("train", "test"))
+        return tuple((np.asarray(split["image"]), np.asarray(split["label"])) for split in splits)
+    except Exception as error:
+        raise ValueError(
+            f"Data set {builder.name!r} could not be prepared in '{builder.data_path}': {error}"
+        ) from error

@@ -279,7 +279,7 @@ def test_bad_arguments(method, name, value):
 @every_method
 def test_network_without_relus(method):
     """There is nothing behind a split, and the message says so."""
-    with pytest.raises(ValueError, match="has no ReLU.*`classifier_relus=0`"):
+    with pytest.raises(ValueError, match=r"has no ReLU.*`classifier_relus=0`"):
         METHODS[method](dense_network(hidden=()), EPS)
     assert METHODS[method](dense_network(hidden=()), EPS, classifier_relus=0).eps == EPS
 
