@@ -13,4 +13,5 @@ def _example_names(doctest_namespace):
     rooms = (keras_taps, keras_taps.layers, keras_taps.networks, keras_taps.bounds)
     for room in (*rooms, keras_taps.datasets, keras_taps.training):
         doctest_namespace.update({name: getattr(room, name) for name in room.__all__})
+    doctest_namespace["recipe"] = keras_taps.recipes.recipe
     keras.utils.set_random_seed(0)

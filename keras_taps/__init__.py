@@ -3,7 +3,7 @@
 from keras_taps import attacks, bounds, datasets, layers, networks, objectives, plots, training
 from keras_taps.attacks import adversarial_accuracy, pgd_attack
 from keras_taps.bounds import crown_ibp_margins, ibp_margins
-from keras_taps.callbacks import BestModel, EpsAnneal
+from keras_taps.callbacks import BatchNormReestimation, BestModel, EpsAnneal, TAPSEarlyStopping
 from keras_taps.experiments import recipes
 from keras_taps.interval import Interval, input_box
 from keras_taps.layers import BatchStatistics
@@ -25,6 +25,7 @@ from keras_taps.version import __version__
 
 __all__ = [
     "AdversarialModel",
+    "BatchNormReestimation",
     "BatchStatistics",
     "BestModel",
     "CCIBPModel",
@@ -40,6 +41,7 @@ __all__ = [
     "SABRModel",
     "STAPSModel",
     "StandardModel",
+    "TAPSEarlyStopping",
     "TAPSModel",
     "__version__",
     "adversarial_accuracy",

@@ -1,9 +1,13 @@
-"""Callbacks of certified training: the radius schedule and the choice of the best model."""
+"""Callbacks of certified training: radius, choice of the best model, stopping, batch statistics."""
 
 import keras
+import numpy as np
+from keras import ops
 
-from keras_taps.checks import check_real
+from keras_taps import backend
+from keras_taps.checks import check_count, check_real
 from keras_taps.files import write_atomically
+from keras_taps.layers import BatchStatistics
 
 
 class EpsAnneal(keras.callbacks.Callback):
@@ -54,7 +58,34 @@ class EpsAnneal(keras.callbacks.Callback):
         self.model.set_annealing(start, start + max(1, round(self.epochs * steps)))
 
 
-class BestModel(keras.callbacks.Callback):
+class _Selection(keras.callbacks.Callback):
+    """Watches a validation quantity at the final radius; easier epochs before it do not count."""
+
+    def __init__(self, monitor, best=None):
+        super().__init__()
+        self.monitor = monitor
+        self.best = best
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not self.model.annealed():
+            return
+        if self.monitor not in (logs or {}):
+            raise ValueError(
+                f"{type(self).__name__} needs '{self.monitor}' in the logs: give "
+                f"`validation_data` to fit. Received: {', '.join(logs or {})}"
+            )
+        value = float(logs[self.monitor])
+        better = self.best is None or value > self.best
+        if better:
+            self.best = value
+        self.counted(epoch, better)
+
+    def counted(self, epoch, better):
+        """Called after each epoch that counts."""
+        raise NotImplementedError
+
+
+class BestModel(_Selection):
     """Keep the model with the highest validation TAPS accuracy, once the radius is final.
 
     Epochs that end while the radius still grows do not count: they are easier. The images that
@@ -65,6 +96,8 @@ class BestModel(keras.callbacks.Callback):
             it is whole at any time.
         monitor: Logged quantity to maximise.
         best: Value to beat, of the run that is resumed.
+        averaged: Whether to keep the averaged weights, which `keras.callbacks.SwapEMAWeights`
+            validates, in place of the last ones.
 
     Raises:
         ValueError: For another file ending, or if the quantity is not logged.
@@ -80,26 +113,147 @@ class BestModel(keras.callbacks.Callback):
         Mao et al. 2023, appendix B.1 and C.
     """
 
-    def __init__(self, filepath, monitor="val_taps_accuracy", best=None):
-        super().__init__()
+    def __init__(self, filepath, monitor="val_taps_accuracy", best=None, averaged=False):
+        super().__init__(monitor, best)
         if not str(filepath).endswith((".keras", ".weights.h5")):
             raise ValueError(
                 f"`filepath` must end in '.keras' or '.weights.h5'. Received: '{filepath}'"
             )
         self.filepath = filepath
-        self.monitor = monitor
-        self.best = best
+        self.averaged = averaged
+
+    def counted(self, epoch, better):
+        if not better:
+            return
+        whole = str(self.filepath).endswith(".keras")
+        save = self.model.save if whole else self.model.save_weights
+        if not self.averaged:
+            write_atomically(self.filepath, save)
+            return
+        swap = keras.callbacks.SwapEMAWeights()
+        swap.set_model(self.model)
+        swap.on_test_begin()
+        try:
+            write_atomically(self.filepath, save)
+        finally:
+            swap.on_test_end()
+
+
+class TAPSEarlyStopping(_Selection):
+    """Stop when the validation TAPS accuracy no longer rises, once the radius is final.
+
+    Args:
+        patience: Epochs >= 1 in a row without a higher value after which training stops.
+        monitor: Logged quantity to maximise.
+        past: Values of the epochs at the final radius that were trained before, oldest first, of
+            the run that is resumed.
+
+    Raises:
+        ValueError: For a value out of range, or if the quantity is not logged.
+
+    Example:
+
+    ```python
+    model.fit(train, epochs=70, validation_data=validation,
+              callbacks=[EpsAnneal(epochs=20), TAPSEarlyStopping(patience=10)])
+    ```
+    """
+
+    def __init__(self, patience=10, monitor="val_taps_accuracy", past=()):
+        super().__init__(monitor)
+        self.patience = check_count("patience", patience, low=1)
+        self.waited = 0
+        for value in past:
+            better = self.best is None or value > self.best
+            self.best = value if better else self.best
+            self.waited = 0 if better else self.waited + 1
+
+    @property
+    def finished(self):
+        """Whether the patience is used up."""
+        return self.waited >= self.patience
+
+    def counted(self, epoch, better):
+        self.waited = 0 if better else self.waited + 1
+        if self.finished:
+            self.model.stop_training = True
+
+
+class BatchNormReestimation(keras.callbacks.Callback):
+    """Replace the moving averages of batch normalisation by moments over all training images.
+
+    It happens at the end of each epoch, before the validation of that epoch, with the weights
+    that are validated.
+
+    Args:
+        data: What yields `(images, ...)` batches and can be walked anew every epoch: `Batches`, a
+            `tf.data.Dataset`, a list. Use the training images without augmentation.
+
+    Raises:
+        ValueError: If there are no batches.
+
+    Example:
+
+    ```python
+    batches = Batches(x_train, y_train, 256, shuffle=False)
+    model.fit(x_train, y_train, callbacks=[EpsAnneal(20), BatchNormReestimation(batches)])
+    ```
+
+    References:
+        CTBench, "CTBench: A Library and Benchmark for Certified Training", 2025, which evaluates
+        with such statistics.
+    """
+
+    def __init__(self, data):
+        super().__init__()
+        self.data = data
+        self._due = False
+        self._layers, self._moments = [], None
+
+    def on_train_begin(self, logs=None):
+        network = self.model.network
+        self._layers = layers = [layer for layer in network.batch_norms if layer.trainable]
+
+        def moments(images):
+            statistics = BatchStatistics()
+            with statistics.record():
+                network(images, training=True)
+            return [moment for layer in layers for moment in statistics.get(layer)]
+
+        self._moments = backend.compiled(moments, network.variables)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._due = True
+
+    def on_test_begin(self, logs=None):
+        self._reestimate()
 
     def on_epoch_end(self, epoch, logs=None):
-        if not self.model.annealed():
+        self._reestimate()
+
+    def _reestimate(self):
+        if not self._due or not self._layers:
             return
-        if self.monitor not in (logs or {}):
-            raise ValueError(
-                f"BestModel needs '{self.monitor}' in the logs: give `validation_data` to fit. "
-                f"Received: {', '.join(logs or {})}"
-            )
-        value = float(logs[self.monitor])
-        if self.best is None or value > self.best:
-            self.best = value
-            whole = str(self.filepath).endswith(".keras")
-            write_atomically(self.filepath, self.model.save if whole else self.model.save_weights)
+        self._due = False
+        total, sums = 0, None
+        assert self.model.built  # on JAX, reading `model` writes the state of the loop back
+        for images in self._images():
+            count = len(images)
+            found = self._moments(ops.convert_to_tensor(images, dtype=keras.config.floatx()))
+            found = [np.asarray(ops.convert_to_numpy(moment), "float64") for moment in found]
+            means, variances = found[::2], found[1::2]
+            squares = [v + m**2 for m, v in zip(means, variances, strict=True)]
+            batch = [count * moment for pair in zip(means, squares, strict=True) for moment in pair]
+            sums = batch if sums is None else [a + b for a, b in zip(sums, batch, strict=True)]
+            total += count
+        if not total:
+            raise ValueError("`data` must yield batches of images. Received: no batch")
+        for layer, mean, square in zip(self._layers, sums[::2], sums[1::2], strict=True):
+            mean, square = mean / total, square / total
+            layer.moving_mean.assign(mean)
+            layer.moving_variance.assign(np.maximum(square - mean**2, 0))
+
+    def _images(self):
+        if isinstance(self.data, keras.utils.PyDataset):
+            return (self.data[index][0] for index in range(len(self.data)))
+        return (batch[0] for batch in self.data)

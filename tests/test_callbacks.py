@@ -4,8 +4,9 @@ import math
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
-from keras_taps.callbacks import BestModel, EpsAnneal
+from keras_taps.callbacks import BatchNormReestimation, BestModel, EpsAnneal, TAPSEarlyStopping
 from keras_taps.training import IBPModel
 from tests.helpers import BACKEND, dense_network, images, numpy
 
@@ -81,6 +82,84 @@ def test_best_model_needs_validation(tmp_path):
 def test_best_model_refuses_other_endings():
     with pytest.raises(ValueError, match=r"`filepath` must end in .*Received: 'best.h5'"):
         BestModel("best.h5")
+
+
+def test_best_model_keeps_the_averaged_weights(tmp_path):
+    """Those that SwapEMAWeights validates; training goes on with its own."""
+    made = model()
+    made.compile(keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.5))
+    seen = []
+    look = keras.callbacks.LambdaCallback(
+        on_test_batch_begin=lambda batch, logs: seen.append(
+            numpy(made.network.layers[0].kernel).copy()
+        ),
+        on_epoch_end=lambda epoch, logs: seen.append(numpy(made.network.layers[0].kernel).copy()),
+    )
+    best = BestModel(tmp_path / "best.keras", averaged=True)
+    callbacks = [keras.callbacks.SwapEMAWeights(), best, look]
+    made.fit(X, Y, batch_size=6, validation_data=(X, Y), callbacks=callbacks, verbose=0)
+    validated, trained = seen[0], seen[-1]
+    assert np.abs(validated - trained).max() > 1e-3
+    kept = keras.saving.load_model(tmp_path / "best.keras")
+    np.testing.assert_allclose(numpy(kept.network.layers[0].kernel), validated, atol=1e-6)
+
+
+def test_early_stopping_waits_for_the_final_radius():
+    made = model()
+    callback = TAPSEarlyStopping(patience=2)
+    callback.set_model(made)
+    made.set_annealing(0, 3)
+    made.stop_training = False
+    values = [(1, 0.9), (2, 0.8), (3, 0.5), (4, 0.6), (5, 0.6), (6, 0.55)]
+    for step, accuracy in values:
+        made.step.assign(step)
+        assert not made.stop_training
+        callback.on_epoch_end(step, {"val_taps_accuracy": accuracy})
+    assert made.stop_training
+    assert callback.finished
+    resumed = TAPSEarlyStopping(patience=2, past=[0.5, 0.6, 0.6])
+    assert (resumed.best, resumed.waited, resumed.finished) == (0.6, 1, False)
+
+
+@pytest.mark.parametrize("patience", [0, -1, 1.5])
+def test_early_stopping_refuses(patience):
+    with pytest.raises(ValueError, match="`patience` must be a whole number >= 1"):
+        TAPSEarlyStopping(patience)
+
+
+@pytest.mark.parametrize("validate", [True, False])
+def test_batch_norm_reestimation(validate):
+    """The moments of one pass over everything, taken before the validation of the epoch."""
+    network = dense_network(batch_norm=True)
+    made = IBPModel(network, 0.05)
+    made.compile(keras.optimizers.SGD(0.1))
+    seen = []
+    look = keras.callbacks.LambdaCallback(
+        on_test_batch_begin=lambda batch, logs: seen.append(
+            numpy(network.batch_norms[0].moving_mean).copy()
+        )
+    )
+    made.fit(
+        X,
+        Y,
+        batch_size=6,
+        validation_data=(X, Y) if validate else None,
+        callbacks=[BatchNormReestimation([(X[:8], None), (X[8:], None)]), look],
+        verbose=0,
+    )
+    first = network.layers[0](ops.convert_to_tensor(X))
+    norm = network.batch_norms[0]
+    np.testing.assert_allclose(numpy(norm.moving_mean), numpy(first).mean(0), atol=1e-5)
+    np.testing.assert_allclose(numpy(norm.moving_variance), numpy(first).var(0), atol=1e-5)
+    if validate:
+        np.testing.assert_array_equal(seen[0], numpy(norm.moving_mean))
+
+
+def test_batch_norm_reestimation_needs_batches():
+    made = IBPModel(dense_network(batch_norm=True), 0.05)
+    made.compile("sgd")
+    with pytest.raises(ValueError, match="`data` must yield batches"):
+        made.fit(X, Y, callbacks=[BatchNormReestimation([])], verbose=0)
 
 
 def test_keras_callbacks(tmp_path):

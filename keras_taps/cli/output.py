@@ -16,6 +16,26 @@ def print_json(content):
     print(json.dumps(content, indent=2))
 
 
+def duration(seconds):
+    """Seconds in words: '40 s', '5 min', '3 h 20 min', '2 days 4 h'.
+
+    Example:
+
+    >>> duration(12000)
+    '3 h 20 min'
+    """
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} days {hours} h"
+
+
 def accuracy_table(title, rows):
     """Table of accuracies in percent.
 

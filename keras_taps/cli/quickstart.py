@@ -38,16 +38,16 @@ def run(
         if not as_json:
             console.print(f"[bold]{method}[/]: {runs[method].recipe.epochs} epochs, {folder}")
         with training_progress(as_json) as callbacks:
-            runs[method].train(callbacks=callbacks)
+            runs[method].train(callbacks)
         with stages(as_json) as progress:
-            metrics[method] = runs[method].evaluate(progress=progress)
+            metrics[method] = runs[method].evaluate(progress)
     eps = runs["TAPS"].recipe.eps
 
     curves = plots.training_curves({method: run.history() for method, run in runs.items()})
     report = margin_report(
         {method: run.load_best() for method, run in runs.items()},
         eps,
-        *runs["TAPS"].data().test,
+        *runs["TAPS"].data.test,
         count=6,
     )
     figure = plots.margin_bounds(**report)

@@ -29,11 +29,16 @@ def run(
         print_json({name: recipe.to_config() for name, recipe in RECIPES.items()})
         return
     table = Table()
-    for column in ("recipe", "network", "train eps", "epochs", "split", "source"):
-        table.add_column(column, overflow="fold")
+    table.add_column("recipe", no_wrap=True)
+    for column in ("network", "train eps", "epochs (annealing)", "options"):
+        table.add_column(column)
     for entry in RECIPES.values():
         network = f"{entry.network} w={entry.width}"
-        split = str(entry.classifier_relus) if entry.method == "taps" else "-"
-        epochs = f"{entry.epochs} ({entry.anneal_epochs:g} annealing)"
-        table.add_row(entry.name, network, f"{entry.train_eps:g}", epochs, split, entry.source)
+        epochs = f"{entry.epochs} ({entry.anneal_epochs:g})"
+        options = {"l1": entry.l1} if entry.l1 else {}
+        if entry.classifier_relus is not None:
+            options["classifier_relus"] = entry.classifier_relus
+        options = ", ".join(f"{k} {v:g}" for k, v in {**options, **entry.options}.items())
+        table.add_row(entry.name, network, f"{entry.train_eps:.4g}", epochs, options)
     console.print(table)
+    console.print("Sources and every field: keras-taps recipes NAME")

@@ -4,55 +4,104 @@ from pathlib import Path
 
 import typer
 
-from keras_taps.cli.output import accuracy_table, console, print_json, stages
+from keras_taps.cli.backend import switch_backend
+from keras_taps.cli.output import accuracy_table, console, duration, print_json, stages
 from keras_taps.cli.progress import training_progress
-from keras_taps.experiments.recipes import recipe as find_recipe
+from keras_taps.experiments.estimate import estimate_cost
+from keras_taps.experiments.recipe import parse_value
+from keras_taps.experiments.recipes import find_recipe
 from keras_taps.experiments.run import Run
 
 NAME = "train"
 
 
 def run(
-    recipe: str = typer.Argument(None, help="Name of a recipe; `keras-taps recipes` lists them."),
+    recipe: str = typer.Argument(
+        None, help="Name of a recipe (`keras-taps recipes` lists them), or a YAML or TOML file."
+    ),
     out: Path = typer.Option(None, "--out", help="Run folder, by default runs/RECIPE-SEED."),
     seed: int = typer.Option(0, "--seed", help="Whole number that decides the run."),
     epochs: int = typer.Option(None, "--epochs", help="Scale the recipe to this many epochs."),
     limit: int = typer.Option(None, "--limit", help="Use this many images of each split."),
+    changes: list[str] = typer.Option(
+        [], "--set", metavar="NAME=VALUE", help="Change a field of the recipe; may be repeated."
+    ),
     resume: Path = typer.Option(None, "--resume", help="Go on with this run folder."),
+    backend: str = typer.Option(None, "--backend", help="tensorflow, jax or torch."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Show recipe, size and time; no run."),
     data_dir: str = typer.Option(None, "--data-dir", help="Folder of TFDS data sets."),
     as_json: bool = typer.Option(False, "--json", help="Print the metrics as JSON only."),
 ):
     """Train a recipe; Ctrl-C leaves a run that --resume continues to the same numbers.
 
-    Example: `keras-taps train mnist-0.1-cnn3-taps --out runs/taps`
+    Examples: `keras-taps train mnist-0.1-cnn3-taps --out runs/taps`,
+    `keras-taps train cifar10-2/255-staps --epochs 2 --limit 2000 --set tau_ratio=0.2 --dry-run`
     """
     if (recipe is None) == (resume is None):
         raise ValueError(
             f"`train` takes a recipe or --resume RUN. Received: recipe={recipe}, --resume {resume}"
         )
+    switch_backend(backend)
     if resume is not None:
-        current = Run.open(resume)
+        if changes or epochs is not None or limit is not None:
+            raise ValueError(
+                "--resume goes on with the recipe of the run, as it is. Received: --set, --epochs "
+                "or --limit beside it"
+            )
+        current = Run.open(resume, data_dir)
     else:
-        chosen = find_recipe(recipe)
-        if epochs is not None:
-            chosen = chosen.scaled(epochs)
-        out = out or Path("runs") / f"{recipe}-{seed}"
-        current = Run.create(out, chosen, seed, limit)
+        chosen = find_recipe(recipe).changed(**parse_changes(changes))
+        scaled = chosen if epochs is None else chosen.scaled(epochs)
+        if dry_run:
+            show_plan(scaled, limit, as_json)
+            return
+        out = out or Path("runs") / f"{scaled.name.replace('/', '_')}-{seed}"
+        current = Run.create(out, scaled, seed, limit, data_dir)
     if not as_json:
         console.print(f"Run folder {current.folder}: {current.recipe.name}, seed {current.seed}")
+        if changes:
+            console.print(f"Changed: {', '.join(changes)}")
         if current.limit is not None or epochs is not None:
             console.print("[yellow]Scaled down: these are not the figures of the recipe.[/]")
     try:
         with training_progress(as_json) as callbacks:
-            current.train(data_dir, callbacks)
+            current.train(callbacks)
     except KeyboardInterrupt:
         console.print(f"\nGo on with: keras-taps train --resume {current.folder}")
         raise
     with stages(as_json) as progress:
-        metrics = current.evaluate(data_dir, progress)
+        metrics = current.evaluate(progress)
     if as_json:
         print_json(metrics)
         return
     title = f"{metrics['count']} test images, eps {current.recipe.eps:g}, {metrics['model']}"
     console.print(accuracy_table(title, {current.recipe.name: metrics}))
     console.print(f"Curves: {current.path('curves.png')}")
+
+
+def parse_changes(changes):
+    """Dictionary from the `NAME=VALUE` texts of --set."""
+    pairs = {}
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not name or not equals:
+            raise ValueError(f"--set takes NAME=VALUE. Received: --set {change}")
+        pairs[name.strip().replace("-", "_")] = parse_value(value)
+    return pairs
+
+
+def show_plan(recipe, limit, as_json):
+    """The resolved recipe, the size of its network and an estimate of the time."""
+    cost = estimate_cost(recipe, limit)
+    if as_json:
+        print_json({"recipe": recipe.to_config(), **cost})
+        return
+    for name, value in recipe.to_config().items():
+        console.print(f"{name:18} {value}")
+    console.print(f"{'parameters':18} {cost['parameters']:,}")
+    console.print(f"{'steps an epoch':18} {cost['steps_per_epoch']}")
+    console.print(
+        f"{'time':18} about {duration(cost['total_s'])} on this machine, validation not counted "
+        f"({cost['annealing_step_s']:.2g} s a step while annealing, then "
+        f"{cost['main_step_s']:.2g} s)"
+    )

@@ -23,6 +23,7 @@ class DatasetInfo:
         num_classes: Number of labels.
         mean: Mean of the training pixels, one a channel.
         std: Their standard deviation, one a channel.
+        train_images: Number of training images, validation included.
         source: Where it comes from.
         read: Function of `(data_dir, download)` that returns uint8 or float arrays
             `((x_train, y_train), (x_test, y_test))`.
@@ -35,6 +36,7 @@ class DatasetInfo:
     num_classes: int
     mean: tuple
     std: tuple
+    train_images: int
     source: str
     read: Callable
     augmentation: Callable | None = None
@@ -44,10 +46,24 @@ DATASETS = {
     info.name: info
     for info in (
         DatasetInfo(
-            "digits", (8, 8, 1), 10, (0.3053,), (0.3763,), "scikit-learn, embedded", load_digits
+            "digits",
+            (8, 8, 1),
+            10,
+            (0.3053,),
+            (0.3763,),
+            1437,
+            "scikit-learn, embedded",
+            load_digits,
         ),
         DatasetInfo(
-            "mnist", (28, 28, 1), 10, (0.1307,), (0.3081,), "TFDS mnist", tfds_source("mnist")
+            "mnist",
+            (28, 28, 1),
+            10,
+            (0.1307,),
+            (0.3081,),
+            60000,
+            "TFDS mnist",
+            tfds_source("mnist"),
         ),
         DatasetInfo(
             "fashion_mnist",
@@ -55,6 +71,7 @@ DATASETS = {
             10,
             (0.2860,),
             (0.3530,),
+            60000,
             "TFDS fashion_mnist",
             tfds_source("fashion_mnist"),
         ),
@@ -64,6 +81,7 @@ DATASETS = {
             10,
             (0.4914, 0.4822, 0.4465),
             (0.2023, 0.1994, 0.2010),
+            50000,
             "TFDS cifar10",
             tfds_source("cifar10"),
             partial(flip_and_shift, 2, 32),
@@ -74,6 +92,7 @@ DATASETS = {
             200,
             (0.4802, 0.4481, 0.3975),
             (0.2302, 0.2265, 0.2262),
+            100000,
             "official archive, by TFDS",
             read_tiny_imagenet,
             partial(flip_and_shift, 4, 64, 56),

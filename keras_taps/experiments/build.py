@@ -1,23 +1,35 @@
-"""From a recipe to a compiled model."""
+"""From a recipe to a compiled model and its callbacks."""
 
 import keras
 
-from keras_taps import networks, training
-from keras_taps.callbacks import EpsAnneal
+from keras_taps import networks
+from keras_taps.callbacks import BatchNormReestimation, EpsAnneal
 from keras_taps.datasets import dataset_info
+from keras_taps.training import METHODS
 
 
 def build_network(recipe):
-    """The untrained network of a recipe, behind the normalisation of its data set."""
+    """The untrained network of a recipe, behind the normalisation of its data set.
+
+    Raises:
+        ValueError: If `network_options` holds what the network does not take.
+    """
     info = dataset_info(recipe.dataset)
     make = getattr(networks, recipe.network)
-    return make(
-        info.input_shape,
-        info.num_classes,
-        width=recipe.width,
-        mean=list(info.mean),
-        std=list(info.std),
-    )
+    try:
+        return make(
+            info.input_shape,
+            info.num_classes,
+            width=recipe.width,
+            mean=list(info.mean),
+            std=list(info.std),
+            **recipe.network_options,
+        )
+    except TypeError as error:
+        raise ValueError(
+            f"`network_options` does not fit {recipe.network}: {error}. "
+            f"Received: network_options={recipe.network_options!r}"
+        ) from error
 
 
 def build_model(recipe, steps_per_epoch, seed):
@@ -32,32 +44,40 @@ def build_model(recipe, steps_per_epoch, seed):
         `CertifiedModel`; the global Keras seed decides its initial weights.
     """
     network = build_network(recipe)
-    options = {
-        "eps": recipe.eps,
-        "train_eps": recipe.train_eps,
-        "classifier_relus": recipe.classifier_relus,
-        "warmup_weight": recipe.warmup_weight,
-        "l1": recipe.l1 / len(network.affine_layers),
-        "seed": seed,
-    }
-    if recipe.method == "ibp":
-        model = training.IBPModel(network, **options)
-    else:
-        model = training.TAPSModel(
-            network,
-            w_taps=recipe.w_taps,
-            gradient_scale=recipe.gradient_scale,
-            c=recipe.c,
-            attack_steps=recipe.attack_steps,
-            **options,
-        )
+    model = METHODS[recipe.method](
+        network,
+        eps=recipe.eps,
+        train_eps=recipe.train_eps,
+        classifier_relus=recipe.classifier_relus,
+        warmup_weight=recipe.warmup_weight,
+        l1=recipe.l1 / len(network.affine_layers),
+        seed=seed,
+        **recipe.options,
+    )
     rates = [recipe.learning_rate * recipe.decay**i for i in range(len(recipe.decay_epochs) + 1)]
     boundaries = [round(epoch * steps_per_epoch) for epoch in recipe.decay_epochs]
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
-    model.compile(keras.optimizers.Adam(schedule, epsilon=1e-8, global_clipnorm=recipe.clipnorm))
+    averaging = {}
+    if recipe.ema_momentum:
+        averaging = {"use_ema": True, "ema_momentum": recipe.ema_momentum}
+    optimizer = keras.optimizers.Adam(
+        schedule, epsilon=1e-8, global_clipnorm=recipe.clipnorm, **averaging
+    )
+    model.compile(optimizer)
     return model
 
 
-def anneal_callbacks(recipe):
-    """`[EpsAnneal]` of a recipe, empty if it does not anneal."""
-    return [EpsAnneal(epochs=recipe.anneal_epochs)] if recipe.anneal_epochs else []
+def training_callbacks(recipe, data):
+    """What a recipe asks for: annealing, averaged weights, batch statistics, in this order.
+
+    Args:
+        recipe: `Recipe`.
+        data: `Dataset` on whose training images batch statistics are taken.
+    """
+    callbacks = [EpsAnneal(epochs=recipe.anneal_epochs)] if recipe.anneal_epochs else []
+    if recipe.ema_momentum:
+        callbacks.append(keras.callbacks.SwapEMAWeights())
+    if recipe.bn_reestimation:
+        batches = data.train_batches(recipe.batch_size, augment=False)
+        callbacks.append(BatchNormReestimation(batches))
+    return callbacks

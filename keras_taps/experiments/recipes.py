@@ -1,122 +1,110 @@
-"""Named settings as data: what to train, on what, how long, and where the figures come from."""
+"""The named recipes: the settings of the paper and of its successors, and small ones for a CPU."""
 
-import difflib
-from dataclasses import asdict, dataclass, replace
+from keras_taps.experiments.recipe import Recipe, is_recipe_file, read_recipe, unknown
 
-from keras_taps.checks import check_choice, check_count, check_radius, check_real
-from keras_taps.datasets import dataset_info
-
-METHODS = ("ibp", "taps")
-NETWORKS = ("cnn3", "cnn5", "cnn7", "resnet")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """One training run, complete but for its seed.
-
-    Args:
-        name: Name for `recipe` and the command line.
-        source: Where the settings come from.
-        dataset: Name of a data set.
-        method: 'ibp' or 'taps'.
-        eps: Radius of the evaluation, pixel units.
-        train_eps: Final radius of the training, pixel units.
-        network: 'cnn3', 'cnn5', 'cnn7' or 'resnet'.
-        width: Width of the network.
-        epochs: Passes over the training images.
-        anneal_epochs: Epochs over which the radius grows from 0.
-        decay_epochs: Epochs after which the learning rate is multiplied by `decay`.
-        batch_size: Images a step.
-        learning_rate: Initial learning rate of Adam.
-        decay: Factor in (0, 1].
-        clipnorm: Global gradient norm at which gradients are clipped.
-        l1: Published L1 coefficient; it multiplies the sum of absolute kernel entries divided by
-            the number of affine layers.
-        warmup_weight: Weight of the warm-up regulariser.
-        validation: Share of the training images held out to choose the best epoch.
-        classifier_relus: ReLUs behind the split.
-        w_taps: Weight of the TAPS gradient.
-        gradient_scale: Factor of the TAPS gradient, as `TAPSModel`.
-        c: Connector parameter.
-        attack_steps: Steps of the latent attack.
-    """
-
-    name: str
-    source: str
-    dataset: str
-    method: str
-    eps: float
-    train_eps: float
-    network: str = "cnn7"
-    width: int = 64
-    epochs: int = 70
-    anneal_epochs: float = 20
-    decay_epochs: tuple = (50, 60)
-    batch_size: int = 256
-    learning_rate: float = 5e-4
-    decay: float = 0.2
-    clipnorm: float = 10.0
-    l1: float = 0.0
-    warmup_weight: float = 0.5
-    validation: float = 0.1
-    classifier_relus: int = 1
-    w_taps: float = 5.0
-    gradient_scale: float = 1.0
-    c: float = 0.5
-    attack_steps: int = 20
-
-    def __post_init__(self):
-        dataset_info(self.dataset)
-        check_choice("method", self.method, METHODS)
-        check_choice("network", self.network, NETWORKS)
-        check_radius("eps", self.eps)
-        check_radius("train_eps", self.train_eps)
-        for name in ("width", "epochs", "batch_size"):
-            check_count(name, getattr(self, name), low=1)
-        check_real("anneal_epochs", self.anneal_epochs, 0, float("inf"))
-        for name in ("learning_rate", "clipnorm"):
-            check_real(name, getattr(self, name), 0, float("inf"), low_open=True)
-
-    def scaled(self, epochs):
-        """This recipe with all its times shrunk or stretched to `epochs` epochs."""
-        share = check_count("epochs", epochs, low=1) / self.epochs
-        return replace(
-            self,
-            epochs=epochs,
-            anneal_epochs=self.anneal_epochs * share,
-            decay_epochs=tuple(epoch * share for epoch in self.decay_epochs),
-        )
-
-    def to_config(self):
-        """Plain dictionary, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_config(cls, config):
-        """`Recipe` from `to_config`."""
-        return cls(**{**config, "decay_epochs": tuple(config["decay_epochs"])})
-
-
-def _pair(name, source, dataset, eps, train_eps, taps, **common):
-    """The IBP and the TAPS recipe of one setting; `taps` holds what only TAPS changes."""
-    ibp = Recipe(f"{name}-ibp", source, dataset, "ibp", eps, train_eps, **common)
-    return ibp, replace(ibp, name=f"{name}-taps", method="taps", **taps)
-
-
-_PAPER = "Mao et al. 2023, Tables 5 and 6; train eps from the authors' scripts"
-_AUTHORS = {"gradient_scale": 3.0}  # (w + 1) / 2: the gradient of the authors' code
-_CPU = "this package: ten epochs on two CPU cores"
-_SMALL = {
-    "network": "cnn3",
-    "width": 16,
-    "epochs": 10,
-    "anneal_epochs": 2,
-    "decay_epochs": (7, 8.5),
-    "l1": 1e-6,
+# The five settings of the paper, in the order of every tuple below.
+_SETTINGS = (
+    ("mnist-0.1", "mnist", 0.1, 0.2),
+    ("mnist-0.3", "mnist", 0.3, 0.4),
+    ("cifar10-2/255", "cifar10", 2 / 255, 2 / 255),
+    ("cifar10-8/255", "cifar10", 8 / 255, 8 / 255),
+    ("tiny_imagenet-1/255", "tiny_imagenet", 1 / 255, 1 / 255),
+)
+# Table 5, with the weight of the warm-up regulariser and the stride of the authors' code.
+_SCHEDULES = {
+    "mnist": {"batch_size": 256, "epochs": 70, "anneal_epochs": 20, "decay_epochs": (50, 60)},
+    "cifar10": {"batch_size": 128, "epochs": 160, "anneal_epochs": 80, "decay_epochs": (120, 140)},
+    "tiny_imagenet": {
+        "batch_size": 128,
+        "epochs": 80,
+        "anneal_epochs": 20,
+        "decay_epochs": (60, 70),
+        "warmup_weight": 0.2,
+        "network_options": {"last_stride": 2},
+    },
 }
+_SCHEDULE = "schedule of Mao et al. 2023, Table 5, train eps of the authors' scripts"
+_EXPRESSIVE = f"De Palma et al. 2024; {_SCHEDULE}"
+_LONG_STEP = {"pgd_steps": 1, "pgd_step_size": 10.0}
+_WIDE_ATTACK = {"pgd_steps": 8, "pgd_step_size": 0.25, "pgd_radius": 2.1}
+_EXPRESSIVE_FIELDS = (
+    _LONG_STEP,
+    _LONG_STEP,
+    _WIDE_ATTACK,
+    _LONG_STEP,
+    {**_LONG_STEP, "l1": 5e-5},
+)
+
+
+def _columns(**fields):
+    """Five dictionaries from fields with five values, or one value for all."""
+    wide = {k: v if isinstance(v, tuple) else (v,) * 5 for k, v in fields.items()}
+    return tuple({k: v[i] for k, v in wide.items()} for i in range(5))
+
+
+# Method: (source, what it sets in each of the five settings; None where nothing is published).
+# gradient_scale is (w + 1) / 2, the length of the gradient in the authors' code.
+_PUBLISHED = {
+    "ibp": (f"IBP; {_SCHEDULE}", _columns()),
+    "crown-ibp": (f"Zhang et al. 2020; {_SCHEDULE}", _columns()),
+    "sabr": (
+        f"Müller et al. 2023; {_SCHEDULE}",
+        _columns(tau_ratio=(0.4, 0.6, 0.1, 0.7, 0.4), l1=(1e-5, 1e-6, 1e-6, 0.0, 1e-6)),
+    ),
+    "taps": (
+        "Mao et al. 2023, Tables 5 and 6; train eps of the authors' scripts",
+        _columns(
+            classifier_relus=(3, 1, 5, 1, 1),
+            l1=(1e-6, 0.0, 2e-6, 2e-6, 0.0),
+            w_taps=5.0,
+            gradient_scale=3.0,
+        ),
+    ),
+    "staps": (
+        "Mao et al. 2023, Tables 5 and 8; train eps of the authors' scripts",
+        _columns(
+            classifier_relus=(1, 1, 1, 1, 2),
+            l1=(2e-5, 2e-6, 2e-6, 2e-6, 1e-6),
+            w_taps=(5.0, 5.0, 2.0, 5.0, 5.0),
+            gradient_scale=(3.0, 3.0, 1.5, 3.0, 3.0),
+            tau_ratio=(0.4, 0.6, 0.1, 0.7, 0.6),
+            relu_shrinkage=(1.0, 1.0, 0.8, 1.0, 1.0),
+        ),
+    ),
+    "cc-ibp": (_EXPRESSIVE, _columns(alpha=(0.1, 0.3, 0.01, 0.5, 0.01))),
+    "mtl-ibp": (_EXPRESSIVE, _columns(alpha=(0.01, 0.08, 0.004, 0.5, 0.01))),
+    "exp-ibp": (_EXPRESSIVE, (None, None, *_columns(alpha=(0, 0, 0.095, 0.5, 0.04))[2:])),
+}
+
+
+def _published():
+    for method, (source, columns) in _PUBLISHED.items():
+        for setting, own, attack in zip(_SETTINGS, columns, _EXPRESSIVE_FIELDS, strict=True):
+            name, dataset, eps, train_eps = setting
+            if own is None:
+                continue
+            if "alpha" in own:
+                own = {**attack, **own}
+            recipe = Recipe(f"{name}-{method}", source, dataset, method, eps, train_eps)
+            yield recipe.changed(**_SCHEDULES[dataset], **own)
+
+
+_LATENT = {"attack_steps": 8, "gradient_scale": 3.0}
+_SMALL_OPTIONS = {
+    "standard": {},
+    "pgd": {},
+    "ibp": {},
+    "crown-ibp": {},
+    "sabr": {"tau_ratio": 0.4},
+    "taps": _LATENT,
+    "staps": {**_LATENT, "tau_ratio": 0.4},
+    "cc-ibp": {"alpha": 0.1},
+    "mtl-ibp": {"alpha": 0.01},
+    "exp-ibp": {"alpha": 0.1},
+}
+_SMALL = {"network": "cnn3", "width": 16}
+_TEN_EPOCHS = {"epochs": 10, "anneal_epochs": 2, "decay_epochs": (7, 8.5), "l1": 1e-6}
 _QUICK = {
-    "network": "cnn3",
-    "width": 16,
     "epochs": 60,
     "anneal_epochs": 20,
     "decay_epochs": (45, 55),
@@ -124,41 +112,25 @@ _QUICK = {
     "learning_rate": 2e-3,
 }
 
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        *_pair(
-            "digits-0.1",
-            "this package: the quick start",
-            "digits",
-            0.1,
-            0.1,
-            {"attack_steps": 8, **_AUTHORS},
-            **_QUICK,
-        ),
-        *_pair(
-            "mnist-0.1-cnn3", _CPU, "mnist", 0.1, 0.1, {"attack_steps": 8, **_AUTHORS}, **_SMALL
-        ),
-        *_pair(
+
+def _small():
+    settings = (
+        ("digits-0.1", "digits", "this package: the quick start and its kin", _QUICK),
+        ("mnist-0.1-cnn3", "mnist", "this package: ten epochs on two CPU cores", _TEN_EPOCHS),
+        (
             "fashion_mnist-0.1-cnn3",
-            _CPU,
             "fashion_mnist",
-            0.1,
-            0.1,
-            {"attack_steps": 8, **_AUTHORS},
-            **_SMALL,
+            "this package: ten epochs on two CPU cores",
+            _TEN_EPOCHS,
         ),
-        *_pair(
-            "mnist-0.1",
-            _PAPER,
-            "mnist",
-            0.1,
-            0.2,
-            {"classifier_relus": 3, "l1": 1e-6, **_AUTHORS},
-        ),
-        *_pair("mnist-0.3", _PAPER, "mnist", 0.3, 0.4, _AUTHORS),
     )
-}
+    for name, dataset, source, schedule in settings:
+        for method, options in _SMALL_OPTIONS.items():
+            recipe = Recipe(f"{name}-{method}", source, dataset, method, 0.1, 0.1)
+            yield recipe.changed(**_SMALL, **schedule, **options)
+
+
+RECIPES = {recipe.name: recipe for recipe in (*_small(), *_published())}
 
 
 def recipe(name, **changes):
@@ -166,7 +138,7 @@ def recipe(name, **changes):
 
     Args:
         name: One of `RECIPES`.
-        **changes: Fields of `Recipe` to replace.
+        **changes: Fields of `Recipe` to replace, or options of its method.
 
     Returns:
         `Recipe`.
@@ -180,15 +152,11 @@ def recipe(name, **changes):
     2
     """
     if name not in RECIPES:
-        raise ValueError(_unknown("recipe", name, RECIPES))
-    fields = Recipe.__dataclass_fields__
-    for field in changes:
-        if field not in fields:
-            raise ValueError(_unknown("recipe field", field, fields))
-    return replace(RECIPES[name], **changes)
+        hint = " `keras-taps recipes` lists them; a file ends in .yaml or .toml."
+        raise ValueError(unknown("recipe", name, RECIPES) + hint)
+    return RECIPES[name].changed(**changes)
 
 
-def _unknown(kind, name, known):
-    near = difflib.get_close_matches(str(name), known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"Unknown {kind}. Accepted: {', '.join(known)}. Received: {name!r}.{hint}"
+def find_recipe(name):
+    """A recipe by name, or from a YAML or TOML file of the user's."""
+    return read_recipe(name, RECIPES) if is_recipe_file(name) else recipe(name)

@@ -10,19 +10,20 @@ curves.png      the history, drawn
 
 import json
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
 import keras
 
 from keras_taps import backend, plots
-from keras_taps.callbacks import BestModel
+from keras_taps.callbacks import BestModel, TAPSEarlyStopping
 from keras_taps.checks import check_count, check_seed
-from keras_taps.datasets import Batches, Dataset, load
-from keras_taps.experiments.build import anneal_callbacks, build_model
+from keras_taps.datasets import Batches, load
+from keras_taps.experiments.build import build_model, training_callbacks
 from keras_taps.experiments.evaluation import evaluate_robustness
-from keras_taps.experiments.recipes import Recipe
+from keras_taps.experiments.recipe import Recipe
 from keras_taps.files import read_csv, write_atomically, write_csv, write_json
 
 _MONITOR = "val_taps_accuracy"
@@ -47,20 +48,23 @@ class Run:
         recipe: `Recipe`.
         seed: Whole number; with it the run repeats itself on the same backend and machine.
         limit: Number of images taken of each split, or `None` for all.
+        data_dir: Folder of TFDS data sets.
     """
 
     folder: Path
     recipe: Recipe
     seed: int = 0
     limit: int | None = None
+    data_dir: str | None = field(default=None, compare=False)
 
     @classmethod
-    def create(cls, folder, recipe, seed=0, limit=None):
-        """Make a new run folder.
+    def create(cls, folder, recipe, seed=0, limit=None, data_dir=None):
+        """Make a new run folder, once it is clear that its model can be built.
 
         Raises:
             FileExistsError: If the folder exists and is not empty.
-            ValueError: If `seed` or `limit` is out of range.
+            ValueError: If `seed` or `limit` is out of range, or the recipe's method refuses its
+                options or its network.
         """
         folder = Path(folder)
         check_seed(seed)
@@ -71,13 +75,14 @@ class Run:
                 f"Run folder '{folder}' exists and is not empty. Choose another with --out, or go "
                 f"on with it: keras-taps train --resume {folder}"
             )
+        build_model(recipe, 1, seed)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"recipe": recipe.to_config(), "seed": seed, "limit": limit, **provenance()}
         write_json(folder / "config.json", config)
-        return cls(folder, recipe, seed, limit)
+        return cls(folder, recipe, seed, limit, data_dir)
 
     @classmethod
-    def open(cls, folder):
+    def open(cls, folder, data_dir=None):
         """Open an existing run folder.
 
         Raises:
@@ -91,7 +96,7 @@ class Run:
         try:
             config = json.loads(path.read_text())
             recipe = Recipe.from_config(config["recipe"])
-            return cls(folder, recipe, config["seed"], config["limit"])
+            return cls(folder, recipe, config["seed"], config["limit"], data_dir)
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"'{path}' is not the config of a run ({error!r}).") from error
 
@@ -120,40 +125,37 @@ class Run:
         """The model that the run stands for."""
         return load_model(self.best_path())
 
-    def data(self, data_dir=None):
+    @cached_property
+    def data(self):
         """`Dataset` of the run, its validation split drawn by the seed, cut to `limit`."""
         recipe = self.recipe
-        data = load(recipe.dataset, data_dir, validation=recipe.validation, seed=self.seed)
-        splits = (data.train, data.validation, data.test)
-        return Dataset(data.info, *((x[: self.limit], y[: self.limit]) for x, y in splits))
+        data = load(recipe.dataset, self.data_dir, validation=recipe.validation, seed=self.seed)
+        return data.limited(self.limit)
 
-    def train(self, data_dir=None, callbacks=()):
+    def train(self, callbacks=()):
         """Train, or go on training, to the end of the recipe.
 
         Args:
-            data_dir: Folder of TFDS data sets.
             callbacks: More Keras callbacks, to show progress for instance.
         """
-        recipe, data = self.recipe, self.data(data_dir)
+        recipe, data = self.recipe, self.data
         steps = len(Batches(*data.train, recipe.batch_size))
         model, epoch = self._start(steps)
-        if epoch >= recipe.epochs:
-            return
         history = self.history()[:epoch]  # an epoch recorded but not saved is trained again
-        keep_best, validation = [], None
+        selection, validation = [], None
         if len(data.validation[0]):
             validation = Batches(*data.validation, recipe.batch_size, shuffle=False)
-            counted = [row[_MONITOR] for row in history if row["epoch"] >= recipe.anneal_epochs]
-            best = max(counted, default=None)
-            keep_best = [BestModel(self.path("best.keras"), _MONITOR, best=best)]
+            selection = self._selection(history)
+        if epoch >= recipe.epochs or any(getattr(each, "finished", False) for each in selection):
+            return
         model.fit(
-            Batches(*data.train, recipe.batch_size, seed=self.seed, epoch=epoch),
+            data.train_batches(recipe.batch_size, self.seed, epoch, recipe.augment),
             epochs=recipe.epochs,
             initial_epoch=epoch,
             validation_data=validation,
             callbacks=[
-                *anneal_callbacks(recipe),
-                *keep_best,
+                *training_callbacks(recipe, data),
+                *selection,
                 keras.callbacks.TerminateOnNaN(),
                 _Recorder(self, history),
                 *callbacks,
@@ -161,18 +163,31 @@ class Run:
             verbose=0,
         )
 
-    def evaluate(self, data_dir=None, progress=None):
+    def _selection(self, history):
+        """Callbacks that look at the validation, knowing what a resumed run has seen."""
+        recipe = self.recipe
+        past = [row[_MONITOR] for row in history if row["epoch"] >= recipe.anneal_epochs]
+        best = BestModel(
+            self.path("best.keras"),
+            _MONITOR,
+            best=max(past, default=None),
+            averaged=bool(recipe.ema_momentum),
+        )
+        if not recipe.early_stopping:
+            return [best]
+        return [best, TAPSEarlyStopping(recipe.early_stopping, _MONITOR, past=past)]
+
+    def evaluate(self, progress=None):
         """Evaluate on the test images and write `metrics.json` and `curves.png`.
 
         Args:
-            data_dir: Folder of TFDS data sets.
             progress: Called with a short text before each stage.
 
         Returns:
             The content of `metrics.json`.
         """
-        path, test = self.best_path(), self.data(data_dir).test
-        metrics = evaluate_robustness(load_model(path), *test, progress=progress)
+        path = self.best_path()
+        metrics = evaluate_robustness(load_model(path), *self.data.test, progress=progress)
         chosen = f"highest {_MONITOR} on a held-out {self.recipe.validation:.0%} of train"
         metrics = {
             "model": path.name,

@@ -117,6 +117,12 @@ class IntervalSequential(keras.Model):
         return [layer for layer in self._flatten_layers() if isinstance(layer, _AFFINE)]
 
     @property
+    def batch_norms(self):
+        """Batch normalisation layers, those inside residual blocks included."""
+        kind = keras.layers.BatchNormalization
+        return [layer for layer in self._flatten_layers() if isinstance(layer, kind)]
+
+    @property
     def segment(self):
         """The whole network as a `Segment`."""
         return Segment(tuple(self._chain))

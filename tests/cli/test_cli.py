@@ -7,7 +7,9 @@ import sys
 import pytest
 
 from keras_taps.cli import main
+from keras_taps.datasets import DATASETS
 from keras_taps.experiments.recipes import RECIPES
+from tests.helpers import BACKEND
 
 
 def call(capsys, *arguments):
@@ -24,7 +26,7 @@ def call(capsys, *arguments):
 def test_help_shows_an_example(capsys, command):
     code, out, _ = call(capsys, command, "--help")
     assert code == 0
-    assert "Example: keras-taps " + command in " ".join(out.replace("│", " ").split())
+    assert ": keras-taps " + command in " ".join(out.replace("│", " ").split())
 
 
 def test_version(capsys):
@@ -41,7 +43,7 @@ def test_recipes(capsys):
 def test_datasets(capsys):
     code, out, _ = call(capsys, "datasets", "--json")
     assert code == 0
-    assert [row["dataset"] for row in json.loads(out)] == ["digits", "mnist", "fashion_mnist"]
+    assert [row["dataset"] for row in json.loads(out)] == list(DATASETS)
 
 
 def test_train_evaluate_and_refusals(capsys, tmp_path):
@@ -63,6 +65,43 @@ def test_train_evaluate_and_refusals(capsys, tmp_path):
     assert call(capsys, "train", "--resume", run)[0] == 0
 
 
+def test_dry_run_trains_nothing(capsys, tmp_path):
+    arguments = ("train", "digits-0.1-sabr", "--set", "tau_ratio=0.2", "--set", "width=2")
+    arguments += ("--epochs", 3, "--limit", 200, "--dry-run", "--out", tmp_path / "run")
+    code, out, _ = call(capsys, *arguments)
+    assert code == 0
+    assert "'tau_ratio': 0.2" in out
+    assert "parameters         " in out
+    assert "on this machine" in out
+    code, out, _ = call(capsys, *arguments, "--json")
+    plan = json.loads(out)
+    assert plan["recipe"]["epochs"] == 3
+    assert plan["steps_per_epoch"] == 4
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_file_and_another_method(capsys, tmp_path, monkeypatch):
+    """A recipe with a slash in its name still makes one folder."""
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "digits-0.1-taps"\nname = "digits-1/10"\nwidth = 1\nepochs = 1\n')
+    arguments = ("train", path, "--limit", 32, "--set", "anneal_epochs=0", "--set", "method=pgd")
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(capsys, *arguments)
+    assert code == 0, err
+    assert "Changed: anneal_epochs=0, method=pgd" in out
+    config = json.loads((tmp_path / "runs" / "digits-1_10-0" / "config.json").read_text())
+    assert config["recipe"]["method"] == "pgd"
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the other backends are where it leads")
+def test_backend_option_starts_anew(tmp_path):
+    command = [sys.executable, "-m", "keras_taps", "train", "digits-0.1-ibp", "--backend", "torch"]
+    command += ["--epochs", "1", "--limit", "32", "--json", "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["backend"] == "torch"
+
+
 def test_quickstart_draws_its_pictures(capsys, tmp_path):
     code, out, _ = call(capsys, "quickstart", "--out", tmp_path, "--epochs", 1, "--limit", 32)
     assert code == 0
@@ -81,6 +120,13 @@ def test_quickstart_draws_its_pictures(capsys, tmp_path):
         (("evaluate", "nowhere.keras"), "no model file"),
         (("evaluate", "nowhere.keras", "--eps", "8"), "Received: eps=8"),
         (("train", "mnist-0.1-ibp", "--out", "{tmp}/r", "--data-dir", "{tmp}"), "TFDS_DATA_DIR"),
+        (("train", "digits-0.1-ibp", "--set", "epoch=3"), "Did you mean 'epochs'"),
+        (("train", "digits-0.1-ibp", "--set", "epochs"), "--set takes NAME=VALUE"),
+        (("train", "digits-0.1-sabr", "--set", "tau_ratio=1.5", "--out", "{tmp}/r"), "`tau_ratio`"),
+        (("train", "digits-0.1-ibp", "--set", "method=trades"), "Received: method='trades'"),
+        (("train", "digits-0.1-ibp", "--backend", "mxnet"), "Received: --backend='mxnet'"),
+        (("train", "--resume", "{tmp}", "--set", "epochs=2"), "Received: --set"),
+        (("train", "{tmp}/none.yaml"), "There is no recipe file"),
         (("datasets", "--nonsense"), "No such option"),
         (("nonsense",), "No such command"),
     ],

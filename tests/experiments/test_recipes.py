@@ -3,8 +3,10 @@
 import pytest
 
 from keras_taps.experiments.build import build_network
-from keras_taps.experiments.recipes import RECIPES, Recipe, recipe
+from keras_taps.experiments.recipe import Recipe, parse_value
+from keras_taps.experiments.recipes import RECIPES, find_recipe, recipe
 from keras_taps.networks import IntervalSequential
+from keras_taps.training import METHODS
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -16,20 +18,73 @@ def test_a_recipe_names_its_source_and_survives_its_config(name):
     assert entry.anneal_epochs < entry.decay_epochs[0] < entry.decay_epochs[1] < entry.epochs
 
 
-@pytest.mark.parametrize("name", ["digits-0.1-taps", "mnist-0.1-cnn3-taps"])
-def test_the_network_of_a_recipe_has_its_split(name):
-    network = build_network(recipe(name))
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_network_of_a_recipe_has_its_split_and_its_method_takes_the_options(name):
+    chosen = recipe(name, width=1)
+    network = build_network(chosen)
     assert isinstance(network, IntervalSequential)
-    assert recipe(name).classifier_relus in network.legal_splits
+    split = chosen.classifier_relus
+    assert split is None or split in network.legal_splits
+    model = METHODS[chosen.method](network, chosen.eps, chosen.train_eps, **chosen.options)
+    for option, value in chosen.options.items():
+        assert getattr(model, option) == value
 
 
-def test_the_published_settings():
-    """Tables 5 and 6 of the paper."""
-    entry = recipe("mnist-0.1-taps")
-    assert (entry.batch_size, entry.epochs, entry.anneal_epochs) == (256, 70, 20)
-    assert (entry.decay_epochs, entry.classifier_relus, entry.w_taps) == ((50, 60), 3, 5.0)
-    assert (entry.eps, entry.train_eps) == (0.1, 0.2)
-    assert recipe("mnist-0.3-taps").classifier_relus == 1
+SETTINGS = ("mnist-0.1", "mnist-0.3", "cifar10-2/255", "cifar10-8/255", "tiny_imagenet-1/255")
+
+
+@pytest.mark.parametrize(
+    ("setting", "batch", "epochs", "annealing", "decays"),
+    [
+        ("mnist-0.1", 256, 70, 20, (50, 60)),
+        ("mnist-0.3", 256, 70, 20, (50, 60)),
+        ("cifar10-2/255", 128, 160, 80, (120, 140)),
+        ("cifar10-8/255", 128, 160, 80, (120, 140)),
+        ("tiny_imagenet-1/255", 128, 80, 20, (60, 70)),
+    ],
+)
+def test_schedules(setting, batch, epochs, annealing, decays):
+    """Table 5 of the paper, for every method."""
+    found = [entry for name, entry in RECIPES.items() if name.rsplit("-", 1)[0] == setting]
+    assert {entry.method for entry in found} >= {"ibp", "sabr", "taps", "staps"}
+    for entry in found:
+        assert entry.batch_size == batch
+        assert (entry.epochs, entry.anneal_epochs, entry.decay_epochs) == (
+            epochs,
+            annealing,
+            decays,
+        )
+        assert (entry.learning_rate, entry.decay, entry.clipnorm) == (5e-4, 0.2, 10.0)
+        assert entry.eps == pytest.approx(eval(setting.split("-")[1]))
+
+
+def test_taps():
+    """Table 6 of the paper."""
+    entries = [recipe(f"{setting}-taps") for setting in SETTINGS]
+    assert [entry.classifier_relus for entry in entries] == [3, 1, 5, 1, 1]
+    assert [entry.l1 for entry in entries] == [1e-6, 0, 2e-6, 2e-6, 0]
+    assert [entry.options["w_taps"] for entry in entries] == [5] * 5
+    assert [entry.train_eps for entry in entries] == [0.2, 0.4, 2 / 255, 8 / 255, 1 / 255]
+
+
+def test_staps():
+    """Table 8 of the paper; the authors' length of the gradient is (w + 1) / 2."""
+    entries = [recipe(f"{setting}-staps") for setting in SETTINGS]
+    assert [entry.classifier_relus for entry in entries] == [1, 1, 1, 1, 2]
+    assert [entry.l1 for entry in entries] == [2e-5, 2e-6, 2e-6, 2e-6, 1e-6]
+    assert [entry.options["tau_ratio"] for entry in entries] == [0.4, 0.6, 0.1, 0.7, 0.6]
+    weights = [entry.options["w_taps"] for entry in entries]
+    assert weights == [5, 5, 2, 5, 5]
+    assert [e.options["gradient_scale"] for e in entries] == [(w + 1) / 2 for w in weights]
+    assert [e.options["relu_shrinkage"] for e in entries] == [1, 1, 0.8, 1, 1]
+
+
+def test_successors():
+    wide = recipe("cifar10-2/255-mtl-ibp").options
+    assert wide == {"alpha": 0.004, "pgd_steps": 8, "pgd_step_size": 0.25, "pgd_radius": 2.1}
+    assert recipe("tiny_imagenet-1/255-exp-ibp").l1 == 5e-5
+    assert recipe("tiny_imagenet-1/255-cc-ibp").warmup_weight == 0.2
+    assert "mnist-0.1-exp-ibp" not in RECIPES  # nothing is published
 
 
 def test_scaling_shrinks_every_time():
@@ -51,8 +106,84 @@ def test_changes():
         (lambda: recipe("digits-0.1-ibp", method="trades"), "Received: method='trades'"),
         (lambda: recipe("digits-0.1-ibp", dataset="mnits"), "Did you mean 'mnist'"),
         (lambda: recipe("digits-0.1-ibp").scaled(0), "`epochs`"),
+        (lambda: recipe("digits-0.1-sabr", tau_rate=0.1), "Did you mean 'tau_ratio'"),
+        (lambda: recipe("digits-0.1-ibp", tau_ratio=0.1), "Received: 'tau_ratio'"),
+        (lambda: recipe("digits-0.1-ibp", options={"c": 1}), "Received: 'options'"),
+        (lambda: recipe("digits-0.1-ibp", decay_epochs=5), "`decay_epochs` must be a list"),
+        (lambda: recipe("digits-0.1-ibp", augment="no"), "Received: augment='no'"),
+        (lambda: recipe("digits-0.1-ibp", eps="2/0"), "Received: eps='2/0'"),
     ],
 )
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match="(?s).*" + message.replace("(", r"\(").replace("`", "`")):
         call()
+
+
+def test_another_method_keeps_what_it_takes():
+    changed = recipe("digits-0.1-staps", method="sabr")
+    assert changed.options == {"tau_ratio": 0.4}
+    assert recipe("digits-0.1-ibp", method="sabr", tau_ratio=0.2).options == {"tau_ratio": 0.2}
+
+
+FILE = """
+base: mnist-0.1-staps
+eps: 2/255
+train_eps: 2/255
+l1: 1e-5
+w_taps: .inf
+decay_epochs: [3, 4]
+"""
+TOML = """
+dataset = "digits"
+method = "mtl-ibp"
+eps = "8/255"
+alpha = 0.25
+epochs = 3
+"""
+
+
+def test_files(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(FILE)
+    found = find_recipe(path)
+    assert (found.name, found.source, found.eps) == ("mine", str(path), 2 / 255)
+    assert (found.l1, found.decay_epochs) == (1e-5, (3, 4))
+    assert found.options["w_taps"] == float("inf")
+    assert found.options["tau_ratio"] == 0.4
+    path = tmp_path / "own.toml"
+    path.write_text(TOML)
+    found = find_recipe(str(path))
+    assert (found.train_eps, found.epochs, found.options) == (8 / 255, 3, {"alpha": 0.25})
+    assert Recipe.from_config(found.to_config()) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: mnist-0.1-tap", "Did you mean 'mnist-0.1-taps'"),
+        ("base: mnist-0.1-taps\ntau: 3", "Received: 'tau'"),
+        ("dataset: mnist", "Missing: method, eps"),
+        ("- a list", "must map names to values. Received: list"),
+        ("a: [", "cannot be read as a recipe"),
+        ("base: digits-0.1-ibp\nepochs: many", "Received: epochs='many'"),
+        ("dataset: mnist\nmethod: foo\neps: 0.1", "Received: method='foo'"),
+    ],
+)
+def test_bad_files(tmp_path, text, message):
+    path = tmp_path / "bad.yml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        find_recipe(path)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no recipe file"):
+        find_recipe(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3", 3), ("1e-5", 1e-5), ("true", True), ("2/255", "2/255"), ("[1, 2.5]", [1, 2.5])],
+)
+def test_values_of_the_command_line(text, value):
+    assert parse_value(text) == value

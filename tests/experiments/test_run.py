@@ -67,7 +67,7 @@ def test_a_stopped_run_resumes_to_the_same_numbers(whole, tmp_path):
     """Property 10 of SPEC section 8, through the run folder: bit for bit."""
     run = Run.create(tmp_path / "stopped", RECIPE, seed=3, limit=LIMIT)
     with pytest.raises(KeyboardInterrupt):
-        run.train(callbacks=[_StopAfter(2)])
+        run.train([_StopAfter(2)])
     assert len(run.history()) == 2
     Run.open(run.folder).train()
     assert run.history() == whole.history() or _equal_with_nan(run.history(), whole.history())
@@ -107,3 +107,40 @@ def test_no_run_and_damaged_files_are_named(whole, tmp_path):
     (damaged / "config.json").write_text("{")
     with pytest.raises(ValueError, match="not the config"):
         Run.open(damaged)
+
+
+def test_early_stopping_averages_and_statistics_resume(tmp_path):
+    """With everything on, a stopped run still ends like one that was not."""
+    changed = RECIPE.changed(
+        network="resnet",
+        classifier_relus=1,
+        method="sabr",
+        pgd_steps=1,
+        ema_momentum=0.9,
+        early_stopping=1,
+        bn_reestimation=True,
+        epochs=6,
+    )
+    whole = Run.create(tmp_path / "whole", changed, limit=64)
+    whole.train()
+    assert len(whole.history()) < 6  # stopped early
+    stopped = Run.create(tmp_path / "stopped", changed, limit=64)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.train([_StopAfter(len(whole.history()) - 1)])
+    stopped = Run.open(stopped.folder)
+    stopped.train()
+    for row, other in zip(stopped.history(), whole.history(), strict=True):
+        assert row == pytest.approx(other, rel=1e-5, nan_ok=True)
+    ours, theirs = (load_model(run.best_path()).get_weights() for run in (stopped, whole))
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)  # threads sum in any order
+    stopped.train()  # finished: nothing more happens
+    assert len(stopped.history()) == len(whole.history())
+
+
+def test_a_recipe_that_cannot_be_built_leaves_no_folder(tmp_path):
+    with pytest.raises(ValueError, match="`tau_ratio` must be"):
+        Run.create(tmp_path / "run", recipe("digits-0.1-sabr", tau_ratio=2))
+    with pytest.raises(ValueError, match="`network_options` does not fit cnn3"):
+        Run.create(tmp_path / "run", recipe("digits-0.1-sabr", network_options={"depth": 2}))
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,274 @@
+"""One training run as data: its fields, their checks, and recipes of the user's own."""
+
+import difflib
+import inspect
+import re
+from dataclasses import asdict, dataclass, field, fields, replace
+from fractions import Fraction
+from pathlib import Path
+
+import yaml
+
+from keras_taps.checks import check_choice, check_count, check_radius, check_real
+from keras_taps.datasets import dataset_info
+from keras_taps.training import METHODS, CertifiedModel
+
+NETWORKS = ("cnn3", "cnn5", "cnn7", "resnet")
+FILES = (".yaml", ".yml", ".toml")
+_LISTED = 50  # longer lists are counted, not printed, in a message
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, which also reads `1e-5` as the number it is everywhere else."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run, complete but for its seed.
+
+    Args:
+        name: Name for `recipe` and the command line.
+        source: Where the settings come from.
+        dataset: Name of a data set.
+        method: Name of a method, a key of `keras_taps.training.METHODS`.
+        eps: Radius of the evaluation, pixel units; text such as '2/255' is accepted.
+        train_eps: Final radius of the training, pixel units.
+        network: 'cnn3', 'cnn5', 'cnn7' or 'resnet'.
+        width: Width of the network.
+        network_options: More arguments of the network.
+        epochs: Passes over the training images.
+        anneal_epochs: Epochs over which the radius grows from 0.
+        decay_epochs: Epochs after which the learning rate is multiplied by `decay`.
+        batch_size: Images a step.
+        learning_rate: Initial learning rate of Adam.
+        decay: Factor in (0, 1].
+        clipnorm: Global gradient norm at which gradients are clipped.
+        l1: Published L1 coefficient; it multiplies the sum of absolute kernel entries divided by
+            the number of affine layers.
+        warmup_weight: Weight of the warm-up regulariser.
+        classifier_relus: ReLUs behind the split; `None` for the smallest split but 0.
+        validation: Share of the training images held out to choose the best epoch.
+        augment: Whether to augment, where the data set has an augmentation.
+        ema_momentum: Momentum in [0, 1) of an exponential average of the weights, which is then
+            validated and kept; 0 for none.
+        early_stopping: Epochs without a better validation TAPS accuracy at the final radius after
+            which training stops; 0 for never.
+        bn_reestimation: Whether batch statistics are taken over all training images after each
+            epoch, before the validation.
+        options: Arguments of the method alone, such as `tau_ratio` of SABR.
+
+    Raises:
+        ValueError: For a value out of range or an option that the method does not take.
+    """
+
+    name: str
+    source: str
+    dataset: str
+    method: str
+    eps: float
+    train_eps: float
+    network: str = "cnn7"
+    width: int = 64
+    network_options: dict = field(default_factory=dict)
+    epochs: int = 70
+    anneal_epochs: float = 20
+    decay_epochs: tuple = (50, 60)
+    batch_size: int = 256
+    learning_rate: float = 5e-4
+    decay: float = 0.2
+    clipnorm: float = 10.0
+    l1: float = 0.0
+    warmup_weight: float = 0.5
+    classifier_relus: int | None = None
+    validation: float = 0.1
+    augment: bool = True
+    ema_momentum: float = 0.0
+    early_stopping: int = 0
+    bn_reestimation: bool = False
+    options: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in ("eps", "train_eps"):
+            object.__setattr__(self, name, check_radius(name, as_number(getattr(self, name))))
+        decays = self.decay_epochs
+        if not isinstance(decays, (list, tuple)) or list(decays) != sorted(decays):
+            raise ValueError(
+                f"`decay_epochs` must be a list of epochs in ascending order. Received: {decays!r}"
+            )
+        object.__setattr__(self, "decay_epochs", tuple(decays))
+        dataset_info(self.dataset)
+        check_choice("method", self.method, METHODS)
+        check_choice("network", self.network, NETWORKS)
+        for name in ("width", "epochs", "batch_size"):
+            check_count(name, getattr(self, name), low=1)
+        check_count("early_stopping", self.early_stopping)
+        if self.classifier_relus is not None:
+            check_count("classifier_relus", self.classifier_relus)
+        for name in ("anneal_epochs", "l1", "warmup_weight"):
+            check_real(name, getattr(self, name), 0, float("inf"))
+        for name in ("learning_rate", "clipnorm"):
+            check_real(name, getattr(self, name), 0, float("inf"), low_open=True)
+        check_real("decay", self.decay, 0, 1, low_open=True)
+        check_real("validation", self.validation, 0, 1)
+        check_real("ema_momentum", self.ema_momentum, 0, 0.999999)
+        for name in ("augment", "bn_reestimation"):
+            check_choice(name, getattr(self, name), (True, False))
+        for name in self.options:
+            if name not in method_options(self.method):
+                raise ValueError(unknown(f"option of {self.method}", name, self.accepted_names()))
+
+    def accepted_names(self):
+        """Every name that `changed` takes: fields, and options of the method."""
+        own = [f.name for f in fields(self) if f.name != "options"]
+        return [*own, *method_options(self.method)]
+
+    def changed(self, **changes):
+        """This recipe with fields or options of its method changed.
+
+        With another method, options that it does not take are dropped.
+
+        Args:
+            **changes: Any of `accepted_names`.
+
+        Raises:
+            ValueError: For an unknown name, with the nearest known one, or a value out of range.
+
+        Example:
+
+        >>> recipe("digits-0.1-sabr").changed(tau_ratio=0.2, epochs=2).options["tau_ratio"]
+        0.2
+        """
+        method = changes.get("method", self.method)
+        check_choice("method", method, METHODS)
+        taken = method_options(method)
+        options = {name: value for name, value in self.options.items() if name in taken}
+        new = replace(self, method=method, options=options)
+        for name in changes:
+            if name not in new.accepted_names():
+                raise ValueError(unknown("recipe field", name, new.accepted_names()))
+        options |= {name: value for name, value in changes.items() if name in taken}
+        others = {name: value for name, value in changes.items() if name not in taken}
+        return replace(new, **others, options=options)
+
+    def scaled(self, epochs):
+        """This recipe with all its times shrunk or stretched to `epochs` epochs."""
+        share = check_count("epochs", epochs, low=1) / self.epochs
+        return replace(
+            self,
+            epochs=epochs,
+            anneal_epochs=self.anneal_epochs * share,
+            decay_epochs=tuple(epoch * share for epoch in self.decay_epochs),
+        )
+
+    def to_config(self):
+        """Plain dictionary, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_config(cls, config):
+        """`Recipe` from `to_config`."""
+        return cls(**config)
+
+
+def method_options(method):
+    """Names of the arguments that a method takes beside those of `CertifiedModel`."""
+    found = {}
+    for cls in METHODS[method].__mro__:
+        if cls is CertifiedModel:
+            break
+        if "__init__" in vars(cls):
+            parameters = inspect.signature(cls.__init__).parameters.values()
+            found |= {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return [name for name in found if name != "classifier_relus"]
+
+
+def as_number(value):
+    """A number from text such as '2/255'; anything else is returned as it is."""
+    try:
+        return float(Fraction(value)) if isinstance(value, str) else value
+    except (ValueError, ZeroDivisionError):
+        return value
+
+
+def unknown(kind, name, known):
+    """Message about an unknown name, with the nearest known one."""
+    near = difflib.get_close_matches(str(name), known, n=3)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    known = list(known)
+    accepted = ", ".join(known) if len(known) <= _LISTED else f"{len(known)} names"
+    return f"Unknown {kind}. Accepted: {accepted}. Received: {name!r}.{hint}"
+
+
+def is_recipe_file(name):
+    """Whether `name` is meant as a file and not as the name of a recipe."""
+    return Path(name).suffix.lower() in FILES
+
+
+def read_recipe(path, known):
+    """A recipe from a YAML or TOML file.
+
+    The file maps names to values. `base` names a recipe to start from; without it, all fields
+    that have no default must be there.
+
+    Args:
+        path: The file.
+        known: Dictionary of recipes by name, for `base`.
+
+    Returns:
+        `Recipe`; name and source are the file's unless it says otherwise.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read, or says something that no recipe may say.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no recipe file '{path}'.")
+    content = _parse(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"'{path}' must map names to values. Received: {type(content).__name__}")
+    content = {"name": path.stem, "source": str(path), **content}
+    base = content.pop("base", None)
+    if base is not None:
+        if base not in known:
+            raise ValueError(f"'{path}': " + unknown("recipe", base, known))
+        return known[base].changed(**content)
+    required = ("dataset", "method", "eps")
+    absent = [name for name in required if name not in content]
+    if absent:
+        raise ValueError(
+            f"'{path}' must give a `base` recipe, or all of {', '.join(required)}. "
+            f"Missing: {', '.join(absent)}"
+        )
+    start = {name: content.pop(name) for name in (*required, "name", "source")}
+    start["train_eps"] = content.pop("train_eps", start["eps"])
+    check_choice("method", start["method"], METHODS)
+    return Recipe(**start).changed(**content)
+
+
+def _parse(path):
+    try:
+        if path.suffix.lower() == ".toml":
+            try:
+                import tomllib
+            except ImportError:  # Python 3.10
+                import tomli as tomllib
+            return tomllib.loads(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except Exception as error:
+        raise ValueError(f"'{path}' cannot be read as a recipe: {error}") from error
+
+
+def parse_value(text):
+    """The value of `--set name=text`, read as YAML: number, truth value, list or text."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"--set cannot read the value {text!r}: {error}") from error
