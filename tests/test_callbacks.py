@@ -131,6 +131,7 @@ def test_early_stopping_refuses(patience):
 def test_batch_norm_reestimation(validate):
     """The moments of one pass over everything, taken before the validation of the epoch."""
     network = dense_network(batch_norm=True)
+    norm = network.batch_norms[0]
     made = IBPModel(network, 0.05)
     made.compile(keras.optimizers.SGD(0.1))
     seen = []
@@ -148,7 +149,6 @@ def test_batch_norm_reestimation(validate):
         verbose=0,
     )
     first = network.layers[0](ops.convert_to_tensor(X))
-    norm = network.batch_norms[0]
     np.testing.assert_allclose(numpy(norm.moving_mean), numpy(first).mean(0), atol=1e-5)
     np.testing.assert_allclose(numpy(norm.moving_variance), numpy(first).var(0), atol=1e-5)
     if validate:
