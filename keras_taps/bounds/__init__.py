@@ -2,11 +2,12 @@
 
 from keras_taps.bounds.crown import LinearRelaxation, crown_ibp_margins
 from keras_taps.bounds.ibp import ibp_margins
-from keras_taps.bounds.margins import certified, margin_rows, wrong_classes
+from keras_taps.bounds.margins import certified, cross_entropy, margin_rows, wrong_classes
 
 __all__ = [
     "LinearRelaxation",
     "certified",
+    "cross_entropy",
     "crown_ibp_margins",
     "ibp_margins",
     "margin_rows",

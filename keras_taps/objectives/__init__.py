@@ -1,8 +1,9 @@
-"""What is minimised: the connector, the product of losses, the regularisers."""
+"""What is minimised: regions, the connector, the product of losses, the regularisers."""
 
 from keras_taps.objectives.connector import connect, connector_weights
 from keras_taps.objectives.l1 import l1_penalty
 from keras_taps.objectives.product import product_loss
+from keras_taps.objectives.regions import small_box
 from keras_taps.objectives.warmup import warmup_regulariser
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     "connector_weights",
     "l1_penalty",
     "product_loss",
+    "small_box",
     "warmup_regulariser",
 ]
