@@ -1,5 +1,7 @@
 """Callbacks of certified training: radius, choice of the best model, stopping, batch statistics."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -75,21 +77,20 @@ class _Selection(keras.callbacks.Callback):
                 f"`validation_data` to fit. Received: {', '.join(logs or {})}"
             )
         value = float(logs[self.monitor])
-        better = self.best is None or value > self.best
-        if better:
-            self.best = value
-        self.counted(epoch, better)
+        best = -math.inf if self.best is None else self.best
+        self.best = max(best, value)
+        self.counted(value, best)
 
-    def counted(self, epoch, better):
-        """Called after each epoch that counts."""
+    def counted(self, value, best):
+        """Called after each epoch that counts, with the best value before it."""
         raise NotImplementedError
 
 
 class BestModel(_Selection):
     """Keep the model with the highest validation TAPS accuracy, once the radius is final.
 
-    Epochs that end while the radius still grows do not count: they are easier. The images that
-    choose must be held out from training and from testing.
+    Epochs that end while the radius still grows do not count: they are easier. Of equal epochs the
+    last is kept. The images that choose must be held out from training and from testing.
 
     Args:
         filepath: File to write, `*.keras` (the model with its training state) or `*.weights.h5`;
@@ -122,8 +123,8 @@ class BestModel(_Selection):
         self.filepath = filepath
         self.averaged = averaged
 
-    def counted(self, epoch, better):
-        if not better:
+    def counted(self, value, best):
+        if not value >= best:  # of equals the one that was trained longest
             return
         whole = str(self.filepath).endswith(".keras")
         save = self.model.save if whole else self.model.save_weights
@@ -164,19 +165,23 @@ class TAPSEarlyStopping(_Selection):
         self.patience = check_count("patience", patience, low=1)
         self.waited = 0
         for value in past:
-            better = self.best is None or value > self.best
-            self.best = value if better else self.best
-            self.waited = 0 if better else self.waited + 1
+            self.waited = 0 if self.best is None or value > self.best else self.waited + 1
+            self.best = value if self.best is None else max(self.best, value)
 
     @property
     def finished(self):
         """Whether the patience is used up."""
         return self.waited >= self.patience
 
-    def counted(self, epoch, better):
-        self.waited = 0 if better else self.waited + 1
+    def counted(self, value, best):
+        self.waited = 0 if value > best else self.waited + 1
         if self.finished:
             self.model.stop_training = True
+
+
+def trainable_batch_norms(network):
+    """Batch normalisation layers that take moments; frozen ones keep theirs."""
+    return [layer for layer in network.batch_norms if layer.trainable]
 
 
 class BatchNormReestimation(keras.callbacks.Callback):
@@ -208,11 +213,11 @@ class BatchNormReestimation(keras.callbacks.Callback):
         super().__init__()
         self.data = data
         self._due = False
-        self._layers, self._moments = [], None
+        self._moments = None
 
     def on_train_begin(self, logs=None):
         network = self.model.network
-        self._layers = layers = [layer for layer in network.batch_norms if layer.trainable]
+        layers = trainable_batch_norms(network)
 
         def moments(images):
             statistics = BatchStatistics()
@@ -232,11 +237,14 @@ class BatchNormReestimation(keras.callbacks.Callback):
         self._reestimate()
 
     def _reestimate(self):
-        if not self._due or not self._layers:
+        if not self._due:
             return
         self._due = False
+        # On JAX, reading `self.model` also writes the state of the loop back into the variables.
+        layers = trainable_batch_norms(self.model.network)
+        if not layers:
+            return
         total, sums = 0, None
-        assert self.model.built  # on JAX, reading `model` writes the state of the loop back
         for images in self._images():
             count = len(images)
             found = self._moments(ops.convert_to_tensor(images, dtype=keras.config.floatx()))
@@ -248,7 +256,7 @@ class BatchNormReestimation(keras.callbacks.Callback):
             total += count
         if not total:
             raise ValueError("`data` must yield batches of images. Received: no batch")
-        for layer, mean, square in zip(self._layers, sums[::2], sums[1::2], strict=True):
+        for layer, mean, square in zip(layers, sums[::2], sums[1::2], strict=True):
             mean, square = mean / total, square / total
             layer.moving_mean.assign(mean)
             layer.moving_variance.assign(np.maximum(square - mean**2, 0))

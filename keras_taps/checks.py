@@ -48,6 +48,13 @@ def check_choice(name, value, choices):
     raise ValueError(f"`{name}` must be one of {accepted}. Received: {name}={value!r}")
 
 
+def check_text(name, value):
+    """Return `value` if it is text that is not empty, else raise `ValueError`."""
+    if isinstance(value, str) and value:
+        return value
+    raise ValueError(f"`{name}` must be text. Received: {name}={value!r}")
+
+
 def check_images(x, input_shape, name="x"):
     """Raise `ValueError` unless the array `x` holds images of `input_shape` with values in [0, 1].
 

@@ -6,8 +6,6 @@ from keras import ops
 
 from keras_taps import backend
 
-_NARROW = 1e-30  # only keeps 0 / 0 out of branches that are not taken
-
 
 class Lines(NamedTuple):
     """Two lines with `lower_slope x + lower_intercept <= f(x) <= upper_slope x + upper_intercept`.
@@ -50,9 +48,11 @@ def kinked_lines(slope, box):
     """
     lower, upper = box
     active, inactive = lower >= 0, upper <= 0
-    chord = (upper - slope * lower) / ops.maximum(upper - lower, _NARROW)
+    crossing = ops.logical_and(lower < 0, upper > 0)
+    # Elsewhere the width may be 0, and a quotient that is not taken still has a gradient.
+    chord = (upper - slope * lower) / ops.where(crossing, upper - lower, 1.0)
     steep = ops.where(active, 1.0, ops.where(inactive, slope, chord))
-    intercept = ops.where(ops.logical_or(active, inactive), 0.0, upper * (1 - chord))
+    intercept = ops.where(crossing, upper * (1 - chord), 0.0)
     below = ops.where(ops.logical_or(active, upper > -lower), 1.0, slope)
     below = ops.where(inactive, slope, ops.cast(below, lower.dtype))
     return Lines(steep, intercept, below, ops.zeros_like(lower))

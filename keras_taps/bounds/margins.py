@@ -2,7 +2,11 @@
 
 from typing import NamedTuple
 
+import keras
 from keras import ops
+
+from keras_taps.layers.activations import activation_name
+from keras_taps.layers.base import refuse_coarse_precision
 
 
 class MarginRows(NamedTuple):
@@ -44,9 +48,13 @@ def margin_rows(dense, labels, classes=None):
     Returns:
         `MarginRows` with `n` rows a sample; the row of the true class, if asked for, is exactly 0.
 
+    Raises:
+        ValueError: If the layer does not give plain logits in float32 or better.
+
     References:
         Gowal et al. 2018, section 3 ("elision of the last layer").
     """
+    check_logits(dense)
     labels = ops.cast(ops.reshape(labels, (-1, 1)), "int32")
     if classes is None:
         classes = wrong_classes(labels, dense.units)
@@ -55,6 +63,18 @@ def margin_rows(dense, labels, classes=None):
     if not dense.use_bias:
         return MarginRows(weights, ops.zeros_like(weights[..., 0]))
     return MarginRows(weights, ops.take(dense.bias, classes) - ops.take(dense.bias, labels))
+
+
+def check_logits(layer):
+    """Raise `ValueError` unless `layer` is a Dense layer of logits whose rows can be subtracted."""
+    name = activation_name(getattr(layer, "activation", None))
+    if not isinstance(layer, keras.layers.Dense) or name != "linear":
+        raise ValueError(
+            "The last layer must be a Dense layer of logits without activation, because it is "
+            f"merged with the differences of logits. Received: layer '{layer.name}' of type "
+            f"{type(layer).__name__}, activation {name!r}"
+        )
+    refuse_coarse_precision(layer)
 
 
 def point_margins(rows, features):

@@ -15,6 +15,7 @@ from keras_taps import backend
 from keras_taps import layers as interval_layers
 from keras_taps.bounds.lines import kinked_lines, monotone_lines
 from keras_taps.layers.activations import ActivatedLayer, activate, activation_name
+from keras_taps.layers.base import refuse_coarse_precision
 from keras_taps.layers.residual import add_all, walk
 
 _AFFINE = (
@@ -174,6 +175,7 @@ class Sum:
 
 
 def _nodes(layer):
+    refuse_coarse_precision(layer)
     if isinstance(layer, interval_layers.IntervalResidual):
         return [Sum(tuple(unfold(branch) for branch in layer.branches))]
     if isinstance(layer, interval_layers.IntervalDropout):

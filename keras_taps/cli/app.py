@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 
 from keras_taps.cli import datasets, evaluate, quickstart, recipes, train
+from keras_taps.experiments.run import TrainingDiverged
 from keras_taps.version import __version__
 
 app = typer.Typer(
@@ -45,6 +46,9 @@ def main(arguments=None):
     except (ValueError, FileNotFoundError, FileExistsError) as error:
         errors.print(f"[bold red]Error:[/] {str(error).replace('[', chr(92) + '[')}")
         sys.exit(2)
+    except (OSError, ImportError, TrainingDiverged) as error:
+        errors.print(f"[bold red]Failed:[/] {str(error).replace('[', chr(92) + '[')}")
+        sys.exit(1)
     except KeyboardInterrupt:
         errors.print("Interrupted.")
         sys.exit(1)

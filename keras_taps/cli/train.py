@@ -41,7 +41,6 @@ def run(
         raise ValueError(
             f"`train` takes a recipe or --resume RUN. Received: recipe={recipe}, --resume {resume}"
         )
-    switch_backend(backend)
     if resume is not None:
         if changes or epochs is not None or limit is not None:
             raise ValueError(
@@ -49,7 +48,9 @@ def run(
                 "or --limit beside it"
             )
         current = Run.open(resume, data_dir)
+        switch_backend(backend or current.backend)
     else:
+        switch_backend(backend)
         chosen = find_recipe(recipe).changed(**parse_changes(changes))
         scaled = chosen if epochs is None else chosen.scaled(epochs)
         if dry_run:

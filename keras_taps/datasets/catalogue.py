@@ -203,5 +203,7 @@ def load(name, data_dir=None, validation=0.1, seed=0, download=False):
 
 
 def _as_floats(x, y):
-    scale = 255 if x.dtype == np.uint8 else 1
-    return np.asarray(x, "float32") / np.float32(scale), np.asarray(y, "int32")
+    floats = x.astype("float32")
+    if x.dtype == np.uint8:
+        floats /= np.float32(255)  # in place: TinyImageNet takes 5 GB
+    return floats, np.asarray(y, "int32")

@@ -56,7 +56,9 @@ def build_model(recipe, steps_per_epoch, seed):
     )
     rates = [recipe.learning_rate * recipe.decay**i for i in range(len(recipe.decay_epochs) + 1)]
     boundaries = [round(epoch * steps_per_epoch) for epoch in recipe.decay_epochs]
-    schedule = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
+    schedule = rates[0]
+    if boundaries:
+        schedule = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
     averaging = {}
     if recipe.ema_momentum:
         averaging = {"use_ema": True, "ema_momentum": recipe.ema_momentum}
@@ -74,7 +76,9 @@ def training_callbacks(recipe, data):
         recipe: `Recipe`.
         data: `Dataset` on whose training images batch statistics are taken.
     """
-    callbacks = [EpsAnneal(epochs=recipe.anneal_epochs)] if recipe.anneal_epochs else []
+    callbacks = []
+    if recipe.anneal_epochs:
+        callbacks.append(EpsAnneal(recipe.anneal_epochs, recipe.anneal_start_epoch))
     if recipe.ema_momentum:
         callbacks.append(keras.callbacks.SwapEMAWeights())
     if recipe.bn_reestimation:

@@ -5,6 +5,7 @@ import time
 import keras
 import numpy as np
 
+from keras_taps.checks import check_count
 from keras_taps.datasets import dataset_info
 from keras_taps.experiments.build import build_model
 
@@ -23,6 +24,8 @@ def estimate_cost(recipe, limit=None):
         Dictionary of `parameters`, `steps_per_epoch`, `annealing_step_s`, `main_step_s` (seconds
         of one step in each phase) and `total_s` (without validation and testing).
     """
+    if limit is not None:
+        check_count("limit", limit, low=1)
     info = dataset_info(recipe.dataset)
     count = round(info.train_images * (1 - recipe.validation))
     count = count if limit is None else min(count, limit)
@@ -43,7 +46,7 @@ def estimate_cost(recipe, limit=None):
         return min(times) * recipe.batch_size / images
 
     annealing, main = seconds(2**30), seconds(0)
-    annealed = min(recipe.anneal_epochs, recipe.epochs)
+    annealed = min(recipe.annealed_epoch, recipe.epochs)
     return {
         "parameters": model.network.count_params(),
         "steps_per_epoch": steps,

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import yaml
 
-from keras_taps.checks import check_choice, check_count, check_radius, check_real
+from keras_taps.checks import check_choice, check_count, check_radius, check_real, check_text
 from keras_taps.datasets import dataset_info
 from keras_taps.training import METHODS, CertifiedModel
 
 NETWORKS = ("cnn3", "cnn5", "cnn7", "resnet")
 FILES = (".yaml", ".yml", ".toml")
+_LARGEST = 1e9
 _LISTED = 50  # longer lists are counted, not printed, in a message
 
 
@@ -45,6 +46,7 @@ class Recipe:
         network_options: More arguments of the network.
         epochs: Passes over the training images.
         anneal_epochs: Epochs over which the radius grows from 0.
+        anneal_start_epoch: Epochs at radius 0 before that.
         decay_epochs: Epochs after which the learning rate is multiplied by `decay`.
         batch_size: Images a step.
         learning_rate: Initial learning rate of Adam.
@@ -79,6 +81,7 @@ class Recipe:
     network_options: dict = field(default_factory=dict)
     epochs: int = 70
     anneal_epochs: float = 20
+    anneal_start_epoch: float = 0
     decay_epochs: tuple = (50, 60)
     batch_size: int = 256
     learning_rate: float = 5e-4
@@ -95,14 +98,11 @@ class Recipe:
     options: dict = field(default_factory=dict)
 
     def __post_init__(self):
+        for name in ("name", "source", "dataset", "method", "network"):
+            check_text(name, getattr(self, name))
         for name in ("eps", "train_eps"):
             object.__setattr__(self, name, check_radius(name, as_number(getattr(self, name))))
-        decays = self.decay_epochs
-        if not isinstance(decays, (list, tuple)) or list(decays) != sorted(decays):
-            raise ValueError(
-                f"`decay_epochs` must be a list of epochs in ascending order. Received: {decays!r}"
-            )
-        object.__setattr__(self, "decay_epochs", tuple(decays))
+        object.__setattr__(self, "decay_epochs", _ascending(self.decay_epochs))
         dataset_info(self.dataset)
         check_choice("method", self.method, METHODS)
         check_choice("network", self.network, NETWORKS)
@@ -111,13 +111,19 @@ class Recipe:
         check_count("early_stopping", self.early_stopping)
         if self.classifier_relus is not None:
             check_count("classifier_relus", self.classifier_relus)
-        for name in ("anneal_epochs", "l1", "warmup_weight"):
-            check_real(name, getattr(self, name), 0, float("inf"))
+        for name in ("anneal_epochs", "anneal_start_epoch", "l1", "warmup_weight"):
+            check_real(name, getattr(self, name), 0, _LARGEST)
         for name in ("learning_rate", "clipnorm"):
-            check_real(name, getattr(self, name), 0, float("inf"), low_open=True)
+            check_real(name, getattr(self, name), 0, _LARGEST, low_open=True)
         check_real("decay", self.decay, 0, 1, low_open=True)
-        check_real("validation", self.validation, 0, 1)
+        check_real("validation", self.validation, 0, 0.99)
         check_real("ema_momentum", self.ema_momentum, 0, 0.999999)
+        for name in ("ema_momentum", "early_stopping"):
+            if getattr(self, name) and not self.validation:
+                raise ValueError(
+                    f"`{name}` needs validation images, which choose the epoch. Received: "
+                    f"{name}={getattr(self, name)}, validation=0"
+                )
         for name in ("augment", "bn_reestimation"):
             check_choice(name, getattr(self, name), (True, False))
         for name in self.options:
@@ -146,7 +152,7 @@ class Recipe:
         0.2
         """
         method = changes.get("method", self.method)
-        check_choice("method", method, METHODS)
+        check_choice("method", check_text("method", method), METHODS)
         taken = method_options(method)
         options = {name: value for name, value in self.options.items() if name in taken}
         new = replace(self, method=method, options=options)
@@ -164,8 +170,14 @@ class Recipe:
             self,
             epochs=epochs,
             anneal_epochs=self.anneal_epochs * share,
+            anneal_start_epoch=self.anneal_start_epoch * share,
             decay_epochs=tuple(epoch * share for epoch in self.decay_epochs),
         )
+
+    @property
+    def annealed_epoch(self):
+        """Epochs after which the radius is final."""
+        return self.anneal_start_epoch + self.anneal_epochs if self.anneal_epochs else 0
 
     def to_config(self):
         """Plain dictionary, for JSON."""
@@ -175,6 +187,16 @@ class Recipe:
     def from_config(cls, config):
         """`Recipe` from `to_config`."""
         return cls(**config)
+
+
+def _ascending(decays):
+    if not isinstance(decays, (list, tuple)):
+        raise ValueError(f"`decay_epochs` must be a list of epochs. Received: {decays!r}")
+    for epoch in decays:
+        check_real("decay_epochs", epoch, 0, _LARGEST)
+    if list(decays) != sorted(decays):
+        raise ValueError(f"`decay_epochs` must be in ascending order. Received: {decays!r}")
+    return tuple(decays)
 
 
 def method_options(method):
@@ -193,7 +215,7 @@ def as_number(value):
     """A number from text such as '2/255'; anything else is returned as it is."""
     try:
         return float(Fraction(value)) if isinstance(value, str) else value
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, OverflowError, ZeroDivisionError):
         return value
 
 
@@ -234,9 +256,12 @@ def read_recipe(path, known):
     content = _parse(path)
     if not isinstance(content, dict):
         raise ValueError(f"'{path}' must map names to values. Received: {type(content).__name__}")
+    for name in content:
+        check_text("name of a field", name)
     content = {"name": path.stem, "source": str(path), **content}
     base = content.pop("base", None)
     if base is not None:
+        check_text("base", base)
         if base not in known:
             raise ValueError(f"'{path}': " + unknown("recipe", base, known))
         return known[base].changed(**content)
@@ -249,7 +274,7 @@ def read_recipe(path, known):
         )
     start = {name: content.pop(name) for name in (*required, "name", "source")}
     start["train_eps"] = content.pop("train_eps", start["eps"])
-    check_choice("method", start["method"], METHODS)
+    check_choice("method", check_text("method", start["method"]), METHODS)
     return Recipe(**start).changed(**content)
 
 

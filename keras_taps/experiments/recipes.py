@@ -10,20 +10,28 @@ _SETTINGS = (
     ("cifar10-8/255", "cifar10", 8 / 255, 8 / 255),
     ("tiny_imagenet-1/255", "tiny_imagenet", 1 / 255, 1 / 255),
 )
-# Table 5, with the weight of the warm-up regulariser and the stride of the authors' code.
+# Table 5 as the authors' scripts run it: on CIFAR-10 and TinyImageNet one epoch at radius 0 comes
+# first, which on CIFAR-10 is added to all times. Their warm-up weight and stride for TinyImageNet.
 _SCHEDULES = {
     "mnist": {"batch_size": 256, "epochs": 70, "anneal_epochs": 20, "decay_epochs": (50, 60)},
-    "cifar10": {"batch_size": 128, "epochs": 160, "anneal_epochs": 80, "decay_epochs": (120, 140)},
+    "cifar10": {
+        "batch_size": 128,
+        "epochs": 161,
+        "anneal_start_epoch": 1,
+        "anneal_epochs": 80,
+        "decay_epochs": (121, 141),
+    },
     "tiny_imagenet": {
         "batch_size": 128,
         "epochs": 80,
+        "anneal_start_epoch": 1,
         "anneal_epochs": 20,
         "decay_epochs": (60, 70),
         "warmup_weight": 0.2,
         "network_options": {"last_stride": 2},
     },
 }
-_SCHEDULE = "schedule of Mao et al. 2023, Table 5, train eps of the authors' scripts"
+_SCHEDULE = "schedule of Mao et al. 2023, Table 5, times and train eps of the authors' scripts"
 _EXPRESSIVE = f"De Palma et al. 2024; {_SCHEDULE}"
 _LONG_STEP = {"pgd_steps": 1, "pgd_step_size": 10.0}
 _WIDE_ATTACK = {"pgd_steps": 8, "pgd_step_size": 0.25, "pgd_radius": 2.1}
@@ -49,10 +57,14 @@ _PUBLISHED = {
     "crown-ibp": (f"Zhang et al. 2020; {_SCHEDULE}", _columns()),
     "sabr": (
         f"Müller et al. 2023; {_SCHEDULE}",
-        _columns(tau_ratio=(0.4, 0.6, 0.1, 0.7, 0.4), l1=(1e-5, 1e-6, 1e-6, 0.0, 1e-6)),
+        _columns(
+            tau_ratio=(0.4, 0.6, 0.1, 0.7, 0.4),
+            l1=(1e-5, 1e-6, 1e-6, 0.0, 1e-6),
+            relu_shrinkage=(1.0, 1.0, 0.8, 1.0, 1.0),
+        ),
     ),
     "taps": (
-        "Mao et al. 2023, Tables 5 and 6; train eps of the authors' scripts",
+        "Mao et al. 2023, Tables 5 and 6; times and train eps of the authors' scripts",
         _columns(
             classifier_relus=(3, 1, 5, 1, 1),
             l1=(1e-6, 0.0, 2e-6, 2e-6, 0.0),
@@ -61,7 +73,7 @@ _PUBLISHED = {
         ),
     ),
     "staps": (
-        "Mao et al. 2023, Tables 5 and 8; train eps of the authors' scripts",
+        "Mao et al. 2023, Tables 5 and 8; times and train eps of the authors' scripts",
         _columns(
             classifier_relus=(1, 1, 1, 1, 2),
             l1=(2e-5, 2e-6, 2e-6, 2e-6, 1e-6),

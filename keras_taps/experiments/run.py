@@ -9,6 +9,7 @@ curves.png      the history, drawn
 """
 
 import json
+import math
 import platform
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,8 +26,7 @@ from keras_taps.experiments.build import build_model, training_callbacks
 from keras_taps.experiments.evaluation import evaluate_robustness
 from keras_taps.experiments.recipe import Recipe
 from keras_taps.files import read_csv, write_atomically, write_csv, write_json
-
-_MONITOR = "val_taps_accuracy"
+from keras_taps.training import METHODS
 
 
 def provenance():
@@ -49,6 +49,7 @@ class Run:
         seed: Whole number; with it the run repeats itself on the same backend and machine.
         limit: Number of images taken of each split, or `None` for all.
         data_dir: Folder of TFDS data sets.
+        backend: Backend that it trains on: another would not go on to the same numbers.
     """
 
     folder: Path
@@ -56,13 +57,15 @@ class Run:
     seed: int = 0
     limit: int | None = None
     data_dir: str | None = field(default=None, compare=False)
+    backend: str = backend.NAME
 
     @classmethod
     def create(cls, folder, recipe, seed=0, limit=None, data_dir=None):
-        """Make a new run folder, once it is clear that its model can be built.
+        """Make a new run folder, once it is clear that its model and its data are there.
 
         Raises:
             FileExistsError: If the folder exists and is not empty.
+            FileNotFoundError: If the data is not there.
             ValueError: If `seed` or `limit` is out of range, or the recipe's method refuses its
                 options or its network.
         """
@@ -76,10 +79,12 @@ class Run:
                 f"on with it: keras-taps train --resume {folder}"
             )
         build_model(recipe, 1, seed)
+        run = cls(folder, recipe, seed, limit, data_dir)
+        run.data  # noqa: B018 - loads, or says why it cannot
         folder.mkdir(parents=True, exist_ok=True)
         config = {"recipe": recipe.to_config(), "seed": seed, "limit": limit, **provenance()}
         write_json(folder / "config.json", config)
-        return cls(folder, recipe, seed, limit, data_dir)
+        return run
 
     @classmethod
     def open(cls, folder, data_dir=None):
@@ -96,7 +101,7 @@ class Run:
         try:
             config = json.loads(path.read_text())
             recipe = Recipe.from_config(config["recipe"])
-            return cls(folder, recipe, config["seed"], config["limit"], data_dir)
+            return cls(folder, recipe, config["seed"], config["limit"], data_dir, config["backend"])
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"'{path}' is not the config of a run ({error!r}).") from error
 
@@ -132,12 +137,22 @@ class Run:
         data = load(recipe.dataset, self.data_dir, validation=recipe.validation, seed=self.seed)
         return data.limited(self.limit)
 
+    @property
+    def monitor(self):
+        """Validation quantity that chooses the best epoch of this method."""
+        return METHODS[self.recipe.method].monitor
+
     def train(self, callbacks=()):
         """Train, or go on training, to the end of the recipe.
 
         Args:
             callbacks: More Keras callbacks, to show progress for instance.
         """
+        if self.backend != backend.NAME:
+            raise ValueError(
+                f"Run '{self.folder}' was begun on {self.backend} and goes on only there: set "
+                f"KERAS_BACKEND={self.backend}. Received: backend {backend.NAME}"
+            )
         recipe, data = self.recipe, self.data
         steps = len(Batches(*data.train, recipe.batch_size))
         model, epoch = self._start(steps)
@@ -166,16 +181,17 @@ class Run:
     def _selection(self, history):
         """Callbacks that look at the validation, knowing what a resumed run has seen."""
         recipe = self.recipe
-        past = [row[_MONITOR] for row in history if row["epoch"] >= recipe.anneal_epochs]
+        monitor = self.monitor
+        past = [row[monitor] for row in history if row["epoch"] >= recipe.annealed_epoch]
         best = BestModel(
             self.path("best.keras"),
-            _MONITOR,
+            monitor,
             best=max(past, default=None),
             averaged=bool(recipe.ema_momentum),
         )
         if not recipe.early_stopping:
             return [best]
-        return [best, TAPSEarlyStopping(recipe.early_stopping, _MONITOR, past=past)]
+        return [best, TAPSEarlyStopping(recipe.early_stopping, monitor, past=past)]
 
     def evaluate(self, progress=None):
         """Evaluate on the test images and write `metrics.json` and `curves.png`.
@@ -188,7 +204,7 @@ class Run:
         """
         path = self.best_path()
         metrics = evaluate_robustness(load_model(path), *self.data.test, progress=progress)
-        chosen = f"highest {_MONITOR} on a held-out {self.recipe.validation:.0%} of train"
+        chosen = f"highest {self.monitor} on a held-out {self.recipe.validation:.0%} of train"
         metrics = {
             "model": path.name,
             "selection": chosen if path.name == "best.keras" else "last epoch",
@@ -213,6 +229,10 @@ class Run:
         return build_model(self.recipe, steps, self.seed), 0
 
 
+class TrainingDiverged(RuntimeError):
+    """The loss is no number any more; what was saved before is kept."""
+
+
 class _Recorder(keras.callbacks.Callback):
     """After each epoch, the history and then the checkpoint, each file whole or absent."""
 
@@ -222,6 +242,12 @@ class _Recorder(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         row = {name: float(value) for name, value in (logs or {}).items()}
+        if not math.isfinite(row["loss"]):
+            raise TrainingDiverged(
+                f"Training diverged in epoch {epoch + 1}: the loss is {row['loss']}. The files in "
+                f"'{self.run.folder}' are those of the epoch before. A smaller learning_rate or "
+                "clipnorm, or more anneal_epochs, may help."
+            )
         self.history.append({"epoch": epoch + 1, **row})
         write_csv(self.run.path("history.csv"), self.history)
         write_atomically(self.run.path("last.keras"), self.model.save)

@@ -31,10 +31,16 @@ def activation_name(function):
     return "linear" if function is None else getattr(function, "__name__", repr(function))
 
 
+def _known(function, name):
+    # A function of the user's may have any name.
+    own = (getattr(keras.activations, name, None), getattr(ops, name, None))
+    return name in _MONOTONE and function in own
+
+
 def check_monotone(function, layer_name):
     """Raise `ValueError` unless `function` is linear or a known non-decreasing activation."""
     name = activation_name(function)
-    if name != "linear" and name not in _MONOTONE:
+    if name != "linear" and not _known(function, name):
         hint = (
             " Leave the softmax off: margins are differences of logits."
             if "softmax" in name
@@ -155,8 +161,8 @@ class IntervalELU(IntervalLayer, keras.layers.ELU):
 
     relus = 1
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self, alpha=1.0, **kwargs):
+        super().__init__(alpha=alpha, **kwargs)
         if self.alpha < 0:
             raise ValueError(f"`alpha` must be >= 0 for a monotone ELU. Received: {self.alpha}")
 

@@ -30,6 +30,16 @@ def affine(box, linear, absolute):
     return Interval(centre - radius, centre + radius)
 
 
+def refuse_coarse_precision(layer):
+    """Raise `ValueError` if outputs of `layer` can leave their bounds by rounding."""
+    if layer.compute_dtype in _TOO_COARSE:
+        raise ValueError(
+            f"Layer '{layer.name}' was given a box but computes in {layer.compute_dtype}, whose "
+            "rounding can push outputs out of their bounds. Accepted: dtype 'float32' or "
+            "'float64'."
+        )
+
+
 class IntervalLayer:
     """Mixin, placed before a stock layer: on a tensor the stock layer, on a box `propagate`.
 
@@ -63,12 +73,7 @@ class IntervalLayer:
 
     def bounds(self, box):
         """`propagate`, refused in a precision in which outputs can leave their own bounds."""
-        if self.compute_dtype in _TOO_COARSE:
-            raise ValueError(
-                f"Layer '{self.name}' was given a box but computes in {self.compute_dtype}, whose "
-                "rounding can push outputs out of their bounds. Accepted: dtype 'float32' or "
-                "'float64'."
-            )
+        refuse_coarse_precision(self)
         return self.propagate(box)
 
     def propagate(self, box):

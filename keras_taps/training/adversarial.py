@@ -36,6 +36,9 @@ class AdversarialModel(InputAttack, CertifiedModel):
         Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", 2018.
     """
 
-    def certified_loss(self, batch):
+    monitor = "val_adversarial_accuracy"
+
+    def certified_loss(self, batch, region):
         margins = self.adversarial_margins(batch)
-        return Outcome(ops.mean(cross_entropy(margins)), adversarial_margins=margins)
+        loss = ops.mean(cross_entropy(margins))
+        return Outcome(loss, adversarial_margins=self.within_eps(batch, margins))

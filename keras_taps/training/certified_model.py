@@ -54,6 +54,8 @@ class CertifiedModel(CheckedModel):
         Mao et al. 2023, appendix B.1 and Algorithm 1; Shi et al. 2021.
     """
 
+    monitor = "val_taps_accuracy"  # what chooses the best epoch of a run
+
     def __init__(
         self,
         network,
@@ -121,11 +123,12 @@ class CertifiedModel(CheckedModel):
         """
         return batch.box
 
-    def certified_loss(self, batch):
+    def certified_loss(self, batch, region):
         """The bounds and losses of the method.
 
         Args:
             batch: `Batch`.
+            region: `Interval` of images, what `region` returned for it.
 
         Returns:
             `Outcome`.
@@ -200,12 +203,12 @@ class CertifiedModel(CheckedModel):
         self.eps_tracker.update_state(eps)
         width = ops.where(annealing, ops.maximum(eps, _SMALLEST_EPS), eps)
         batch = Batch(x, labels, logits, width, seed, annealing)
-        box = batch.box  # made here, because it must not be cached inside a branch
         with statistics.replay(), record_relu_inputs() as relu_boxes:
-            outcome = self.certified_loss(batch)
+            region = self.region(batch)
+            outcome = self.certified_loss(batch, region)
         penalty = ops.cond(
             annealing,
-            lambda: self.warmup_penalty(box, relu_boxes, eps),
+            lambda: self.warmup_penalty(region, relu_boxes, eps),
             lambda: ops.zeros_like(eps),
         )
         loss = ops.where(annealing, outcome.loss + penalty, self.combine(outcome))
@@ -216,7 +219,7 @@ class CertifiedModel(CheckedModel):
         seed = backend.seed_tensor(0)
         self.eps_tracker.update_state(self.eps)
         batch = Batch(x, labels, logits, self.eps, seed, training=False)
-        outcome = self.certified_loss(batch)
+        outcome = self.certified_loss(batch, self.region(batch))
         if outcome.ibp_margins is None:
             outcome = outcome._replace(ibp_margins=ibp_margins(self.network, batch.box, labels))
         if outcome.taps_margins is None:

@@ -52,8 +52,8 @@ class CrownIBPModel(CertifiedModel):
             )
         self.loss_fusion = loss_fusion
 
-    def certified_loss(self, batch):
-        relaxation = LinearRelaxation(self.network, self.region(batch), batch.labels)
+    def certified_loss(self, batch, region):
+        relaxation = LinearRelaxation(self.network, region, batch.labels)
         ibp = relaxation.ibp_margins()
         fused = self.loss_fusion
         if fused is None:

@@ -22,7 +22,9 @@ class InputAttack:
         pgd_steps: Steps >= 0 of PGD on the cross-entropy.
         pgd_step_size: First step > 0 relative to the radius of each pixel's interval.
         pgd_restarts: Random starts >= 1.
-        pgd_radius: Radius > 0 of the attacked box relative to the radius of training.
+        pgd_radius: Radius > 0 of the attacked box relative to the radius of training; an
+            evaluation attacks the box of its radius. Other than 1, `adversarial_accuracy` is
+            left out of the training logs, because it would be about another box.
         **options: As the class behind this mixin.
 
     References:
@@ -52,7 +54,7 @@ class InputAttack:
     def adversarial_images(self, batch):
         """The attacked images of a `Batch`, a tensor `(batch, ...)` without gradient."""
         box = batch.box
-        if self.pgd_radius != 1:
+        if batch.training and self.pgd_radius != 1:
             box = input_box(batch.images, ops.minimum(batch.eps * self.pgd_radius, 1.0))
         points = box_attack(
             self.network.segment,
@@ -66,6 +68,10 @@ class InputAttack:
             start_share=self.start_share,
         )
         return points[:, 0]
+
+    def within_eps(self, batch, margins):
+        """`margins` for the metrics, or `None` if the attack looked at another box than eps."""
+        return margins if self.pgd_radius == 1 or not batch.training else None
 
     def adversarial_margins(self, batch):
         """Margins `(batch, classes - 1)` at the attacked images, with the weights' gradient."""

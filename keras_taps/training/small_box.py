@@ -39,11 +39,11 @@ class SmallBox(InputAttack):
             return batch.box
         return small_box(batch.box, self.adversarial_images(batch), self.tau_ratio)
 
-    def certified_loss(self, batch):
+    def certified_loss(self, batch, region):
         if not batch.training:
-            return super().certified_loss(batch)
+            return super().certified_loss(batch, region)
         with shrink_relus(self.relu_shrinkage):
-            outcome = super().certified_loss(batch)
+            outcome = super().certified_loss(batch, region)
         if self.tau_ratio == self.relu_shrinkage == 1:
             return outcome
         return outcome._replace(ibp_margins=None, taps_margins=None)

@@ -89,9 +89,9 @@ class TAPSModel(CertifiedModel):
         self.estimator = check_choice("estimator", estimator, ESTIMATORS)
         self.objective = check_choice("objective", objective, OBJECTIVES)
 
-    def certified_loss(self, batch):
+    def certified_loss(self, batch, region):
         extractor, classifier = self.network.split(self.classifier_relus)
-        features = extractor(self.region(batch))
+        features = extractor(region)
         ibp = ibp_margins(classifier, features, batch.labels)
         ibp_loss = ops.mean(cross_entropy(ibp))
         if self.classifier_relus == 0:

@@ -34,26 +34,23 @@ SETTINGS = ("mnist-0.1", "mnist-0.3", "cifar10-2/255", "cifar10-8/255", "tiny_im
 
 
 @pytest.mark.parametrize(
-    ("setting", "batch", "epochs", "annealing", "decays"),
+    ("setting", "batch", "epochs", "start", "annealing", "decays"),
     [
-        ("mnist-0.1", 256, 70, 20, (50, 60)),
-        ("mnist-0.3", 256, 70, 20, (50, 60)),
-        ("cifar10-2/255", 128, 160, 80, (120, 140)),
-        ("cifar10-8/255", 128, 160, 80, (120, 140)),
-        ("tiny_imagenet-1/255", 128, 80, 20, (60, 70)),
+        ("mnist-0.1", 256, 70, 0, 20, (50, 60)),
+        ("mnist-0.3", 256, 70, 0, 20, (50, 60)),
+        ("cifar10-2/255", 128, 161, 1, 80, (121, 141)),
+        ("cifar10-8/255", 128, 161, 1, 80, (121, 141)),
+        ("tiny_imagenet-1/255", 128, 80, 1, 20, (60, 70)),
     ],
 )
-def test_schedules(setting, batch, epochs, annealing, decays):
-    """Table 5 of the paper, for every method."""
+def test_schedules(setting, batch, epochs, start, annealing, decays):
+    """Table 5 of the paper as SPEC section 5 reads it, for every method."""
     found = [entry for name, entry in RECIPES.items() if name.rsplit("-", 1)[0] == setting]
     assert {entry.method for entry in found} >= {"ibp", "sabr", "taps", "staps"}
     for entry in found:
         assert entry.batch_size == batch
-        assert (entry.epochs, entry.anneal_epochs, entry.decay_epochs) == (
-            epochs,
-            annealing,
-            decays,
-        )
+        assert (entry.epochs, entry.decay_epochs) == (epochs, decays)
+        assert (entry.anneal_start_epoch, entry.anneal_epochs) == (start, annealing)
         assert (entry.learning_rate, entry.decay, entry.clipnorm) == (5e-4, 0.2, 10.0)
         assert entry.eps == pytest.approx(eval(setting.split("-")[1]))
 
@@ -110,6 +107,17 @@ def test_changes():
         (lambda: recipe("digits-0.1-ibp", tau_ratio=0.1), "Received: 'tau_ratio'"),
         (lambda: recipe("digits-0.1-ibp", options={"c": 1}), "Received: 'options'"),
         (lambda: recipe("digits-0.1-ibp", decay_epochs=5), "`decay_epochs` must be a list"),
+        (lambda: recipe("digits-0.1-ibp", decay_epochs=["a", 1]), "Received: decay_epochs='a'"),
+        (lambda: recipe("digits-0.1-ibp", decay_epochs=[3, 2]), "ascending order"),
+        (lambda: recipe("digits-0.1-ibp", decay_epochs=[-3, 2]), "Received: decay_epochs=-3"),
+        (lambda: recipe("digits-0.1-ibp", method=[1]), "Received: method="),
+        (lambda: recipe("digits-0.1-ibp", dataset=[1]), "Received: dataset="),
+        (lambda: recipe("digits-0.1-ibp").changed(source=5), "Received: source=5"),
+        (lambda: recipe("digits-0.1-ibp", learning_rate=float("inf")), "learning_rate=inf"),
+        (lambda: recipe("digits-0.1-ibp", eps="1e400"), "Received: eps='1e400'"),
+        (lambda: recipe("digits-0.1-ibp", validation=1), "Received: validation=1"),
+        (lambda: recipe("digits-0.1-ibp", validation=0, ema_momentum=0.9), "needs validation"),
+        (lambda: recipe("digits-0.1-ibp", validation=0, early_stopping=3), "needs validation"),
         (lambda: recipe("digits-0.1-ibp", augment="no"), "Received: augment='no'"),
         (lambda: recipe("digits-0.1-ibp", eps="2/0"), "Received: eps='2/0'"),
     ],
@@ -165,6 +173,10 @@ def test_files(tmp_path):
         ("dataset: mnist", "Missing: method, eps"),
         ("- a list", "must map names to values. Received: list"),
         ("a: [", "cannot be read as a recipe"),
+        ("1: 2", "Received: name of a field=1"),
+        ("base: [1]", "Received: base="),
+        ("dataset: [1]\nmethod: ibp\neps: 0.1", "Received: dataset="),
+        ("dataset: mnist\nmethod: [ibp]\neps: 0.1", "Received: method="),
         ("base: digits-0.1-ibp\nepochs: many", "Received: epochs='many'"),
         ("dataset: mnist\nmethod: foo\neps: 0.1", "Received: method='foo'"),
     ],

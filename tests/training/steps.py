@@ -12,6 +12,11 @@ def batch_of(x, y, eps, **options):
     return Batch(*tensors, ops.convert_to_tensor(eps, "float32"), seed_tensor(), **options)
 
 
+def outcome_of(model, batch):
+    """`Outcome` of a method for a `Batch`."""
+    return model.certified_loss(batch, model.region(batch))
+
+
 def loss_and_gradients(model, x, y, training=True):
     """Loss of a batch and its gradients, by the `compute_loss` that the trainers call."""
     x, y = ops.convert_to_tensor(x), ops.convert_to_tensor(y)

@@ -268,7 +268,7 @@ def test_loss_refused():
 def test_a_new_method_is_one_formula():
     model = CertifiedModel(dense_network(), EPS)
     with pytest.raises(NotImplementedError):
-        model.certified_loss(None)
+        model.certified_loss(None, None)
 
 
 def test_predict_gives_logits(fitted):

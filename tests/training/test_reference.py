@@ -8,7 +8,7 @@ from keras_taps.interval import input_box
 from keras_taps.layers import BatchStatistics
 from tests.helpers import close, dense_network, images, numpy
 from tests.training import reference
-from tests.training.steps import FixedPoints, batch_of, fixed_shares, loss_and_gradients
+from tests.training.steps import FixedPoints, batch_of, fixed_shares, loss_and_gradients, outcome_of
 
 EPS = 0.05
 
@@ -43,7 +43,7 @@ def test_margins_for_given_points():
     with statistics.record():
         network(ops.convert_to_tensor(x), training=True)
     with statistics.replay():
-        outcome = model.certified_loss(batch_of(x, y, EPS))
+        outcome = outcome_of(model, batch_of(x, y, EPS))
     shares = fixed_shares(2, (8, 5))
     weights = [w.astype("float64") for w in weights]
     *_, taps, ibp, _ = reference.losses(weights, x.astype("float64"), y, EPS, shares, 1, 0.5)

@@ -11,7 +11,7 @@ from keras_taps.layers import BatchStatistics
 from keras_taps.objectives import connect, product_loss
 from keras_taps.training import IBPModel, TAPSModel
 from tests.helpers import close, conv_network, dense_network, images, numpy, weight_gradients
-from tests.training.steps import FixedPoints, batch_of, loss_and_gradients
+from tests.training.steps import FixedPoints, batch_of, loss_and_gradients, outcome_of
 
 EPS = 0.05
 
@@ -98,7 +98,7 @@ def test_estimate_is_below_the_bound(estimator):
     (x, y), network = images(), dense_network()
     x = x.reshape(8, -1)[:, :6]
     model = TAPSModel(network, EPS, attack_steps=3, estimator=estimator)
-    outcome = model.certified_loss(batch_of(x, y, EPS))
+    outcome = outcome_of(model, batch_of(x, y, EPS))
     taps, ibp = numpy(outcome.taps_margins), numpy(outcome.ibp_margins)
     assert taps.shape == ibp.shape == (8, 2)
     assert np.all(taps <= ibp + 1e-5)
