@@ -63,7 +63,13 @@ def test_best_model_counts_only_after_annealing(tmp_path):
     callback.set_model(made)
     made.set_annealing(0, 3)
     bias = made.network.layers[-1].bias
-    for step, accuracy, value in [(2, 0.9, 1.0), (3, 0.5, 2.0), (4, 0.6, 3.0), (5, 0.55, 4.0)]:
+    for step, accuracy, value in [
+        (2, 0.9, 1.0),
+        (3, 0.5, 2.0),
+        (4, 0.6, 2.5),
+        (4, 0.6, 3.0),
+        (5, 0.55, 4.0),
+    ]:
         made.step.assign(step)
         bias.assign(np.full(3, value))
         callback.on_epoch_end(step, {"val_taps_accuracy": accuracy})
@@ -90,9 +96,7 @@ def test_best_model_keeps_the_averaged_weights(tmp_path):
     made.compile(keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.5))
     seen = []
     look = keras.callbacks.LambdaCallback(
-        on_test_batch_begin=lambda batch, logs: seen.append(
-            numpy(made.network.layers[0].kernel).copy()
-        ),
+        on_test_begin=lambda logs: seen.append(numpy(made.network.layers[0].kernel).copy()),
         on_epoch_end=lambda epoch, logs: seen.append(numpy(made.network.layers[0].kernel).copy()),
     )
     best = BestModel(tmp_path / "best.keras", averaged=True)
@@ -136,9 +140,7 @@ def test_batch_norm_reestimation(validate):
     made.compile(keras.optimizers.SGD(0.1))
     seen = []
     look = keras.callbacks.LambdaCallback(
-        on_test_batch_begin=lambda batch, logs: seen.append(
-            numpy(network.batch_norms[0].moving_mean).copy()
-        )
+        on_test_begin=lambda logs: seen.append(numpy(network.batch_norms[0].moving_mean).copy())
     )
     made.fit(
         X,

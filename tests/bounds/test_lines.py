@@ -10,7 +10,7 @@ from keras import ops
 from keras_taps.bounds.lines import kinked_lines, monotone_lines
 from keras_taps.interval import Interval
 from keras_taps.layers.activations import _MONOTONE
-from tests.helpers import numpy
+from tests.helpers import gradients, numpy
 
 ends = st.floats(-6, 6, width=32)
 
@@ -54,3 +54,14 @@ def test_degenerate_intervals():
 def test_lower_slope_takes_the_smaller_area():
     lines = kinked_lines(0.0, box_of([(-1, 2), (-2, 1)]))
     assert list(numpy(lines.lower_slope)) == [1, 0]
+
+
+def test_gradients_at_points_are_finite():
+    """A dead neuron has an interval without width, also while the box grows from 0."""
+
+    def total(lower, upper):
+        return sum(ops.sum(line) for line in kinked_lines(0.0, Interval(lower, upper)))
+
+    point = np.array([-1.0, 0.0, 1.0, 100.0], "float32")
+    _, found = gradients(total, point, point)
+    assert all(np.all(np.isfinite(gradient)) for gradient in found)

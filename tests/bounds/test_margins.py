@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_taps.bounds import crown_ibp_margins, ibp_margins
 from keras_taps.bounds.margins import (
     certified,
     cross_entropy,
@@ -10,7 +11,8 @@ from keras_taps.bounds.margins import (
     upper_margins,
     wrong_classes,
 )
-from keras_taps.layers import IntervalDense
+from keras_taps.layers import IntervalDense, IntervalReLU
+from keras_taps.networks import IntervalSequential
 from tests.helpers import close, numbers, numpy, random_box, randomise
 
 LABELS = np.array([0, 2, 3, 1], "int32")
@@ -86,3 +88,23 @@ def test_certified_needs_finite_bounds_below_zero():
     rows = [[-1, -2], [-1, 0], [-1, 1], [nan, -1], [-inf, -1], [inf, -1]]
     expected = [True, False, False, False, False, False]
     assert numpy(certified(ops.array(rows))).tolist() == expected
+
+
+@pytest.mark.parametrize("bound", [ibp_margins, crown_ibp_margins])
+def test_a_last_layer_that_is_no_logits_is_refused(bound):
+    """Merging W_i - W_y would drop the activation and certify what is a tie."""
+    box = random_box(2, 4)
+    for last, name in ((IntervalDense(3, activation="relu"), "relu"), (IntervalReLU(), "linear")):
+        network = IntervalSequential([IntervalDense(3), last], input_shape=(4,))
+        with pytest.raises(ValueError, match=f"must be a Dense layer of logits.*'{name}'"):
+            bound(network, box, np.array([0, 1]))
+
+
+@pytest.mark.parametrize("bound", [ibp_margins, crown_ibp_margins])
+def test_coarse_precision_is_refused(bound):
+    """Float32 bounds would be about another network than the one that computes in bfloat16."""
+    for layers in ([IntervalDense(3, dtype="mixed_bfloat16")],
+                   [IntervalDense(3, dtype="mixed_bfloat16"), IntervalDense(3)]):  # fmt: skip
+        network = IntervalSequential(layers, input_shape=(4,))
+        with pytest.raises(ValueError, match="computes in bfloat16"):
+            bound(network, random_box(2, 4), np.array([0, 1]))

@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
 from keras_taps.cli import main
 from keras_taps.datasets import DATASETS
-from keras_taps.experiments.recipes import RECIPES
+from keras_taps.experiments.recipes import RECIPES, recipe
 from tests.helpers import BACKEND
 
 
@@ -49,6 +50,7 @@ def test_datasets(capsys):
 def test_train_evaluate_and_refusals(capsys, tmp_path):
     run = tmp_path / "run"
     train = ("train", "digits-0.1-ibp", "--epochs", 1, "--limit", 64, "--out", run)
+    train += ("--set", "width=2")
     code, out, _ = call(capsys, *train)
     assert code == 0
     assert "Scaled down" in out
@@ -102,7 +104,8 @@ def test_backend_option_starts_anew(tmp_path):
     assert json.loads(done.stdout)["backend"] == "torch"
 
 
-def test_quickstart_draws_its_pictures(capsys, tmp_path):
+def test_quickstart_draws_its_pictures(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_taps.cli.quickstart.recipe", partial(recipe, width=2))
     code, out, _ = call(capsys, "quickstart", "--out", tmp_path, "--epochs", 1, "--limit", 32)
     assert code == 0
     assert "TAPS" in out
@@ -127,6 +130,8 @@ def test_quickstart_draws_its_pictures(capsys, tmp_path):
         (("train", "digits-0.1-ibp", "--backend", "mxnet"), "Received: --backend='mxnet'"),
         (("train", "--resume", "{tmp}", "--set", "epochs=2"), "Received: --set"),
         (("train", "{tmp}/none.yaml"), "There is no recipe file"),
+        (("train", "digits-0.1-ibp", "--set", "decay_epochs=[a, 1]"), "decay_epochs='a'"),
+        (("train", "digits-0.1-ibp", "--dry-run", "--limit", "-5"), "`limit`"),
         (("datasets", "--nonsense"), "No such option"),
         (("nonsense",), "No such command"),
     ],
@@ -136,6 +141,21 @@ def test_bad_input_ends_with_2_and_no_traceback(capsys, tmp_path, arguments, mes
     assert code == 2
     assert message in " ".join((out + err).replace("│", " ").split())
     assert "Traceback" not in out + err
+
+
+def test_a_path_that_cannot_be_made_ends_with_1(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    arguments = ("train", "digits-0.1-ibp", "--set", "width=1", "--out", tmp_path / "file" / "run")
+    code, out, err = call(capsys, *arguments)
+    assert code == 1
+    assert "Failed:" in err
+    assert "Traceback" not in out + err
+
+
+def test_missing_data_leave_no_folder(capsys, tmp_path):
+    arguments = ("train", "mnist-0.1-cnn3-ibp", "--data-dir", tmp_path, "--out", tmp_path / "run")
+    assert call(capsys, *arguments)[0] == 2
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_module_is_the_command():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_taps.experiments.recipes import recipe
-from keras_taps.experiments.run import Run, load_model
+from keras_taps.experiments.run import Run, TrainingDiverged, load_model
 
 LIMIT = 96
 RECIPE = recipe("digits-0.1-taps", width=2, epochs=4, anneal_epochs=1.5, decay_epochs=(2, 3),
@@ -136,6 +136,47 @@ def test_early_stopping_averages_and_statistics_resume(tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)  # threads sum in any order
     stopped.train()  # finished: nothing more happens
     assert len(stopped.history()) == len(whole.history())
+
+
+def test_a_diverged_run_keeps_what_was_good(tmp_path):
+    """No NaN in a checkpoint, no figures of it; resumed, it goes on from the epoch before."""
+    run = Run.create(tmp_path / "run", RECIPE.changed(method="ibp", epochs=2), limit=64)
+    run.train()
+    good = load_model(run.path("last.keras")).get_weights()
+    diverging = json.loads(run.path("config.json").read_text())
+    diverging["recipe"]["epochs"] = 3
+    run.path("config.json").write_text(json.dumps(diverging))
+
+    class Poison(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            bias = self.model.network.layers[-1].bias
+            bias.assign(np.full(bias.shape, np.inf))
+
+    with pytest.raises(TrainingDiverged, match=r"epoch 3.*those of the epoch before"):
+        Run.open(run.folder).train([Poison()])
+    assert len(run.history()) == 2
+    for a, b in zip(load_model(run.path("last.keras")).get_weights(), good, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_resume_stays_on_its_backend(whole, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(whole.folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "backend": "other"}))
+    with pytest.raises(ValueError, match="begun on other and goes on only there"):
+        Run.open(folder).train()
+
+
+def test_the_best_epoch_of_uncertified_training(tmp_path):
+    """Its TAPS accuracy is 0 for ever, so natural accuracy chooses."""
+    chosen = recipe("digits-0.1-standard", width=2, epochs=3, anneal_epochs=0, decay_epochs=())
+    run = Run.create(tmp_path / "run", chosen, limit=64)
+    run.train()
+    best = max(row["val_natural_accuracy"] for row in run.history())
+    images, labels = run.data.validation
+    found = load_model(run.best_path()).evaluate(images, labels, verbose=0, return_dict=True)
+    assert found["natural_accuracy"] == pytest.approx(best)
 
 
 def test_a_recipe_that_cannot_be_built_leaves_no_folder(tmp_path):

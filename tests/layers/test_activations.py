@@ -101,3 +101,18 @@ def test_a_fused_relu_records_its_own_input():
         out = layer(box)
     close(Interval(*(np.maximum(numpy(bound), 0) for bound in boxes[0])), out)
     assert np.any(numpy(boxes[0].lower) < 0)
+
+
+def test_a_name_is_not_enough():
+    """A function of the user's may be called like a monotone one."""
+
+    def tanh(x):
+        return ops.sin(3 * x)
+
+    with pytest.raises(ValueError, match="'tanh', which is not known to be monotone"):
+        IntervalActivation(tanh)
+    assert IntervalActivation(ops.tanh).relus == 1
+
+
+def test_elu_is_saved_whichever_way_it_was_made():
+    assert IntervalELU(3.0).get_config()["alpha"] == 3.0
