@@ -183,9 +183,14 @@ def accuracies(content):
             records = chosen(content["records"], backend, reference["method"])
             if records:
                 figures = [mean_and_deviation([r[f] for r in records], 1) for f in FIGURES]
-                rows.append([name, f"keras_taps, {title}, {len(records)} seeds", *figures])
+                rows.append([name, f"keras_taps, {title}, {seeds(records)}", *figures])
         rows.append([name, "authors' code, 1 seed", *(f"{reference[f]:.1f}" for f in FIGURES)])
     return table(["Method", "Implementation", "Natural", "PGD", "IBP-certified", "TAPS"], rows)
+
+
+def seeds(records):
+    """How many seeds, in words."""
+    return f"{len(records)} seed{'s' * (len(records) != 1)}"
 
 
 def chosen(records, backend, method):
