@@ -63,10 +63,12 @@ class EpsAnneal(keras.callbacks.Callback):
 class _Selection(keras.callbacks.Callback):
     """Watches a validation quantity at the final radius; easier epochs before it do not count."""
 
+    finished = False  # whether training should end
+
     def __init__(self, monitor, best=None):
         super().__init__()
         self.monitor = monitor
-        self.best = best
+        self.best = -math.inf if best is None else best
 
     def on_epoch_end(self, epoch, logs=None):
         if not self.model.annealed():
@@ -76,12 +78,16 @@ class _Selection(keras.callbacks.Callback):
                 f"{type(self).__name__} needs '{self.monitor}' in the logs: give "
                 f"`validation_data` to fit. Received: {', '.join(logs or {})}"
             )
-        value = float(logs[self.monitor])
-        best = -math.inf if self.best is None else self.best
-        self.best = max(best, value)
-        self.counted(value, best)
+        self.count(float(logs[self.monitor]))
+        if self.finished:
+            self.model.stop_training = True
 
-    def counted(self, value, best):
+    def count(self, value):
+        """Take the value of one more epoch."""
+        before, self.best = self.best, max(self.best, value)
+        self.counted(value, before)
+
+    def counted(self, value, before):
         """Called after each epoch that counts, with the best value before it."""
         raise NotImplementedError
 
@@ -123,8 +129,8 @@ class BestModel(_Selection):
         self.filepath = filepath
         self.averaged = averaged
 
-    def counted(self, value, best):
-        if not value >= best:  # of equals the one that was trained longest
+    def counted(self, value, before):
+        if not value >= before:  # of equals the one that was trained longest
             return
         whole = str(self.filepath).endswith(".keras")
         save = self.model.save if whole else self.model.save_weights
@@ -165,18 +171,15 @@ class TAPSEarlyStopping(_Selection):
         self.patience = check_count("patience", patience, low=1)
         self.waited = 0
         for value in past:
-            self.waited = 0 if self.best is None or value > self.best else self.waited + 1
-            self.best = value if self.best is None else max(self.best, value)
+            self.count(value)
 
     @property
     def finished(self):
         """Whether the patience is used up."""
         return self.waited >= self.patience
 
-    def counted(self, value, best):
-        self.waited = 0 if value > best else self.waited + 1
-        if self.finished:
-            self.model.stop_training = True
+    def counted(self, value, before):
+        self.waited = 0 if value > before else self.waited + 1
 
 
 def trainable_batch_norms(network):

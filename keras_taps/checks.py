@@ -1,5 +1,6 @@
 """Checks at the boundary: a message names the argument, what came and what is accepted."""
 
+import difflib
 import numbers
 
 import numpy as np
@@ -38,6 +39,12 @@ def check_seed(value):
     if value < 2**31:
         return value
     raise ValueError(f"`seed` must be below 2**31 = {2**31}. Received: seed={value}")
+
+
+def did_you_mean(name, known):
+    """Text to end a message about an unknown name with: the nearest known ones, or nothing."""
+    near = difflib.get_close_matches(str(name), known, n=3)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def check_choice(name, value, choices):

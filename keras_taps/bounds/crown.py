@@ -3,7 +3,7 @@
 from keras import ops
 
 from keras_taps.bounds.margins import MarginRows, lower_margins, margin_rows, upper_margins
-from keras_taps.bounds.nodes import propagate, substitute, unfold
+from keras_taps.bounds.nodes import inner, propagate, substitute, unfold
 
 
 class LinearRelaxation:
@@ -78,9 +78,8 @@ class LinearRelaxation:
             Tensor `(batch, n)`.
         """
         rows, constant = substitute(self.nodes, self.traces, rows.weights, rows.bias)
-        axes = tuple(range(2, len(rows.shape)))
         centre, radius = (ops.expand_dims(t, 1) for t in (self.box.centre, self.box.radius))
-        return ops.sum(rows * centre + ops.abs(rows) * radius, axis=axes) + constant
+        return inner(rows, centre) + inner(ops.abs(rows), radius) + constant
 
 
 def crown_ibp_margins(network, box, labels):

@@ -2,11 +2,10 @@
 
 from typing import NamedTuple
 
-import keras
 from keras import ops
 
-from keras_taps.layers.activations import activation_name
 from keras_taps.layers.base import refuse_coarse_precision
+from keras_taps.layers.dense import check_logits
 
 
 class MarginRows(NamedTuple):
@@ -55,6 +54,7 @@ def margin_rows(dense, labels, classes=None):
         Gowal et al. 2018, section 3 ("elision of the last layer").
     """
     check_logits(dense)
+    refuse_coarse_precision(dense)
     labels = ops.cast(ops.reshape(labels, (-1, 1)), "int32")
     if classes is None:
         classes = wrong_classes(labels, dense.units)
@@ -63,18 +63,6 @@ def margin_rows(dense, labels, classes=None):
     if not dense.use_bias:
         return MarginRows(weights, ops.zeros_like(weights[..., 0]))
     return MarginRows(weights, ops.take(dense.bias, classes) - ops.take(dense.bias, labels))
-
-
-def check_logits(layer):
-    """Raise `ValueError` unless `layer` is a Dense layer of logits whose rows can be subtracted."""
-    name = activation_name(getattr(layer, "activation", None))
-    if not isinstance(layer, keras.layers.Dense) or name != "linear":
-        raise ValueError(
-            "The last layer must be a Dense layer of logits without activation, because it is "
-            f"merged with the differences of logits. Received: layer '{layer.name}' of type "
-            f"{type(layer).__name__}, activation {name!r}"
-        )
-    refuse_coarse_precision(layer)
 
 
 def point_margins(rows, features):

@@ -74,9 +74,16 @@ def substitute(nodes, traces, rows, constant):
     return rows, constant
 
 
-def _inner(rows, values):
+def inner(rows, values):
     """Inner products `(batch, n)` of rows with values that broadcast with them."""
     return ops.sum(rows * values, axis=tuple(range(2, len(rows.shape))))
+
+
+def _pull_back(function, points, rows):
+    """Rows `(batch, n, ...)` through the derivative of `function` at points `(batch * n, ...)`."""
+    merged = ops.reshape(rows, (-1, *rows.shape[2:]))
+    back = backend.transposed(function, points, merged)
+    return ops.reshape(back, (-1, rows.shape[1], *points.shape[1:]))
 
 
 @dataclass(frozen=True)
@@ -95,12 +102,10 @@ class Affine:
         return self.bounds(box), tuple(box.lower.shape[1:])
 
     def backward(self, shape, rows, constant):
-        offset = self.function(ops.zeros((1, *shape), dtype=rows.dtype))
-        merged = ops.reshape(rows, (-1, *rows.shape[2:]))
-        start = ops.zeros((ops.shape(merged)[0], *shape), dtype=rows.dtype)
-        back = backend.transposed(self.function, start, merged)
-        constant = constant + _inner(rows, ops.expand_dims(offset, 1))
-        return ops.reshape(back, (-1, rows.shape[1], *shape)), constant
+        origin = ops.zeros((1, *shape), dtype=rows.dtype)
+        constant = constant + inner(rows, ops.expand_dims(self.function(origin), 1))
+        start = ops.repeat(origin, ops.shape(rows)[0] * rows.shape[1], axis=0)
+        return _pull_back(self.function, start, rows), constant
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ class Elementwise:
         upper_slope, upper_intercept, lower_slope, lower_intercept = lines
         rising = ops.relu(rows)
         falling = rows - rising
-        constant = constant + _inner(rising, upper_intercept) + _inner(falling, lower_intercept)
+        constant = constant + inner(rising, upper_intercept) + inner(falling, lower_intercept)
         return rising * upper_slope + falling * lower_slope, constant
 
 
@@ -144,12 +149,10 @@ class Maximum:
     def backward(self, trace, rows, constant):
         lower, highest = trace
         rising = ops.relu(rows)
-        falling = ops.reshape(rows - rising, (-1, *rows.shape[2:]))
+        constant = constant + inner(rising, ops.expand_dims(highest, 1))
         # The derivative of the maximum at the lower bounds picks the input they make largest.
-        at = ops.repeat(lower, rows.shape[1], axis=0)
-        back = backend.transposed(self.layer, ops.stop_gradient(at), falling)
-        constant = constant + _inner(rising, ops.expand_dims(highest, 1))
-        return ops.reshape(back, (-1, rows.shape[1], *lower.shape[1:])), constant
+        points = ops.stop_gradient(ops.repeat(lower, rows.shape[1], axis=0))
+        return _pull_back(self.layer, points, rows - rising), constant
 
 
 @dataclass(frozen=True)
@@ -181,9 +184,12 @@ def _nodes(layer):
     if isinstance(layer, interval_layers.IntervalDropout):
         return []
     if isinstance(layer, ActivatedLayer):
-        linear = [] if isinstance(layer, keras.layers.Activation) else [_affine_part(layer)]
-        name = activation_name(layer.activation)
-        return linear if name == "linear" else [*linear, _activation(layer.activation)]
+        nodes = []
+        if not isinstance(layer, keras.layers.Activation):
+            nodes.append(Affine(layer.linear, layer.propagate_affine))
+        if layer.relus:
+            nodes.append(_activation(layer.activation))
+        return nodes
     if isinstance(layer, (interval_layers.IntervalReLU, interval_layers.IntervalLeakyReLU)):
         return [Elementwise(layer, _layer_lines(layer))]
     if isinstance(layer, interval_layers.IntervalELU):
@@ -196,10 +202,6 @@ def _nodes(layer):
         f"Layer '{layer.name}' of type {type(layer).__name__} has no linear relaxation. Accepted: "
         "the interval layers of keras_taps."
     )
-
-
-def _affine_part(layer):
-    return Affine(layer.linear, layer.propagate_affine)
 
 
 def _activation(function):

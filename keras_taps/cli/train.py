@@ -8,7 +8,7 @@ from keras_taps.cli.backend import switch_backend
 from keras_taps.cli.output import accuracy_table, console, duration, print_json, stages
 from keras_taps.cli.progress import training_progress
 from keras_taps.experiments.estimate import estimate_cost
-from keras_taps.experiments.recipe import parse_value
+from keras_taps.experiments.recipe_file import parse_value
 from keras_taps.experiments.recipes import find_recipe
 from keras_taps.experiments.run import Run
 

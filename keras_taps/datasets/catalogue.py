@@ -1,13 +1,12 @@
 """The data sets by name, and the split into train, validation and test arrays."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from keras_taps.checks import check_real, check_seed
+from keras_taps.checks import check_real, check_seed, did_you_mean
 from keras_taps.datasets.augmentation import flip_and_shift
 from keras_taps.datasets.batches import Batches
 from keras_taps.datasets.sources import load_digits, read_tiny_imagenet, tfds_source
@@ -155,10 +154,9 @@ def dataset_info(name):
         ValueError: If there is no such data set; the message suggests the nearest name.
     """
     if name not in DATASETS:
-        near = difflib.get_close_matches(str(name), DATASETS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
-            f"`dataset` must be one of {', '.join(map(repr, DATASETS))}. Received: {name!r}.{hint}"
+            f"`dataset` must be one of {', '.join(map(repr, DATASETS))}. Received: {name!r}."
+            f"{did_you_mean(name, DATASETS)}"
         )
     return DATASETS[name]
 

@@ -1,6 +1,7 @@
 """The named recipes: the settings of the paper and of its successors, and small ones for a CPU."""
 
-from keras_taps.experiments.recipe import Recipe, is_recipe_file, read_recipe, unknown
+from keras_taps.experiments.recipe import Recipe, unknown
+from keras_taps.experiments.recipe_file import is_recipe_file, read_recipe
 
 # The five settings of the paper, in the order of every tuple below.
 _SETTINGS = (

@@ -161,7 +161,7 @@ class Run:
         if len(data.validation[0]):
             validation = Batches(*data.validation, recipe.batch_size, shuffle=False)
             selection = self._selection(history)
-        if epoch >= recipe.epochs or any(getattr(each, "finished", False) for each in selection):
+        if epoch >= recipe.epochs or any(each.finished for each in selection):
             return
         model.fit(
             data.train_batches(recipe.batch_size, self.seed, epoch, recipe.augment),

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_taps.layers.activations import ActivatedLayer
+from keras_taps.layers.activations import ActivatedLayer, activation_name
 from keras_taps.layers.base import affine, serializable
 
 
@@ -29,3 +29,14 @@ class IntervalDense(ActivatedLayer, keras.layers.Dense):
 
     def propagate_affine(self, box):
         return affine(box, self.linear, lambda r: ops.matmul(r, ops.abs(self.kernel)))
+
+
+def check_logits(layer):
+    """Raise `ValueError` unless `layer` is a Dense layer of logits whose rows can be subtracted."""
+    name = activation_name(getattr(layer, "activation", None))
+    if not isinstance(layer, keras.layers.Dense) or name != "linear":
+        raise ValueError(
+            "The last layer must be a Dense layer of logits without activation, because it is "
+            f"merged with the differences of logits. Received: layer '{layer.name}' of type "
+            f"{type(layer).__name__}, activation {name!r}"
+        )

@@ -9,7 +9,7 @@ from keras_taps.checks import check_count
 from keras_taps.interval import Interval, as_interval
 from keras_taps.layers.base import serializable
 from keras_taps.layers.conv2d import IntervalConv2D, IntervalDepthwiseConv2D
-from keras_taps.layers.dense import IntervalDense
+from keras_taps.layers.dense import IntervalDense, check_logits
 from keras_taps.layers.residual import (
     IntervalResidual,
     build_chain,
@@ -217,12 +217,11 @@ class IntervalSequential(keras.Model):
 
         The last layer must be a Dense without activation, and no Dropout may have a rate.
         """
-        last = self._chain[-1]
-        if not isinstance(last, IntervalDense) or last.relus or len(self._logits_shape) != 2:
+        check_logits(self._chain[-1])
+        if len(self._logits_shape) != 2:
             raise ValueError(
-                "The last layer must be a Dense layer of logits without activation, because it is "
-                f"merged with the differences of logits. Received: layer '{last.name}' of type "
-                f"{type(last).__name__}, output shape {self.output_shape}"
+                "The last layer must give one vector of logits an image. "
+                f"Received: output shape {self.output_shape}"
             )
         if self.num_classes < 2:
             raise ValueError(f"A classifier needs two logits or more. Received: {self.num_classes}")

@@ -14,7 +14,7 @@ from keras import ops
 
 from keras_taps.training import METHODS
 from tests.helpers import dense_network, images, numbers
-from tests.training.steps import fixed_shares, loss_and_gradients
+from tests.training.steps import fixed_points, loss_and_gradients
 
 FILE = Path(__file__).with_name("family.json")
 EPS = 0.08
@@ -35,7 +35,7 @@ OPTIONS = {
 CASES = sorted({*METHODS, *OPTIONS})
 
 
-def fixed_points(cls):
+def with_fixed_points(cls):
     """The method `cls` with adversarial images and latent points at fixed shares of their boxes."""
 
     class Fixed(cls):
@@ -46,9 +46,7 @@ def fixed_points(cls):
 
         def latent_attack(self, classifier, features, batch):
             count = 1 if self.estimator == "single" else classifier.layers[-1].units - 1
-            shares = ops.convert_to_tensor(fixed_shares(count, tuple(features.lower.shape)))
-            lower, width = (ops.expand_dims(t, 1) for t in (features.lower, features.width))
-            return ops.stop_gradient(lower + shares * width)
+            return fixed_points(features, count)
 
     return Fixed
 
@@ -57,7 +55,7 @@ def measure(case):
     """Loss of a case and, for each weight, the sum and the norm of its gradient."""
     x, y = images(8, (6,))
     network = dense_network(batch_norm=True, seed=3)
-    model = fixed_points(METHODS[case.split(",")[0]])(network, EPS, **OPTIONS.get(case, {}))
+    model = with_fixed_points(METHODS[case.split(",")[0]])(network, EPS, **OPTIONS.get(case, {}))
     if "annealing" in case:
         model.set_annealing(0, 10)
         model.step.assign(6)

@@ -32,12 +32,17 @@ def fixed_shares(count, shape):
     return share
 
 
+def fixed_points(features, count):
+    """Points at those shares of a latent box, without gradient."""
+    shares = ops.convert_to_tensor(fixed_shares(count, tuple(features.lower.shape)))
+    lower, width = (ops.expand_dims(t, 1) for t in (features.lower, features.width))
+    return ops.stop_gradient(lower + shares * width)
+
+
 class FixedPoints(TAPSModel):
     """TAPS whose latent points lie at fixed shares of the box, so every backend has the same."""
 
     scale = 1.0
 
     def latent_attack(self, classifier, features, batch):
-        shares = fixed_shares(classifier.layers[-1].units - 1, tuple(features.lower.shape))
-        lower, width = (ops.expand_dims(t, 1) for t in (features.lower, features.width))
-        return ops.stop_gradient(self.scale * (lower + ops.convert_to_tensor(shares) * width))
+        return self.scale * fixed_points(features, classifier.layers[-1].units - 1)
