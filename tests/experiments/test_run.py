@@ -130,10 +130,12 @@ def test_early_stopping_averages_and_statistics_resume(tmp_path):
     stopped = Run.open(stopped.folder)
     stopped.train()
     for row, other in zip(stopped.history(), whole.history(), strict=True):
-        assert row == pytest.approx(other, rel=1e-5, nan_ok=True)
-    ours, theirs = (load_model(run.best_path()).get_weights() for run in (stopped, whole))
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)  # threads sum in any order
+        assert row == pytest.approx(other, rel=1e-3, nan_ok=True)
+    # What the networks compute, for a bias before a batch normalisation has no gradient but the
+    # rounding of sums whose order threads choose, and Adam makes steps of any gradient.
+    images, _ = whole.data.test
+    ours, theirs = (load_model(run.best_path()).predict(images) for run in (stopped, whole))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
     stopped.train()  # finished: nothing more happens
     assert len(stopped.history()) == len(whole.history())
 
