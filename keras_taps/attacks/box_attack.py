@@ -1,5 +1,7 @@
 """Adversarial points in a box at the entrance of a network or of its classifier."""
 
+import contextlib
+
 import keras
 from keras import ops
 
@@ -11,6 +13,14 @@ from keras_taps.layers.residual import walk
 from keras_taps.layers.scopes import stop_statistics_gradient
 
 ESTIMATORS = ("multi", "single")
+
+
+@contextlib.contextmanager
+def constants(segment):
+    """Context in which weights and batch statistics of a segment are constants of a search."""
+    frozen = [(v, ops.stop_gradient(v.value)) for v in segment.variables]
+    with keras.StatelessScope(state_mapping=frozen), stop_statistics_gradient():
+        yield
 
 
 def margins_at(segment, points, rows):
@@ -66,8 +76,7 @@ def box_attack(
     """
     sizes = step_sizes(steps, step_size)
     box = Interval(*(ops.expand_dims(ops.stop_gradient(bound), 1) for bound in box))
-    frozen = [(v, ops.stop_gradient(v.value)) for v in segment.variables]
-    with keras.StatelessScope(state_mapping=frozen), stop_statistics_gradient():
+    with constants(segment):
         rows = margin_rows(segment.layers[-1], labels)
 
         def objective(points):

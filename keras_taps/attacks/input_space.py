@@ -1,18 +1,38 @@
 """PGD on images: the empirical upper limit of what can be certified."""
 
-import keras
+from functools import partial
+
 import numpy as np
-from keras import ops
 
-from keras_taps import backend
-from keras_taps.attacks.box_attack import box_attack, margins_at
-from keras_taps.bounds.margins import certified, margin_rows
-from keras_taps.checks import check_count, check_images, check_labels, check_radius, check_seed
-from keras_taps.interval import input_box
+from keras_taps.attacks.objectives import image_objective
+from keras_taps.attacks.pgd import maximise, step_sizes
+from keras_taps.attacks.search import ImageSearch
+from keras_taps.checks import check_count
+
+PAPER_ATTACK = {"steps": 200, "restarts": 5}  # Mao et al. 2023, for the adversarial accuracies
 
 
-def pgd_attack(network, x, y, eps, steps=40, restarts=1, step_size=None, seed=0, batch_size=256):
-    """Attack a whole data set with PGD on the cross-entropy.
+def pgd_attack(
+    network,
+    x,
+    y,
+    eps,
+    steps=40,
+    restarts=1,
+    step_size=None,
+    seed=0,
+    batch_size=256,
+    *,
+    objective=None,
+    targeted=False,
+    targets=None,
+    progress=None,
+):
+    """Attack a whole data set with PGD.
+
+    An image is done as soon as it is broken: some margin is at least 0, so ties count, at the
+    image itself or at any point on the way. Batches end when all their images are broken, and
+    later restarts see only the others. The setting of the paper is `**PAPER_ATTACK`.
 
     Args:
         network: `IntervalSequential`.
@@ -25,13 +45,23 @@ def pgd_attack(network, x, y, eps, steps=40, restarts=1, step_size=None, seed=0,
             which decays as `step_sizes` says.
         seed: Whole number; the same seed gives the same points.
         batch_size: Images attacked at a time.
+        objective: What is maximised: 'cross-entropy', the default; 'margin', the largest
+            `o_i - o_y` of a wrong class; or 'dlr', the difference of logits ratio, for three
+            classes or more. If `targeted`: 'margin', the default, or 'dlr', for four or more.
+        targeted: One run for each wrong class and restart, which maximises the margin of that
+            class.
+        targets: If `targeted`, only so many wrong classes, those with the largest margins at the
+            image; by default all.
+        progress: Called as `progress(done, total)` with numbers of runs of single images.
 
     Returns:
         `(adversarial, robust)`: float array of the worst images found, each within `eps` of its
         image and within [0, 1], and a boolean array: the network still classifies it correctly.
+        An image that is not robust breaks the network; of the others the one with the largest
+        margin is given.
 
     Raises:
-        ValueError: If the radius, the images or the labels are out of range.
+        ValueError: If an argument is out of range, or the objective does not fit the classes.
 
     Example:
 
@@ -43,32 +73,13 @@ def pgd_attack(network, x, y, eps, steps=40, restarts=1, step_size=None, seed=0,
     References:
         Madry et al. 2018.
     """
-    check_radius("eps", eps)
-    check_seed(seed)
     check_count("restarts", restarts, low=1)
-    check_count("batch_size", batch_size, low=1)
-    check_images(x, network.input_shape[1:])
-    check_labels(y, network.num_classes)
-    segment = network.segment
-
-    def attack(images, labels, seed):
-        points = box_attack(
-            segment, input_box(images, eps), labels, seed, steps, step_size, restarts, "single"
-        )
-        margins = margins_at(segment, points, margin_rows(segment.layers[-1], labels))
-        return points[:, 0], certified(margins)
-
-    attack = backend.compiled(attack, segment.variables)
-    found = []
-    for index, start in enumerate(range(0, len(x), batch_size)):
-        # The last batch is padded, so that one compiled function serves all.
-        chosen = np.arange(start, start + batch_size) % len(x)
-        images = ops.convert_to_tensor(np.asarray(x)[chosen], dtype=keras.config.floatx())
-        labels = ops.convert_to_tensor(np.asarray(y)[chosen].reshape(-1).astype("int32"))
-        batch_seed = backend.seed_tensor(seed, index)
-        found.append([ops.convert_to_numpy(t) for t in attack(images, labels, batch_seed)])
-    images, robust = (np.concatenate(parts)[: len(x)] for parts in zip(*found, strict=True))
-    return images, robust
+    chosen = image_objective(objective, targeted, network.num_classes)
+    targets = check_targets(targets, network.num_classes) if targeted else _none(targets)
+    sizes = step_sizes(steps, step_size)
+    search = ImageSearch(network, x, y, eps, seed, batch_size)
+    search.run(partial(maximise, sizes=sizes), chosen, targets, restarts, progress=progress)
+    return search.images, search.robust
 
 
 def adversarial_accuracy(network, x, y, eps, **options):
@@ -81,3 +92,22 @@ def adversarial_accuracy(network, x, y, eps, **options):
     True
     """
     return float(np.mean(pgd_attack(network, x, y, eps, **options)[1]))
+
+
+def check_targets(targets, num_classes):
+    """Return how many wrong classes to attack; `None` means all, else it must be in [1, all]."""
+    wrong = num_classes - 1
+    if targets is None:
+        return wrong
+    if check_count("targets", targets, low=1) <= wrong:
+        return int(targets)
+    raise ValueError(
+        f"`targets` must be at most {wrong}, the number of wrong classes. Received: {targets=}"
+    )
+
+
+def _none(targets):
+    """0, the number of targets of an attack without any."""
+    if targets is None:
+        return 0
+    raise ValueError(f"`targets` must be given with `targeted=True` alone. Received: {targets=}")

@@ -37,7 +37,7 @@ def step_sizes(steps, size=None):
     ]
 
 
-def maximise(objective, start, box, sizes):
+def maximise(objective, start, box, sizes, done=None):
     """Projected sign-gradient ascent in a box that keeps the best point it evaluated.
 
     Points move by `size * width * sign(gradient)` and are clipped to the box. The best of all
@@ -49,6 +49,8 @@ def maximise(objective, start, box, sizes):
         start: Tensor `(batch, n, ...)` of points in the box.
         box: `Interval` of tensors that broadcast with `start`.
         sizes: List of S step sizes relative to the width of the box.
+        done: Maps the best values so far to a boolean scalar, true when the search may end early;
+            by default all S steps are taken.
 
     Returns:
         `(points, values)`: the best point of each entry and its objective.
@@ -68,8 +70,29 @@ def maximise(objective, start, box, sizes):
         return ops.minimum(ops.maximum(points, box.lower), box.upper), *best
 
     worst = ops.full(ops.shape(start)[:2], -float("inf"), dtype=start.dtype)
-    points, *best = ops.fori_loop(0, len(sizes), step, (start, start, worst))
+    points, *best = repeat(step, (start, start, worst), len(sizes), done)
     return keep_best(best, (points, objective(points)))
+
+
+def repeat(step, state, count, done=None):
+    """Run `state = step(i, state)` for i = 0 to `count - 1`, or until enough has been found.
+
+    Args:
+        step: Maps an index and a tuple of tensors to the next tuple.
+        state: Tuple of tensors whose last entry holds the best values so far.
+        count: Number of steps.
+        done: As in `maximise`.
+
+    Returns:
+        The last state.
+    """
+    if done is None:
+        return ops.fori_loop(0, count, step, state)
+    return ops.while_loop(
+        lambda i, *state: ops.logical_and(i < count, ops.logical_not(done(state[-1]))),
+        lambda i, *state: (i + 1, *step(i, state)),
+        (ops.convert_to_tensor(0, dtype="int32"), *state),
+    )[1:]
 
 
 def keep_best(best, found):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_taps.attacks import adversarial_accuracy, pgd_attack
+from keras_taps.attacks import PAPER_ATTACK, adversarial_accuracy, pgd_attack
 from keras_taps.bounds import certified, ibp_margins
 from keras_taps.interval import input_box
 from tests.helpers import close, conv_network, dense_network, images, numpy
@@ -58,6 +58,59 @@ def test_linear_classifier_of_two_classes_is_solved_exactly():
     assert adversarial_accuracy(network, x, y, EPS, steps=20) == pytest.approx(robust.mean())
 
 
+@pytest.mark.parametrize("objective", ["cross-entropy", "margin", "dlr"])
+def test_corner_of_a_linear_classifier(objective):
+    """Two wrong classes of which one always leads: its corner is the worst image."""
+    network = dense_network(inputs=4, hidden=(), classes=3)
+    kernel = np.array([[0, 1, 1], [0, -1, -1], [0, 2, 2], [0, -3, -3]], "float32")
+    network.layers[0].kernel.assign(kernel)
+    network.layers[0].bias.assign([9.0, -1.0, -2.0])
+    x, y = np.full((5, 4), 0.5, "float32"), np.zeros(5, "int32")
+    found, robust = pgd_attack(network, x, y, EPS, steps=10, objective=objective)
+    assert robust.all()
+    close(found, np.tile([0.6, 0.4, 0.6, 0.4], (5, 1)))
+
+
+def test_targeted_breaks_what_the_margin_breaks():
+    network, (x, y) = conv_network(classes=4, seed=1), images(60, classes=4)
+    options = {"steps": 20, "restarts": 3}
+    untargeted = pgd_attack(network, x, y, EPS, objective="margin", **options)[1]
+    found, targeted = pgd_attack(network, x, y, EPS, targeted=True, **options)
+    assert np.all(targeted <= untargeted)
+    assert 0 < targeted.mean() < 1
+    assert np.array_equal(numpy(network(found)).argmax(1) == y, targeted)
+
+
+@pytest.mark.parametrize("objective", ["margin", "dlr"])
+def test_fewer_targets_break_less(objective):
+    network, (x, y) = conv_network(classes=4, seed=1), images(60, classes=4)
+    totals, robust = [], []
+    for targets in (1, 3, None):
+        robust.append(
+            pgd_attack(
+                network,
+                x,
+                y,
+                EPS,
+                steps=5,
+                targeted=True,
+                targets=targets,
+                objective=objective,
+                progress=lambda done, total: totals.append(total),
+            )[1]
+        )
+    assert np.all(robust[1] <= robust[0])
+    assert np.array_equal(robust[1], robust[2])
+    assert set(totals) == {60, 180}
+
+
+def test_setting_of_the_paper():
+    network = dense_network(hidden=(), classes=2)
+    x, y = images(4, (6,), classes=2)
+    assert pgd_attack(network, x, y, EPS, **PAPER_ATTACK)[1].shape == (4,)
+    assert PAPER_ATTACK == {"steps": 200, "restarts": 5}
+
+
 def test_weights_are_read_anew_at_each_call():
     network = dense_network(hidden=(), classes=2)
     x, y = images(10, (6,), classes=2)
@@ -78,6 +131,10 @@ def test_weights_are_read_anew_at_each_call():
         ({"x": np.full((7, 6, 6, 1), 255)}, "`x` must hold pixels"),
         ({"y": np.full(7, 3)}, "`y` must hold whole labels"),
         ({"step_size": 0}, "`step_size` must be"),
+        ({"objective": "loss"}, "`objective` must be"),
+        ({"targeted": True, "targets": 0}, "`targets` must be"),
+        ({"targeted": True, "targets": 3}, "`targets` must be at most 2"),
+        ({"targets": 1}, "`targets` must be given with `targeted=True`"),
     ],
 )
 def test_bad_arguments(change, message):

@@ -3,6 +3,7 @@ import pytest
 from keras import ops
 
 from keras_taps.attacks import maximise, step_sizes
+from keras_taps.attacks.pgd import repeat
 from keras_taps.interval import Interval
 from tests.helpers import assert_contains, close, numbers, numpy, random_box
 
@@ -96,3 +97,36 @@ def test_points_are_chosen_one_by_one():
     target = ops.convert_to_tensor(np.array([[[0.5], [0.8]]], "float32"))
     points, _ = maximise(lambda z: -ops.sum((z - target) ** 2, -1), start, box, [0.4, 0.4])
     close(points, target)
+
+
+def test_search_ends_when_it_is_done():
+    """Here after the first step: a longer search would find the corner."""
+    box = Interval(ops.zeros((1, 2, 1)), ops.ones((1, 2, 1)))
+    points, _ = maximise(
+        lambda z: ops.sum(z, axis=-1),
+        ops.zeros((1, 2, 1)),
+        box,
+        [0.25] * 8,
+        done=lambda values: ops.all(values >= 0),
+    )
+    close(points, np.full((1, 2, 1), 0.25))
+
+
+def test_never_done_is_the_plain_search():
+    box, start = problem()
+
+    def objective(z):
+        return -ops.sum(ops.square(z - 0.1), axis=-1)
+
+    plain = maximise(objective, start, box, step_sizes(20))
+    never = maximise(objective, start, box, step_sizes(20), done=lambda v: ops.all(v > 1))
+    close(plain[0], never[0], 0)
+    close(plain[1], never[1], 0)
+
+
+@pytest.mark.parametrize(("enough", "expected"), [(3.0, 3), (100.0, 8)])
+def test_repeat(enough, expected):
+    (value,) = repeat(
+        lambda i, state: (state[0] + 1,), (ops.zeros(()),), 8, lambda value: value >= enough
+    )
+    assert float(value) == expected

@@ -1,0 +1,181 @@
+"""Search for points of arbitrary boxes at which linear forms of the outputs are at least 0."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_taps import backend
+from keras_taps.attacks.box_attack import constants
+from keras_taps.attacks.pgd import keep_best, maximise, step_sizes
+from keras_taps.checks import check_count, check_seed
+from keras_taps.interval import Interval
+from keras_taps.layers.residual import walk
+
+
+class Falsifier:
+    """Compiled PGD search for points that reach an unsafe set, to be called again and again.
+
+    An unsafe set is a conjunction: it is reached where all forms of its group are at least 0.
+    Each call with the same shapes runs the same compiled function. The weights of the network
+    are read anew at each call.
+
+    Args:
+        network: `IntervalSequential`, or a `Segment` of one.
+        groups: Integer array `(n,)`: forms with equal numbers belong to one conjunction. Groups
+            are ordered by their numbers.
+        steps: Gradient steps >= 0.
+        restarts: Starts >= 1: the centre of the box first, then uniform in it.
+        step_size: First step relative to the width of the box, as for `step_sizes`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    >>> network = IntervalSequential([IntervalDense(2)], input_shape=(3,))
+    >>> falsifier = Falsifier(network, groups=[0])
+    >>> box = Interval(ops.zeros((4, 3)), ops.ones((4, 3)))
+    >>> points, values = falsifier(box, ops.ones((4, 1, 2)), ops.zeros((4, 1)))
+    >>> tuple(points.shape), tuple(values.shape)
+    ((4, 1, 3), (4, 1))
+    """
+
+    def __init__(self, network, groups, steps=40, restarts=1, step_size=None):
+        self.segment = getattr(network, "segment", network)
+        self.members = group_members(groups)
+        self.forms = len(groups)
+        self.sizes = step_sizes(steps, step_size)
+        self.restarts = check_count("restarts", restarts, low=1)
+        self._run = backend.compiled(self._search, self.segment.variables)
+
+    def __call__(self, box, weights, offset, seed=0):
+        """Search every box for one point a group.
+
+        The search ends early when every input of the batch has a group whose value is at least 0.
+
+        Args:
+            box: `Interval` of tensors `(batch, ...)`. It is searched in Keras' `floatx`, to which
+                its bounds are rounded.
+            weights: Tensor `(batch, n, outputs)`.
+            offset: Tensor `(batch, n)`.
+            seed: Whole number from which the starts behind the first are drawn.
+
+        Returns:
+            `(points, values)`: tensors `(batch, groups, ...)` and `(batch, groups)`, the points
+            found and the minimum of their group's forms `weights @ outputs + offset` there. A
+            value is -inf where nothing but NaN was found; the point is then the start.
+
+        Raises:
+            ValueError: If shapes do not fit together.
+        """
+        check_seed(seed)
+        dtype = keras.config.floatx()
+        tensors = [ops.convert_to_tensor(t, dtype=dtype) for t in (*box, weights, offset)]
+        self._check_shapes(*tensors)
+        best = None
+        for restart in range(self.restarts):
+            share = ops.convert_to_tensor(float(restart > 0), dtype=dtype)
+            found = self._run(*tensors, backend.seed_tensor(seed, restart), share)
+            best = found if best is None else keep_best(best, found)
+            if bool(ops.convert_to_numpy(all_reached(best[1]))):
+                break
+        return best
+
+    def _search(self, lower, upper, weights, offset, seed, share):
+        box = Interval(*(ops.expand_dims(bound, 1) for bound in (lower, upper)))
+        groups, most = self.members.shape
+        outputs = weights.shape[-1]
+        shape = (ops.shape(lower)[0], groups, *lower.shape[1:])
+        noise = 0.5 + share * (backend.uniform(shape, seed) - 0.5)  # share 0 is the centre
+        start = ops.maximum(box.lower, ops.minimum(box.lower + noise * box.width, box.upper))
+        members = self.members.reshape(-1)
+        rows = ops.reshape(ops.take(weights, members, axis=1), (-1, groups, most, outputs))
+        shift = ops.reshape(ops.take(offset, members, axis=1), (-1, groups, most))
+
+        def lowest_form(points):
+            logits = walk(self.segment.layers, ops.reshape(points, (-1, *lower.shape[1:])))
+            logits = ops.reshape(logits, (-1, groups, 1, outputs))
+            return ops.min(ops.sum(rows * logits, axis=-1) + shift, axis=-1)
+
+        with constants(self.segment):
+            return tuple(maximise(lowest_form, start, box, self.sizes, all_reached))
+
+    def _check_shapes(self, lower, upper, weights, offset):
+        batch = lower.shape[0]
+        fits = (
+            tuple(lower.shape) == tuple(upper.shape)
+            and len(weights.shape) == 3
+            and tuple(weights.shape[:2]) == tuple(offset.shape) == (batch, self.forms)
+        )
+        if not fits:
+            raise ValueError(
+                f"A box (batch, ...) needs weights (batch, {self.forms}, outputs) and an offset "
+                f"(batch, {self.forms}), one form for each entry of `groups`. Received: bounds "
+                f"{tuple(lower.shape)} and {tuple(upper.shape)}, weights {tuple(weights.shape)}, "
+                f"offset {tuple(offset.shape)}"
+            )
+
+
+def falsify(network, box, weights, offset, groups, seed=0, steps=40, restarts=1, step_size=None):
+    """Search boxes once for points that reach unsafe sets; see `Falsifier` for many calls.
+
+    Args:
+        network: `IntervalSequential`, or a `Segment` of one.
+        box: `Interval` of tensors `(batch, ...)`, not necessarily an eps box.
+        weights: Tensor `(batch, n, outputs)` of linear forms.
+        offset: Tensor `(batch, n)`.
+        groups: Integer array `(n,)`: forms with equal numbers belong to one conjunction.
+        seed: Whole number; the same seed gives the same points on one backend.
+        steps: Gradient steps >= 0.
+        restarts: Starts >= 1: the centre of the box first, then uniform in it.
+        step_size: First step relative to the width of the box, as for `step_sizes`.
+
+    Returns:
+        `(points, values)`, as `Falsifier` returns them: input b reaches set g if
+        `values[b, g] >= 0`, up to rounding.
+
+    Raises:
+        ValueError: If an argument is out of range or shapes do not fit together.
+
+    Example:
+
+    >>> network = IntervalSequential([IntervalDense(2)], input_shape=(3,))
+    >>> box = Interval(ops.zeros((4, 3)), ops.ones((4, 3)))
+    >>> points, values = falsify(network, box, ops.ones((4, 2, 2)), ops.zeros((4, 2)), [0, 1])
+    >>> tuple(points.shape), tuple(values.shape)
+    ((4, 2, 3), (4, 2))
+    """
+    return Falsifier(network, groups, steps, restarts, step_size)(box, weights, offset, seed)
+
+
+def group_members(groups):
+    """Which forms make up each group.
+
+    Args:
+        groups: Integer array `(n,)`, n > 0.
+
+    Returns:
+        Integer array `(groups, most)`: the forms of each group, in the order of their numbers;
+        smaller groups repeat their first form, which changes no minimum.
+
+    Raises:
+        ValueError: If `groups` is no such array.
+
+    Example:
+
+    >>> group_members([5, 2, 5]).tolist()
+    [[1, 1], [0, 2]]
+    """
+    found = np.asarray(groups)
+    if found.ndim != 1 or not found.size or found.dtype.kind not in "iu":
+        raise ValueError(
+            f"`groups` must hold one whole number for each form, shape (n,). Received: {groups!r}"
+        )
+    lists = [np.flatnonzero(found == number) for number in np.unique(found)]
+    most = max(map(len, lists))
+    return np.stack([np.pad(x, (0, most - len(x)), constant_values=x[0]) for x in lists])
+
+
+def all_reached(values):
+    """Boolean scalar: every input of `(batch, groups)` has a value of at least 0."""
+    return ops.all(ops.any(values >= 0, axis=-1))
