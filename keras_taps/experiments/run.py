@@ -10,10 +10,8 @@ curves.png      the history, drawn
 
 import json
 import math
-import platform
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 
 import keras
@@ -26,17 +24,8 @@ from keras_taps.experiments.build import build_model, training_callbacks
 from keras_taps.experiments.evaluation import evaluate_robustness
 from keras_taps.experiments.recipe import Recipe
 from keras_taps.files import read_csv, write_atomically, write_csv, write_json
+from keras_taps.provenance import provenance
 from keras_taps.training import METHODS
-
-
-def provenance():
-    """Backend and versions, as every result file states them."""
-    packages = ("keras-taps", "keras", "numpy", backend.NAME)
-    return {
-        "backend": backend.NAME,
-        "python": platform.python_version(),
-        "versions": {package: version(package) for package in packages},
-    }
 
 
 @dataclass(frozen=True)
