@@ -147,6 +147,11 @@ def compiled(function, variables):
     return no_grad
 
 
+def compiles():
+    """Whether the first call of what `compiled` returns takes longer, for it compiles."""
+    return NAME != "torch"
+
+
 def auto_jit_compile():
     """Measured default of `jit_compile`: XLA is slower than TensorFlow's plain graph on a CPU."""
     if NAME == "tensorflow" and not tf.config.list_physical_devices("GPU"):

@@ -3,7 +3,7 @@
 from keras import ops
 
 from keras_taps.bounds.margins import MarginRows, lower_margins, margin_rows, upper_margins
-from keras_taps.bounds.nodes import inner, propagate, substitute, unfold
+from keras_taps.bounds.nodes import concretise, propagate, substitute, unfold
 
 
 class LinearRelaxation:
@@ -77,9 +77,7 @@ class LinearRelaxation:
         Returns:
             Tensor `(batch, n)`.
         """
-        rows, constant = substitute(self.nodes, self.traces, rows.weights, rows.bias)
-        centre, radius = (ops.expand_dims(t, 1) for t in (self.box.centre, self.box.radius))
-        return inner(rows, centre) + inner(ops.abs(rows), radius) + constant
+        return concretise(self.box, *substitute(self.nodes, self.traces, *rows))
 
 
 def crown_ibp_margins(network, box, labels):

@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_taps import backend
 from keras_taps import layers as interval_layers
-from keras_taps.bounds.lines import kinked_lines, monotone_lines
+from keras_taps.bounds.lines import Lines, kinked_lines, monotone_lines
 from keras_taps.layers.activations import ActivatedLayer, activate, activation_name
 from keras_taps.layers.base import refuse_coarse_precision
 from keras_taps.layers.residual import add_all, walk
@@ -26,9 +26,9 @@ _AFFINE = (
     interval_layers.IntervalNormalization,
     interval_layers.IntervalRescaling,
     interval_layers.IntervalReshape,
+    interval_layers.IntervalScale,
     interval_layers.IntervalZeroPadding2D,
 )
-_MAX = (interval_layers.IntervalMaxPooling2D, interval_layers.IntervalGlobalMaxPooling2D)
 
 
 def unfold(layers):
@@ -40,21 +40,57 @@ def unfold(layers):
     return [node for layer in layers for node in _nodes(layer)]
 
 
-def propagate(nodes, box):
+def as_they_are(node, box, pull):
+    """Refinement that leaves every box as interval arithmetic gave it."""
+    return box
+
+
+def propagate(nodes, box, refine=as_they_are, back=None):
     """Pass a box forward.
 
     Args:
         nodes: List of nodes.
         box: `Interval` of tensors `(batch, ...)`.
+        refine: Function `(node, box, pull)` that returns the box to use in place of the one that
+            reached a nonlinear node. `pull(rows, constant)` takes linear forms of that node's
+            inputs back to the inputs of the network.
+        back: What takes forms from the inputs of these nodes on to those of the network.
 
     Returns:
         `(box, traces)`: the box behind the last node, and one trace a node.
     """
     traces = []
-    for node in nodes:
-        box, trace = node.forward(box)
+    for index, node in enumerate(nodes):
+        pull = partial(_pull, nodes[:index], tuple(traces), back)
+        box, trace = node.forward(box, refine, pull)
         traces.append(trace)
     return box, traces
+
+
+def _pull(nodes, traces, back, rows, constant):
+    rows, constant = substitute(nodes, traces, rows, constant)
+    return (rows, constant) if back is None else back(rows, constant)
+
+
+def with_slopes(traces, slopes):
+    """The traces with other slopes of the lower lines of crossing ReLUs.
+
+    Args:
+        traces: Traces of a chain whose activations are ReLUs or leaky ReLUs.
+        slopes: Iterator over tensors `(batch, n, ...)`, one for each activation: a slope for each
+            of the n forms that will be sent back. Any slope between those of the two pieces is
+            sound.
+    """
+    replaced = []
+    for trace in traces:
+        if isinstance(trace, Lines):
+            crossing = trace.upper_intercept > 0
+            slope = ops.where(crossing, next(slopes), trace.lower_slope)
+            trace = trace._replace(lower_slope=slope)
+        elif isinstance(trace, list):
+            trace = with_slopes(trace, slopes)
+        replaced.append(trace)
+    return replaced
 
 
 def substitute(nodes, traces, rows, constant):
@@ -79,6 +115,12 @@ def inner(rows, values):
     return ops.sum(rows * values, axis=tuple(range(2, len(rows.shape))))
 
 
+def concretise(box, rows, constant):
+    """Largest value `(batch, n)` of `rows . x + constant` over a box of inputs."""
+    centre, radius = (ops.expand_dims(values, 1) for values in (box.centre, box.radius))
+    return inner(rows, centre) + inner(ops.abs(rows), radius) + constant
+
+
 def _pull_back(function, points, rows):
     """Rows `(batch, n, ...)` through the derivative of `function` at points `(batch * n, ...)`."""
     merged = ops.reshape(rows, (-1, *rows.shape[2:]))
@@ -98,7 +140,7 @@ class Affine:
     function: object
     bounds: object
 
-    def forward(self, box):
+    def forward(self, box, refine, pull):
         return self.bounds(box), tuple(box.lower.shape[1:])
 
     def backward(self, shape, rows, constant):
@@ -115,16 +157,18 @@ class Elementwise:
     Args:
         bounds: The function on boxes.
         lines: Function of a box that returns `Lines` between which the function lies.
+        slope: Its slope on negative inputs if it is a ReLU or leaky ReLU, else `None`.
     """
 
     bounds: object
     lines: object
+    slope: float | None = None
 
-    def forward(self, box):
-        return self.bounds(box), box
+    def forward(self, box, refine, pull):
+        box = refine(self, box, pull)
+        return self.bounds(box), Lines(*(ops.expand_dims(line, 1) for line in self.lines(box)))
 
-    def backward(self, box, rows, constant):
-        lines = [ops.expand_dims(values, 1) for values in self.lines(box)]
+    def backward(self, lines, rows, constant):
         upper_slope, upper_intercept, lower_slope, lower_intercept = lines
         rising = ops.relu(rows)
         falling = rows - rising
@@ -134,21 +178,31 @@ class Elementwise:
 
 @dataclass(frozen=True)
 class Maximum:
-    """Max pooling: below by the input with the largest lower bound, above by a constant.
+    """Max pooling: below by the input with the largest lower bound, above by it or by a constant.
 
     Args:
         layer: The pooling layer.
+        apart: Whether no input belongs to two windows.
     """
 
     layer: object
+    apart: bool = False
 
-    def forward(self, box):
+    def forward(self, box, refine, pull):
+        box = refine(self, box, pull)
         out = self.layer(box)
-        return out, (box.lower, out.upper)
+        decided = ops.zeros_like(out.lower)
+        if self.apart:  # the input with the largest lower bound wins if no other can be larger
+            best = backend.transposed(self.layer, box.lower, ops.ones_like(out.lower))
+            # Entries that tie for it share the derivative: none of them is known to win.
+            others = ops.where(ops.stop_gradient(best) >= 1, -1e30, box.upper)
+            decided = ops.cast(self.layer(others) <= out.lower, out.lower.dtype)
+        return out, (box.lower, out.upper, ops.stop_gradient(decided))
 
     def backward(self, trace, rows, constant):
-        lower, highest = trace
-        rising = ops.relu(rows)
+        lower, highest, decided = trace
+        decided = ops.expand_dims(decided, 1)
+        rising = ops.relu(rows) * (1 - decided)
         constant = constant + inner(rising, ops.expand_dims(highest, 1))
         # The derivative of the maximum at the lower bounds picks the input they make largest.
         points = ops.stop_gradient(ops.repeat(lower, rows.shape[1], axis=0))
@@ -165,9 +219,10 @@ class Sum:
 
     branches: tuple
 
-    def forward(self, box):
-        outs, traces = zip(*(propagate(branch, box) for branch in self.branches), strict=True)
-        return add_all(outs), traces
+    def forward(self, box, refine, pull):
+        walks = (propagate(branch, box, refine, pull) for branch in self.branches)
+        outs, traces = zip(*walks, strict=True)
+        return add_all(outs), list(traces)
 
     def backward(self, traces, rows, constant):
         total = None
@@ -191,11 +246,14 @@ def _nodes(layer):
             nodes.append(_activation(layer.activation))
         return nodes
     if isinstance(layer, (interval_layers.IntervalReLU, interval_layers.IntervalLeakyReLU)):
-        return [Elementwise(layer, _layer_lines(layer))]
+        return [_kinked_layer(layer)]
     if isinstance(layer, interval_layers.IntervalELU):
-        return [Elementwise(layer, partial(monotone_lines, layer))]
-    if isinstance(layer, _MAX):
-        return [Maximum(layer)]
+        return [_elementwise(layer, layer, None)]
+    if isinstance(layer, keras.layers.MaxPooling2D):
+        apart = layer.padding == "valid" and tuple(layer.strides) == tuple(layer.pool_size)
+        return [Maximum(layer, apart)]
+    if isinstance(layer, keras.layers.GlobalMaxPooling2D):
+        return [Maximum(layer, apart=True)]
     if isinstance(layer, _AFFINE):
         return [Affine(partial(walk, (layer,)), layer)]
     raise ValueError(
@@ -206,15 +264,16 @@ def _nodes(layer):
 
 def _activation(function):
     slope = {"relu": 0.0, "leaky_relu": 0.2}.get(activation_name(function))
-    lines = partial(monotone_lines, function)
-    if slope is not None:
-        lines = partial(kinked_lines, slope)
-    return Elementwise(partial(activate, function), lines)
+    return _elementwise(partial(activate, function), function, slope)
 
 
-def _layer_lines(layer):
+def _kinked_layer(layer):
     slope = float(layer.negative_slope)
     plain = getattr(layer, "max_value", None) is None and not getattr(layer, "threshold", 0)
-    if plain and 0 <= slope <= 1:
-        return partial(kinked_lines, slope)
-    return partial(monotone_lines, layer)
+    return _elementwise(layer, layer, slope if plain and 0 <= slope <= 1 else None)
+
+
+def _elementwise(bounds, function, slope):
+    if slope is None:
+        return Elementwise(bounds, partial(monotone_lines, function))
+    return Elementwise(bounds, partial(kinked_lines, slope), slope)

@@ -17,6 +17,7 @@ from keras_taps.layers.pooling import (
     IntervalMaxPooling2D,
 )
 from keras_taps.layers.residual import IntervalAdd, IntervalResidual
+from keras_taps.layers.scale import IntervalScale
 from keras_taps.layers.scopes import BatchStatistics
 from keras_taps.layers.shaping import (
     IntervalDropout,
@@ -46,5 +47,6 @@ __all__ = [
     "IntervalRescaling",
     "IntervalReshape",
     "IntervalResidual",
+    "IntervalScale",
     "IntervalZeroPadding2D",
 ]
