@@ -11,6 +11,8 @@ from keras_taps.checks import check_count, check_seed
 from keras_taps.interval import Interval
 from keras_taps.layers.residual import walk
 
+DIVERSIFYING = [0.5] * 3  # step sizes of the walk along a random direction of the outputs
+
 
 class Falsifier:
     """Compiled PGD search for points that reach an unsafe set, to be called again and again.
@@ -24,11 +26,16 @@ class Falsifier:
         groups: Integer array `(n,)`: forms with equal numbers belong to one conjunction. Groups
             are ordered by their numbers.
         steps: Gradient steps >= 0.
-        restarts: Starts >= 1: the centre of the box first, then uniform in it.
+        restarts: Starts >= 1: the centre of the box first, then uniform in it, every second of them
+            moved by a few steps along a random direction of the outputs, into other basins.
         step_size: First step relative to the width of the box, as for `step_sizes`.
 
     Raises:
         ValueError: If an argument is out of range.
+
+    References:
+        Tashiro et al., "Diversity can be Transferred: Output Diversification for White- and
+        Black-box Attacks", 2020 (the starts).
 
     Example:
 
@@ -74,14 +81,18 @@ class Falsifier:
         self._check_shapes(*tensors)
         best = None
         for restart in range(self.restarts):
-            share = ops.convert_to_tensor(float(restart > 0), dtype=dtype)
-            found = self._run(*tensors, backend.seed_tensor(seed, restart), share)
+            share, turned = (
+                ops.convert_to_tensor(float(flag), dtype=dtype)
+                for flag in (restart > 0, restart > 0 and restart % 2 == 0)
+            )
+            seeds = [backend.seed_tensor(seed, restart + n * self.restarts) for n in (0, 1)]
+            found = self._run(*tensors, *seeds, share, turned)
             best = found if best is None else keep_best(best, found)
             if bool(ops.convert_to_numpy(all_reached(best[1]))):
                 break
         return best
 
-    def _search(self, lower, upper, weights, offset, seed, share):
+    def _search(self, lower, upper, weights, offset, seed, turn, share, turned):
         box = Interval(*(ops.expand_dims(bound, 1) for bound in (lower, upper)))
         groups, most = self.members.shape
         outputs = weights.shape[-1]
@@ -92,12 +103,22 @@ class Falsifier:
         rows = ops.reshape(ops.take(weights, members, axis=1), (-1, groups, most, outputs))
         shift = ops.reshape(ops.take(offset, members, axis=1), (-1, groups, most))
 
+        # Along direction 0 the gradient is 0, so that start stays where it is.
+        direction = turned * (2 * backend.uniform((shape[0], groups, outputs), turn) - 1)
+
+        def outputs_at(points):
+            found = walk(self.segment.layers, ops.reshape(points, (-1, *lower.shape[1:])))
+            return ops.reshape(found, (-1, groups, outputs))
+
         def lowest_form(points):
-            logits = walk(self.segment.layers, ops.reshape(points, (-1, *lower.shape[1:])))
-            logits = ops.reshape(logits, (-1, groups, 1, outputs))
-            return ops.min(ops.sum(rows * logits, axis=-1) + shift, axis=-1)
+            forms = ops.sum(rows * outputs_at(points)[:, :, None], axis=-1)
+            return ops.min(forms + shift, axis=-1)
+
+        def along(points):
+            return ops.sum(direction * outputs_at(points), axis=-1)
 
         with constants(self.segment):
+            start, _ = maximise(along, start, box, DIVERSIFYING)
             return tuple(maximise(lowest_form, start, box, self.sizes, all_reached))
 
     def _check_shapes(self, lower, upper, weights, offset):
