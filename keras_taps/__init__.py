@@ -1,6 +1,16 @@
 """Certified training of Keras image classifiers by TAPS and its family, on any Keras backend."""
 
-from keras_taps import attacks, bounds, datasets, layers, networks, objectives, plots, training
+from keras_taps import (
+    attacks,
+    bounds,
+    datasets,
+    layers,
+    networks,
+    objectives,
+    plots,
+    training,
+    verification,
+)
 from keras_taps.attacks import adversarial_accuracy, pgd_attack
 from keras_taps.bounds import crown_ibp_margins, ibp_margins
 from keras_taps.callbacks import BatchNormReestimation, BestModel, EpsAnneal, TAPSEarlyStopping
@@ -21,6 +31,7 @@ from keras_taps.training import (
     STAPSModel,
     TAPSModel,
 )
+from keras_taps.verification import certify
 from keras_taps.version import __version__
 
 __all__ = [
@@ -47,6 +58,7 @@ __all__ = [
     "adversarial_accuracy",
     "attacks",
     "bounds",
+    "certify",
     "convert",
     "crown_ibp_margins",
     "datasets",
@@ -59,4 +71,5 @@ __all__ = [
     "plots",
     "recipes",
     "training",
+    "verification",
 ]

@@ -17,6 +17,7 @@ RANKS = {
     "files": 0,
     "interval": 1,
     "backend": 1,
+    "provenance": 2,
     "layers": 2,
     "networks": 3,
     "bounds": 4,
@@ -24,6 +25,7 @@ RANKS = {
     "objectives": 6,
     "schedules": 6,
     "metrics": 6,
+    "verification": 6,  # never imports training
     "training": 7,
     "callbacks": 8,
     "tuning": 9,

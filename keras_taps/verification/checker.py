@@ -1,0 +1,425 @@
+"""The float64 checker: bounds that hold in real arithmetic, re-derived with NumPy alone.
+
+It shares nothing with the code of the fast bounds. Every box is rounded outward, and every linear
+form carries a bound on the rounding errors made on its way back. What it proves is about the real
+arithmetic network whose parameters are those of the graph, for every real input in the box. It
+does not speak of the rounding errors that the network makes when it is run in float32.
+
+How rounding is bounded: a sum of k products differs from the real one by at most gamma(k) times the
+sum of absolute values (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1).
+Sending rows R back through an affine map W gives rows R' with |R' - RW| <= gamma |R||W|, and on
+inputs z with |z| <= m this changes the form by at most gamma |R| (|W| m). The vector |W| m does not
+depend on R, so a form pays one inner product a layer for its rigour.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from keras_taps.verification.graph_nodes import Linear, MaxPool, Relu, Reshape
+
+ROUND = 2.0**-53
+TINY = 1e-280  # more than every error by underflow
+METHODS = ("ibp", "crown-ibp", "crown", "alpha-crown")
+_ROWS = 2**25  # bytes that rows may take at a time
+
+
+def input_interval(x, eps):
+    """The box of the real inputs within `eps` of `x` and in [0, 1], rounded outward.
+
+    Args:
+        x: Array of pixels in [0, 1].
+        eps: Radius in pixel units.
+
+    Returns:
+        `(lower, upper)`, float64 arrays shaped like `x`.
+
+    Example:
+
+    >>> lower, upper = input_interval(np.array([0.5, 1.0]), 0.1)
+    >>> bool(lower[0] < 0.4), float(upper[1])
+    (True, 1.0)
+    """
+    x, eps = np.asarray(x, "float64"), np.nextafter(float(eps), np.inf)
+    return (
+        np.maximum(np.nextafter(x - eps, -np.inf), 0.0),
+        np.minimum(np.nextafter(x + eps, np.inf), 1.0),
+    )
+
+
+@dataclass(frozen=True)
+class Form:
+    """`rows . z + constant + error` bounds what is asked from above, for every z of a box.
+
+    Args:
+        rows: Array `(n, ...)`.
+        constant: Array `(n,)`.
+        error: Array `(n,)` >= 0, at least all rounding so far.
+    """
+
+    rows: np.ndarray
+    constant: np.ndarray
+    error: np.ndarray
+
+    def plus(self, constant, error):
+        """The form with a constant and an error added, and the rounding of that addition."""
+        constant = self.constant + constant
+        return replace(
+            self, constant=constant, error=(self.error + error) * (1 + 4 * ROUND) + _unit(constant)
+        )
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """`scale` bounds |W||x| + |b|; `lost` what underflow can take from a form on its way back."""
+
+    scale: np.ndarray
+    lost: float
+
+
+@dataclass(frozen=True)
+class _ReluLines:
+    """Lines of a ReLU: `steep x + over` above, `below x` beneath; `size` bounds |x|."""
+
+    steep: np.ndarray
+    over: np.ndarray
+    below: np.ndarray
+    crossing: np.ndarray
+    size: np.ndarray
+    slope: float
+
+    def with_slopes(self, slopes):
+        """Other slopes `(n, ...)` beneath, moved to where they are sound; NaN keeps the usual."""
+        given = self.crossing & ~np.isnan(slopes)
+        return replace(self, below=np.where(given, np.clip(slopes, self.slope, 1.0), self.below))
+
+
+@dataclass(frozen=True)
+class _Branches:
+    """Records of the branches of a sum; `size` bounds its inputs."""
+
+    records: list
+    size: np.ndarray
+
+
+class Checker:
+    """Rigorous bounds on linear forms of the outputs of a graph.
+
+    Args:
+        graph: `Graph`.
+
+    Example:
+
+    >>> graph = Graph((Dense(np.array([[1.0, -1.0]]), np.zeros(2)),))
+    >>> box = np.array([0.25]), np.array([1.0])
+    >>> bound = Checker(graph).upper_bounds(*box, np.array([[-1.0, 1.0]]), np.zeros(1))
+    >>> bool(-0.5 <= bound[0] < -0.4999999)
+    True
+    """
+
+    def __init__(self, graph):
+        self.graph = graph
+        self._absolutes = {}
+
+    def upper_bounds(self, lower, upper, forms, offset, method="crown", slopes=None):
+        """Upper bounds of `forms @ outputs + offset` over a box of inputs.
+
+        Args:
+            lower: Array of the shape of one input.
+            upper: Array of the same shape.
+            forms: Array `(n, outputs)`.
+            offset: Array `(n,)`.
+            method: 'ibp'; 'crown-ibp': one pass back between the boxes of interval arithmetic;
+                'crown': each unstable neuron bounded by a pass of its own before; 'alpha-crown':
+                that with the slopes given.
+            slopes: For 'alpha-crown' an array `(n, neurons)`: for each form the slopes of the lower
+                lines of all ReLUs in order. Whatever they are, they are moved to where they are
+                sound; NaN stands for the slope that 'crown' takes.
+
+        Returns:
+            Array `(n,)`; infinite where a number was not finite on the way.
+
+        Raises:
+            ValueError: If the box is empty or not finite, or shapes do not fit.
+        """
+        if method not in METHODS:
+            raise ValueError(f"`method` must be one of {METHODS}. Received: {method!r}")
+        lower, upper, forms, offset = (
+            np.asarray(v, "float64") for v in (lower, upper, forms, offset)
+        )
+        self._check_box(lower, upper, forms, offset)
+        walk = _Walk(self._absolutes, method, slopes)
+        with np.errstate(all="ignore"):  # what is not finite ends as an infinite bound
+            return walk.run(self.graph.nodes, (lower, upper), forms, offset)
+
+    def neuron_boxes(self, lower, upper):
+        """Rigorous boxes of the inputs of every nonlinear node, each unstable neuron refined.
+
+        Args:
+            lower: Array of the shape of one input.
+            upper: Array of the same shape.
+
+        Returns:
+            List of pairs of arrays, one a ReLU or max pooling in depth-first order; NaN where a
+            number was not finite.
+        """
+        lower, upper = (np.asarray(v, "float64") for v in (lower, upper))
+        self._check_box(lower, upper, np.zeros((0, self.graph.outputs)), np.zeros(0))
+        walk = _Walk(self._absolutes, "crown", None)
+        with np.errstate(all="ignore"):
+            walk.input = lower, upper
+            walk.forward(self.graph.nodes, walk.input, walk.concretise)
+        return walk.boxes
+
+    def _check_box(self, lower, upper, forms, offset):
+        shape = self.graph.in_shape
+        if lower.shape != shape or upper.shape != shape:
+            raise ValueError(
+                f"`lower` and `upper` must have the shape {shape} of one input. "
+                f"Received: {lower.shape} and {upper.shape}"
+            )
+        if not np.all(np.isfinite(lower) & np.isfinite(upper) & (lower <= upper)):
+            raise ValueError("The box must be finite with lower <= upper.")
+        if forms.shape != (len(offset), self.graph.outputs):
+            raise ValueError(
+                f"`forms` must have shape (n, {self.graph.outputs}) and `offset` (n,). "
+                f"Received: {forms.shape} and {offset.shape}"
+            )
+
+
+class _Walk:
+    """One box through one graph: forward with boxes, backward with forms."""
+
+    def __init__(self, absolutes, method, slopes):
+        self.absolutes = absolutes
+        self.method = method
+        self.slopes = slopes
+        self.used = 0  # slopes taken by the ReLUs so far
+        self.boxes = []  # of the inputs of the nonlinear nodes, in their order
+
+    def run(self, nodes, box, forms, offset):
+        self.input = box
+        tail = len(nodes)
+        while tail and isinstance(nodes[tail - 1], Linear):
+            tail -= 1
+        inner, records = self.forward(nodes[:tail], box, self.concretise)
+        _, tail_records = self.forward(nodes[tail:], inner, None)
+        form = Form(forms, offset, np.zeros(len(offset)))
+        form = self.backward(nodes[tail:], tail_records, form)
+        bounds = _largest(form, inner)
+        if self.method != "ibp":
+            back = self.backward(nodes[:tail], self._sloped(records), form)
+            bounds = np.fmin(bounds, self.concretise(back))
+        return np.where(np.isnan(bounds), np.inf, bounds)
+
+    def concretise(self, form):
+        return _largest(form, self.input)
+
+    # Forward
+
+    def forward(self, nodes, box, ask):
+        """Box behind the nodes, and what each needs on the way back.
+
+        `ask` bounds a form of the inputs of these nodes by the inputs of the network.
+        """
+        records = []
+        for index, node in enumerate(nodes):
+            before, known = nodes[:index], tuple(records)
+
+            def pull(form, before=before, known=known):
+                return ask(self.backward(before, known, form))
+
+            box, record = self._forward(node, box, pull)
+            if not all(np.all(np.isfinite(bound)) for bound in box):
+                box = tuple(np.full_like(bound, np.nan) for bound in box)  # no bound will be finite
+            records.append(record)
+        return box, records
+
+    def _forward(self, node, box, pull):
+        if isinstance(node, Reshape):
+            return tuple(bound.reshape(node.out_shape) for bound in box), None
+        if isinstance(node, Linear):
+            return self._linear(node, box)
+        if isinstance(node, Relu):
+            box = self._refined(box, (box[0] < 0) & (box[1] > 0), pull)
+            self.boxes.append(box)
+            return self._relu(node, box)
+        if isinstance(node, MaxPool):
+            box = self._refined(box, box[0] < box[1], pull)
+            self.boxes.append(box)
+            return _max_pool(node, box)
+        outs, records = [], []
+        for branch in node.branches:
+            out, record = self.forward(branch, box, pull)
+            outs.append(out)
+            records.append(record)
+        lower, upper = (sum(out[side] for out in outs) for side in (0, 1))
+        pad = len(outs) * sum(_unit(_size(out)) for out in outs) + TINY
+        return (lower - pad, upper + pad), _Branches(records, _size(box))
+
+    def _linear(self, node, box):
+        if id(node) not in self.absolutes:  # the graph keeps its nodes, so ids stay theirs
+            self.absolutes[id(node)] = node.absolute()
+        absolute = self.absolutes[id(node)]
+        lower, upper = box
+        centre = (lower + upper) / 2
+        radius = np.maximum(upper - centre, centre - lower) * (1 + 4 * ROUND) + TINY
+        scale = (absolute.apply(_size(box)[None])[0] + node.magnitude) * (1 + 1e-9)
+        middle, spread = node(centre[None])[0], absolute.apply(radius[None])[0]
+        pad = 2 * _gamma(node.terms) * scale + TINY
+        return (middle - spread - pad, middle + spread + pad), _Affine(scale, _lost(_size(box)))
+
+    def _relu(self, node, box):
+        lower, upper = box
+        crossing = (lower < 0) & (upper > 0)
+        slope = node.slope
+        width = np.where(crossing, upper - lower, 1.0)
+        chord = np.clip((upper - slope * lower) / width, slope, 1.0)
+        settled = np.where(lower >= 0, 1.0, slope)
+        steep = np.where(crossing, chord, settled)
+        # Any line that is above the function at both ends is above it between: it is convex.
+        over = np.maximum((slope - chord) * lower, (1 - chord) * upper) * (1 + 8 * ROUND) + TINY
+        over = np.where(crossing, over, 0.0)
+        below = np.where(crossing, np.where(upper > -lower, 1.0, slope), settled)[None]
+        out = (
+            np.where(lower >= 0, lower, slope * lower * (1 + 4 * ROUND) - TINY * (slope > 0)),
+            np.where(upper >= 0, upper, slope * upper * (1 - 4 * ROUND) + TINY * (slope > 0)),
+        )
+        return out, _ReluLines(steep, over, below, crossing, _size(box), slope)
+
+    def _refined(self, box, unstable, pull):
+        """The box with every unstable neuron bounded by a pass back to the input."""
+        if self.method not in ("crown", "alpha-crown") or not unstable.any():
+            return box
+        lower, upper = (bound.reshape(-1).copy() for bound in box)
+        neurons = np.flatnonzero(unstable)
+        chunk = max(1, _ROWS // (16 * max(lower.size, self.input[0].size)))
+        for start in range(0, len(neurons), chunk):
+            chosen = neurons[start : start + chunk]
+            unit = np.zeros((len(chosen), lower.size))
+            unit[np.arange(len(chosen)), chosen] = 1.0
+            rows = np.concatenate([-unit, unit]).reshape(-1, *box[0].shape)
+            nothing = np.zeros(len(rows))
+            found = pull(Form(rows, nothing, nothing))
+            lower[chosen] = np.fmax(lower[chosen], -found[: len(chosen)])
+            upper[chosen] = np.fmin(upper[chosen], found[len(chosen) :])
+        return lower.reshape(box[0].shape), upper.reshape(box[0].shape)
+
+    def _sloped(self, records):
+        """The records with the given slopes in place of the usual ones."""
+        if self.method != "alpha-crown" or self.slopes is None:
+            return records
+        slopes = np.asarray(self.slopes, "float64")
+        if slopes.ndim != 2:
+            raise ValueError(f"`slopes` must have shape (n, neurons). Received: {slopes.shape}")
+        replaced = self._with_slopes(records, slopes)
+        if self.used != slopes.shape[1]:
+            raise ValueError(
+                f"`slopes` must have shape (n, {self.used}). Received: shape {slopes.shape}"
+            )
+        return replaced
+
+    def _with_slopes(self, records, slopes):
+        replaced = []
+        for record in records:
+            if isinstance(record, _ReluLines):
+                size = record.steep.size
+                own = slopes[:, self.used : self.used + size]
+                self.used += size
+                if own.shape[1] == size:
+                    record = record.with_slopes(own.reshape(-1, *record.steep.shape))
+            elif isinstance(record, _Branches):
+                inner = [self._with_slopes(branch, slopes) for branch in record.records]
+                record = replace(record, records=inner)
+            replaced.append(record)
+        return replaced
+
+    # Backward
+
+    def backward(self, nodes, records, form):
+        """The form on the inputs of the first node."""
+        for node, record in zip(reversed(nodes), reversed(records), strict=True):
+            form = self._backward(node, record, form)
+        return form
+
+    def _backward(self, node, record, form):
+        if isinstance(node, Reshape):
+            return replace(form, rows=node.transpose(form.rows))
+        if isinstance(node, Linear):
+            scale = record.scale
+            error = _gamma(node.terms + scale.size) * _inner(np.abs(form.rows), scale) + record.lost
+            form = form.plus(_inner(form.rows, np.broadcast_to(node.bias, scale.shape)), error)
+            return replace(form, rows=node.transpose(form.rows))
+        if isinstance(node, Relu):
+            rising, falling = np.maximum(form.rows, 0), np.minimum(form.rows, 0)
+            lifted = _inner(rising, record.over)
+            rows = rising * record.steep + falling * record.below
+            error = _gamma(record.over.size) * lifted + _lost(record.size)
+            error = error + 4 * ROUND * _inner(np.abs(rows), record.size)
+            return replace(form.plus(lifted, error), rows=rows)
+        if isinstance(node, MaxPool):
+            return _max_pool_back(node, record, form)
+        rows, total = 0, form
+        for branch, inner in zip(node.branches, record.records, strict=True):
+            back = self.backward(branch, inner, replace(total, rows=form.rows))
+            rows = rows + back.rows
+            error = 4 * len(record.records) * ROUND * _inner(np.abs(back.rows), record.size)
+            total = back.plus(0.0, error)
+        return replace(total, rows=rows)
+
+
+def _max_pool(node, box):
+    low, high = (node.windows(bound[None])[0] for bound in box)
+    best = low.argmax(-1)
+    others = high.copy()
+    np.put_along_axis(others, best[..., None], -np.inf, -1)
+    decided = low.max(-1) >= others.max(-1)
+    chosen = np.take_along_axis(node.members(), best[..., None], -1)[..., 0]
+    return (low.max(-1), high.max(-1)), (chosen, decided, high.max(-1), _size(box))
+
+
+def _max_pool_back(node, record, form):
+    """Below by the entry with the largest lower bound; above by it if it surely wins."""
+    chosen, decided, highest, size = record
+    rising = np.maximum(form.rows, 0)
+    lifted = _inner(rising, np.where(decided, 0.0, highest))
+    error = _gamma(chosen.size) * _inner(rising, np.where(decided, 0.0, np.abs(highest)))
+    routed = np.where(decided, form.rows, np.minimum(form.rows, 0)).reshape(len(form.rows), -1)
+    rows = np.zeros((len(form.rows), int(np.prod(node.in_shape))))
+    np.add.at(rows, (slice(None), chosen.reshape(-1)), routed)
+    window = int(np.prod(node.size))
+    error = error + _gamma(window) * np.abs(routed) @ size.reshape(-1)[chosen.reshape(-1)]
+    return replace(form.plus(lifted, error), rows=rows.reshape(-1, *node.in_shape))
+
+
+def _largest(form, box):
+    """Largest value of a form over a box, with all rounding."""
+    lower, upper = box
+    value = _inner(np.maximum(form.rows, 0), upper) + _inner(np.minimum(form.rows, 0), lower)
+    error = 2 * _gamma(lower.size) * _inner(np.abs(form.rows), _size(box))
+    form = form.plus(value, error + _unit(value))
+    bound = form.constant + form.error * (1 + 1e-9)
+    return bound + _unit(bound) + TINY
+
+
+def _inner(rows, values):
+    return rows.reshape(len(rows), -1) @ np.ascontiguousarray(values).reshape(-1)
+
+
+def _size(box):
+    return np.maximum(np.abs(box[0]), np.abs(box[1]))
+
+
+def _lost(size):
+    """What products that underflow add up to, in a form on inputs of this size."""
+    return TINY * (1 + size.sum())
+
+
+def _unit(value):
+    return 4 * ROUND * np.abs(value)
+
+
+def _gamma(terms):
+    """Relative error of a sum of `terms` products, doubled, with room for folded weights."""
+    terms = 2 * (terms + 16)
+    return terms * ROUND / (1 - terms * ROUND)

@@ -1,0 +1,289 @@
+"""The fast bounds of one network over many boxes, compiled once for each fixed shape."""
+
+import time
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_taps import backend
+from keras_taps.bounds.margins import MarginRows, upper_margins
+from keras_taps.bounds.nodes import (
+    Elementwise,
+    Sum,
+    as_they_are,
+    concretise,
+    propagate,
+    substitute,
+    unfold,
+    with_slopes,
+)
+from keras_taps.bounds.slopes import optimise_slopes
+from keras_taps.interval import Interval
+
+
+class BoundEngine:
+    """Bounds on linear forms of the outputs of a network, many boxes at a time.
+
+    Inputs and results are NumPy arrays. Every batch is padded to `batch_size`, so that each
+    function is compiled once; the weights are arguments of what is compiled. The arithmetic is the
+    backend's float32: these bounds guide the search, and the checker confirms them.
+
+    Args:
+        network: `IntervalSequential` built from a graph: affine layers, ReLUs, max pooling, sums,
+            and a Dense layer at the end.
+        batch_size: Boxes at a time.
+        memory: Bytes that one tensor of rows may take, which bounds how many neurons are asked at
+            a time.
+
+    Attributes:
+        compile_s: Seconds spent in first calls, which compile.
+
+    Example:
+
+    >>> engine = BoundEngine(cnn3((8, 8, 1), 10, width=1), batch_size=2)
+    >>> lower, upper = np.zeros((2, 8, 8, 1)), np.full((2, 8, 8, 1), 0.1)
+    >>> boxes = engine.neuron_boxes(lower, upper)
+    >>> engine.crown(lower, upper, np.eye(10)[None].repeat(2, 0), np.zeros((2, 10)), boxes).shape
+    (2, 10)
+
+    References:
+        Zhang et al. 2018 (CROWN); Zhang et al. 2020 (CROWN-IBP); Xu et al. 2021 (alpha-CROWN).
+    """
+
+    def __init__(self, network, batch_size=32, memory=2**28):
+        *body, self._last = network.layers
+        self._nodes = unfold(body)
+        self._variables = network.variables
+        self.sites = list(_sites(self._nodes))
+        self.batch_size = batch_size
+        self.memory = memory
+        self.compile_s = 0.0
+        self._compiled = {}
+
+    def ibp(self, lower, upper, forms, offset):
+        """Upper bounds by interval arithmetic, the last layer merged into the forms.
+
+        Args:
+            lower: Array `(batch, ...)` of inputs, batch at most `batch_size`.
+            upper: Array of the same shape.
+            forms: Array `(batch, n, outputs)`.
+            offset: Array `(batch, n)`.
+
+        Returns:
+            Array `(batch, n)`.
+        """
+
+        def run(box, forms, offset):
+            features, _ = propagate(self._nodes, box)
+            return upper_margins(self._rows(forms, offset), features)
+
+        return self._call(("ibp", forms.shape[1]), run, (lower, upper), forms, offset)
+
+    def crown(self, lower, upper, forms, offset, boxes=()):
+        """Upper bounds by one backward pass, or of IBP where those are lower; as `ibp`.
+
+        Args:
+            boxes: Boxes of the neurons from `neuron_boxes`; without them those of interval
+                arithmetic, which makes the bounds CROWN-IBP's.
+        """
+
+        def run(box, boxes, forms, offset):
+            features, traces, _ = self._walk(box, boxes)
+            rows = self._rows(forms, offset)
+            found = concretise(box, *substitute(self._nodes, traces, *rows))
+            return ops.minimum(found, upper_margins(rows, features))
+
+        key = ("crown", len(boxes), forms.shape[1])
+        return self._call(key, run, (lower, upper), list(boxes), forms, offset)
+
+    def alpha_crown(self, lower, upper, forms, offset, boxes, iterations=20, rate=0.1):
+        """CROWN with slopes optimised for each form; arguments as `crown`.
+
+        Returns:
+            `(bounds, slopes)`: arrays `(batch, n)` and `(batch, n, neurons)`, the slopes of the
+            lower lines of all activations in order, which let a checker repeat the bound.
+        """
+        if not any(isinstance(node, Elementwise) for node in self.sites):
+            found = self.crown(lower, upper, forms, offset, boxes)
+            return found, np.zeros((*found.shape, 0), "float32")
+
+        def run(box, boxes, forms, offset):
+            features, traces, _ = self._walk(box, boxes)
+            rows = self._rows(forms, offset)
+            start, low = _flat_slopes(traces), self._lowest_slopes(traces)
+            start = ops.repeat(start, forms.shape[1], axis=1)
+
+            def bound(slopes):
+                pieces = _pieces(traces, slopes)
+                sloped = with_slopes(traces, iter(pieces))
+                return concretise(box, *substitute(self._nodes, sloped, *rows))
+
+            found, slopes = optimise_slopes(bound, start, low, iterations, rate)
+            return ops.minimum(found, upper_margins(rows, features)), slopes
+
+        key = ("alpha", len(boxes), forms.shape[1], iterations, rate)
+        return self._call(key, run, (lower, upper), list(boxes), forms, offset)
+
+    def neuron_boxes(self, lower, upper):
+        """Boxes of the inputs of every nonlinear node, each unstable neuron bounded by CROWN.
+
+        Args:
+            lower: Array `(batch, ...)` of inputs, batch at most `batch_size`.
+            upper: Array of the same shape.
+
+        Returns:
+            List of pairs of arrays `(batch, ...)`, in the order of `sites`.
+        """
+        boxes = []
+        for index, node in enumerate(self.sites):
+            low, high = self._here(index, lower, upper, boxes)
+            # Interval arithmetic is exact before the first nonlinearity of a common network.
+            if index:
+                low, high = self._refine(index, node, lower, upper, boxes, low, high)
+            boxes.append((low, high))
+        return boxes
+
+    def _here(self, index, lower, upper, boxes):
+        def run(box, boxes):
+            return self._walk(box, boxes, lambda node, here, pull: here)[2]
+
+        return self._call(("box", index), run, (lower, upper), list(boxes))
+
+    def _refine(self, index, node, lower, upper, boxes, low, high):
+        count, shape = len(low), low.shape[1:]
+        low, high = (np.array(bound).reshape(count, -1) for bound in (low, high))
+        asked = (low < 0) & (high > 0) if isinstance(node, Elementwise) else low < high
+        most = int(asked.sum(1).max())
+        if not most:
+            return low.reshape(count, *shape), high.reshape(count, *shape)
+        chunk = min(_bucket(most), self._chunk(boxes, shape))
+        order = np.argsort(~asked, axis=1, kind="stable")
+        for start in range(0, most, chunk):
+            chosen = order[:, start : start + chunk]
+            chosen = np.pad(chosen, ((0, 0), (0, chunk - chosen.shape[1])), mode="edge")
+            found = self._ask(index, lower, upper, boxes, chosen.astype("int32"))
+            # Neurons that fill up a chunk keep their boxes, or these would depend on the batch.
+            wanted = np.take_along_axis(asked, chosen, 1)
+            for bounds, new, better in ((low, found[0], np.fmax), (high, found[1], np.fmin)):
+                old = np.take_along_axis(bounds, chosen, 1)
+                np.put_along_axis(bounds, chosen, np.where(wanted, better(old, new), old), 1)
+        crossed = low > high  # by rounding only
+        low[crossed], high[crossed] = high[crossed], low[crossed]
+        return low.reshape(count, *shape), high.reshape(count, *shape)
+
+    def _ask(self, index, lower, upper, boxes, neurons):
+        def run(box, boxes, neurons):
+            def ask(node, here, pull):
+                shape = tuple(here.lower.shape[1:])
+                unit = ops.one_hot(neurons, int(np.prod(shape)), dtype=here.lower.dtype)
+                rows = ops.concatenate([-unit, unit], axis=1)
+                rows = ops.reshape(rows, (-1, rows.shape[1], *shape))
+                nothing = ops.zeros((neurons.shape[0], rows.shape[1]), dtype=rows.dtype)
+                return concretise(box, *pull(rows, nothing))
+
+            found = self._walk(box, boxes, ask)[2]
+            return -found[:, : neurons.shape[1]], found[:, neurons.shape[1] :]
+
+        key = ("ask", index, neurons.shape[1])
+        return self._call(key, run, (lower, upper), list(boxes), neurons)
+
+    def _chunk(self, boxes, shape):
+        widest = max(int(np.prod(s)) for s in (shape, *(box[0].shape[1:] for box in boxes)))
+        rows = self.memory // (4 * widest * 2 * self.batch_size)
+        return max(1, 2 ** int(np.log2(max(rows, 1))))
+
+    def _walk(self, box, known, here=None):
+        """Propagate with known boxes at the first sites, and look at the site behind them."""
+        taken, seen = iter(known), []
+
+        def refine(node, arrived, pull):
+            found = next(taken, None)
+            if found is not None:
+                return Interval(*found)
+            if here is not None and not seen:
+                seen.append(here(node, arrived, pull))
+            return arrived
+
+        refine = refine if known or here else as_they_are
+        features, traces = propagate(self._nodes, box, refine)
+        return features, traces, seen[0] if seen else None
+
+    def _rows(self, forms, offset):
+        kernel = ops.transpose(self._last.kernel)
+        bias = ops.matmul(forms, self._last.bias[:, None])[..., 0] if self._last.use_bias else 0.0
+        return MarginRows(ops.matmul(forms, kernel), bias + offset)
+
+    def _lowest_slopes(self, traces):
+        kinks = [node.slope for node in self.sites if isinstance(node, Elementwise)]
+        sizes = [int(np.prod(lines.lower_slope.shape[2:])) for lines in _lines(traces)]
+        low = np.repeat(np.array(kinks, "float32"), sizes)
+        return ops.convert_to_tensor(low, dtype=keras.config.floatx())
+
+    def _call(self, key, function, box, *arguments):
+        """Pad, run compiled, cut, and put the seconds of a first call aside."""
+        count = len(box[0])
+        tensors = keras.tree.map_structure(
+            self._padded, [Interval(*box), *arguments], none_is_leaf=False
+        )
+        if key not in self._compiled:
+            self._compiled[key] = backend.compiled(function, self._variables)
+            if backend.compiles():
+                start = time.perf_counter()
+                keras.tree.map_structure(ops.convert_to_numpy, self._compiled[key](*tensors))
+                self.compile_s += time.perf_counter() - start
+        found = self._compiled[key](*tensors)
+        return keras.tree.map_structure(lambda t: ops.convert_to_numpy(t)[:count], found)
+
+    def _padded(self, array):
+        array = np.asarray(array)
+        array = padded(array, self.batch_size)
+        dtype = "int32" if array.dtype.kind in "iu" else keras.config.floatx()
+        return ops.convert_to_tensor(array.astype(dtype))
+
+
+def padded(array, count):
+    """The array with its first entry repeated to `count`, where one shape spares a compilation."""
+    missing = count - len(array)
+    if missing <= 0 or not backend.compiles():
+        return array
+    return np.concatenate([array, np.repeat(array[:1], missing, 0)])
+
+
+def _sites(nodes):
+    """The nonlinear nodes in the order in which a box meets them."""
+    for node in nodes:
+        if isinstance(node, Sum):
+            for branch in node.branches:
+                yield from _sites(branch)
+        elif hasattr(node, "forward") and type(node).__name__ != "Affine":
+            yield node
+
+
+def _lines(traces):
+    for trace in traces:
+        if isinstance(trace, list):
+            yield from _lines(trace)
+        elif hasattr(trace, "lower_slope"):
+            yield trace
+
+
+def _flat_slopes(traces):
+    slopes = [lines.lower_slope for lines in _lines(traces)]
+    return ops.concatenate([ops.reshape(s, (-1, 1, int(np.prod(s.shape[2:])))) for s in slopes], -1)
+
+
+def _pieces(traces, slopes):
+    start, found = 0, []
+    for lines in _lines(traces):
+        shape = tuple(lines.lower_slope.shape[2:])
+        size = int(np.prod(shape))
+        piece = slopes[:, :, start : start + size]
+        found.append(ops.reshape(piece, (-1, slopes.shape[1], *shape)))
+        start += size
+    return found
+
+
+def _bucket(count):
+    """The next power of two from 16: few shapes to compile."""
+    return max(16, 2 ** int(np.ceil(np.log2(count))))

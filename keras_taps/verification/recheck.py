@@ -1,0 +1,108 @@
+"""Repeat the proofs of a report with NumPy alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from keras_taps.verification.checker import Checker, input_interval
+from keras_taps.verification.graph import Graph
+from keras_taps.verification.report import Report, input_hash
+from keras_taps.verification.unsafe import margin_forms
+
+
+@dataclass
+class Recheck:
+    """What a second look at a report found.
+
+    Args:
+        confirmed: Indices whose certificate or counterexample holds.
+        rejected: Dictionary from index to the reason.
+        without: Indices of verdicts without a file to repeat them from.
+    """
+
+    confirmed: list
+    rejected: dict
+    without: list
+
+
+def recheck(path, graph=None, progress=None):
+    """Check the certificates and counterexamples of a report again, in float64.
+
+    Args:
+        path: Path of the report; its folder of files lies beside it.
+        graph: `Graph` that the report must be about, by default the one stored beside it.
+        progress: Called as `progress(done, total)`.
+
+    Returns:
+        `Recheck`.
+
+    Raises:
+        FileNotFoundError: If the report or its network is not there.
+        ValueError: If they are damaged or about another network.
+    """
+    report = Report.load(path)
+    folder = Path(path).with_name(Path(path).stem + ".files")
+    if graph is None:
+        stored = folder / "network.npz"
+        if not stored.is_file():
+            raise FileNotFoundError(f"The network of the report, '{stored}', is not there.")
+        try:
+            graph = Graph.load(stored)
+        except Exception as error:
+            raise ValueError(f"'{stored}' is damaged ({error}).") from error
+    if graph.hash != report.header["network"]:
+        raise ValueError(
+            f"The report is about network {report.header['network'][:12]}. "
+            f"Received: network {graph.hash[:12]}"
+        )
+    checker, found = Checker(graph), Recheck([], {}, [])
+    proofs = {"certified": ("certificate", _certified), "falsified": ("counterexample", _falsified)}
+    todo = [record for record in report.records if record["verdict"] in proofs]
+    for done, record in enumerate(todo):
+        name, check = proofs[record["verdict"]]
+        file = folder / f"{name}-{record['index']:06d}.npz"
+        if not file.is_file():
+            found.without.append(record["index"])
+        else:
+            reason = _reason(file, record, report.header, checker, check)
+            if reason is None:
+                found.confirmed.append(record["index"])
+            else:
+                found.rejected[record["index"]] = reason
+        if progress:
+            progress(done + 1, len(todo))
+    return found
+
+
+def _reason(file, record, header, checker, check):
+    """Why a proof does not hold, or `None`."""
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            proof = {name: content[name] for name in content.files}
+        if int(proof["label"]) != record["label"] or float(proof["eps"]) != header["eps"]:
+            return "it is about another label or eps"
+        if input_hash(proof["x"]) != record["input"]:
+            return "it is about another input"
+        lower, upper = input_interval(proof["x"], header["eps"])
+        forms = margin_forms(record["label"], checker.graph.outputs)
+        return check(checker, lower, upper, forms, proof)
+    except Exception as error:
+        return f"the file cannot be used ({error})"
+
+
+def _certified(checker, lower, upper, forms, proof):
+    bounds = checker.upper_bounds(
+        lower, upper, forms, np.zeros(len(forms)), str(proof["method"]), proof.get("slopes")
+    )
+    if np.all(np.isfinite(bounds)) and np.all(bounds < 0):
+        return None
+    return f"the largest bound is {np.max(bounds):g}, not below 0"
+
+
+def _falsified(checker, lower, upper, forms, proof):
+    point = np.asarray(proof["point"], "float64")
+    if not np.all((point >= lower) & (point <= upper)):
+        return "the counterexample lies outside the box"
+    worst = np.max(checker.graph(point[None])[0] @ forms.T)
+    return None if worst >= 0 else f"its largest margin is {worst:g}, below 0"

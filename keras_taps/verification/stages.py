@@ -1,0 +1,286 @@
+"""The stages of verification, cheapest first; each works on many open tasks at a time."""
+
+import time
+
+import numpy as np
+from keras import ops
+
+from keras_taps import backend
+from keras_taps.attacks.falsifier import Falsifier
+from keras_taps.interval import Interval
+from keras_taps.verification.checker import Checker
+from keras_taps.verification.engine import BoundEngine, padded
+from keras_taps.verification.milp import exact_verdict
+from keras_taps.verification.task import CERTIFIED, FALSIFIED, safe, worst_of
+from keras_taps.verification.to_keras import build_network
+from keras_taps.verification.unsafe import Unsafe
+
+STAGES = ("ibp", "attack", "crown-ibp", "crown", "alpha-crown", "strong-attack", "milp")
+DEFAULT_STAGES = STAGES[:-1]
+QUICK = {"steps": 20, "restarts": 1}
+STRONG = {
+    "steps": 100,
+    "restarts": 20,
+}  # twice the steps of the paper, 5 x 200, for each class left
+
+
+class Verifier:
+    """Everything that is compiled or read once for a network.
+
+    Args:
+        graph: `Graph`.
+        own_outputs: Function from inputs `(batch, ...)` to the outputs of the model in its own
+            precision, which a counterexample must break too; by default the float32 network that
+            is built from the graph.
+        batch_size: Boxes at a time.
+        check: Whether 'certified' needs the float64 checker.
+        seed: Whole number for the random starts of attacks.
+        iterations: Steps of alpha-CROWN.
+        strong: Arguments `steps` and `restarts` of the strong attack.
+    """
+
+    def __init__(
+        self,
+        graph,
+        own_outputs=None,
+        batch_size=32,
+        check=True,
+        seed=0,
+        iterations=20,
+        strong=STRONG,
+    ):
+        self.graph = graph
+        self.network = build_network(graph)
+        self.engine = BoundEngine(self.network, batch_size)
+        self.checker = Checker(graph)
+        self.check = check
+        self.seed = seed
+        self.iterations = iterations
+        self.strong = strong
+        self._own_outputs = own_outputs or self._network_outputs
+        self._falsifiers = {}
+
+    @property
+    def batch_size(self):
+        """Boxes at a time."""
+        return self.engine.batch_size
+
+    def run(self, stage, tasks, timeout=None, after=None):
+        """Send open tasks through one stage, in batches.
+
+        Args:
+            stage: One of `STAGES`.
+            tasks: List of `Task`; those with a verdict are left alone.
+            timeout: Seconds a task; one that has used them up is left alone.
+            after: Called with the tasks of each batch behind it.
+        """
+        work = {
+            "ibp": self._ibp,
+            "attack": self._attack,
+            "crown-ibp": self._crown_ibp,
+            "crown": self._crown,
+            "alpha-crown": self._alpha_crown,
+            "strong-attack": self._strong_attack,
+            "milp": self._milp,
+        }[stage]
+        waiting = [
+            task
+            for task in tasks
+            if task.verdict is None and (timeout is None or task.total_seconds < timeout)
+        ]
+        # Tasks with equally many open forms share a batch, so that few rows are padding.
+        waiting.sort(key=lambda task: len(task.open_forms))
+        size = 1 if stage == "milp" else self.batch_size
+        for start in range(0, len(waiting), size):
+            batch = waiting[start : start + size]
+            began, compiled = time.perf_counter(), self.engine.compile_s
+            work(batch, timeout)
+            spent = time.perf_counter() - began - (self.engine.compile_s - compiled)
+            for task in batch:
+                task.spend(stage, spent / len(batch))
+            if after:
+                after(batch)
+
+    # Bounds
+
+    def _ibp(self, tasks, timeout):
+        chosen = [np.arange(len(task.offset)) for task in tasks]
+        found = self.engine.ibp(*_box(tasks), *_gathered(tasks, chosen))
+        self._take(tasks, chosen, found, "ibp")
+
+    def _crown_ibp(self, tasks, timeout):
+        chosen = [task.open_forms for task in tasks]
+        found = self.engine.crown(*_box(tasks), *_gathered(tasks, chosen))
+        self._take(tasks, chosen, found, "crown-ibp")
+
+    def _crown(self, tasks, timeout):
+        chosen = [task.open_forms for task in tasks]
+        boxes = self.engine.neuron_boxes(*_box(tasks))
+        for i, task in enumerate(tasks):
+            task.boxes = [(low[i], high[i]) for low, high in boxes]
+        found = self.engine.crown(*_box(tasks), *_gathered(tasks, chosen), boxes)
+        self._take(tasks, chosen, found, "crown")
+
+    def _alpha_crown(self, tasks, timeout):
+        self._need_boxes(tasks)
+        chosen = [task.open_forms for task in tasks]
+        boxes = [
+            tuple(np.stack([task.boxes[site][side] for task in tasks]) for side in (0, 1))
+            for site in range(len(self.engine.sites))
+        ]
+        found, slopes = self.engine.alpha_crown(
+            *_box(tasks), *_gathered(tasks, chosen), boxes, iterations=self.iterations
+        )
+        for i, task in enumerate(tasks):
+            task.slopes = np.full((len(task.offset), slopes.shape[-1]), np.nan, "float32")
+            task.slopes[chosen[i]] = slopes[i, : len(chosen[i])]
+        self._take(tasks, chosen, found, "alpha-crown")
+
+    def _need_boxes(self, tasks):
+        missing = [task for task in tasks if task.boxes is None]
+        if missing:
+            boxes = self.engine.neuron_boxes(*_box(missing))
+            for i, task in enumerate(missing):
+                task.boxes = [(low[i], high[i]) for low, high in boxes]
+
+    def _take(self, tasks, chosen, found, method):
+        for task, forms, bounds in zip(tasks, chosen, found, strict=True):
+            task.improve(forms, bounds[: len(forms)])
+            task.bound = float(worst_of(task.groups, task.bounds).max())
+            if safe(task.groups, task.bounds):
+                self._certify(task, method)
+
+    def _certify(self, task, method):
+        task.method = method
+        if self.check:
+            bounds = self.checker.upper_bounds(
+                task.lower, task.upper, task.forms, task.offset, method, task.slopes
+            )
+            if not safe(task.groups, bounds):
+                task.bounds = bounds  # rounding decides nothing: a later stage may prove more
+                task.bound = float(worst_of(task.groups, bounds).max())
+                return
+            task.bound, task.checked = float(worst_of(task.groups, bounds).max()), True
+        task.decide(CERTIFIED, method)
+
+    # Attacks
+
+    def _attack(self, tasks, timeout):
+        self._search(tasks, "attack", QUICK)
+
+    def _strong_attack(self, tasks, timeout):
+        self._search(tasks, "strong-attack", self.strong)
+
+    def _search(self, tasks, stage, options):
+        if tasks[0].conjunctive:  # the forms of a property belong together
+            chosen = [np.arange(len(task.offset)) for task in tasks]
+            groups = tuple(int(group) for group in tasks[0].groups)
+            forms, offset = _gathered(tasks, chosen, exact=True)
+        else:
+            forms, offset = _gathered(tasks, [task.open_forms for task in tasks])
+            groups = tuple(range(forms.shape[1]))
+        inner = [np.stack(side) for side in zip(*(_float_box(task) for task in tasks), strict=True)]
+        fits = np.all(inner[0] <= inner[1], axis=tuple(range(1, inner[0].ndim)))
+        inner[0] = np.minimum(*inner)
+        # Few inputs come here, and an attack is long: its batches may be smaller.
+        size = min(self.batch_size, max(8, 2 ** int(np.ceil(np.log2(len(tasks))))))
+        points = self._falsify((stage, groups, size), inner, forms, offset, options)
+        for task, found, real in zip(tasks, points, fits, strict=True):
+            if real:
+                self._try(task, found, stage)
+
+    def _falsify(self, key, box, forms, offset, options):
+        arrays = [padded(array, key[2]) for array in (*box, forms, offset)]
+        lower, upper, forms, offset = (
+            ops.convert_to_tensor(a.astype(self.network.compute_dtype)) for a in arrays
+        )
+        found = self._falsifiers.get(key)
+        if found is None:
+            found = self._falsifiers[key] = Falsifier(self.network, list(key[1]), **options)
+            if backend.compiles():
+                began = time.perf_counter()
+                found(Interval(lower, upper), forms, offset, self.seed)
+                self.engine.compile_s += time.perf_counter() - began
+        points, _ = found(Interval(lower, upper), forms, offset, self.seed)
+        return ops.convert_to_numpy(points)[: len(box[0])]
+
+    def _try(self, task, points, stage):
+        """Falsify a task by the first of `points` that is unsafe in float64 and in the model."""
+        exact = self.graph(points) @ task.forms.T + task.offset
+        for point, values in zip(points, exact, strict=True):
+            inside = np.all((point >= task.lower) & (point <= task.upper))
+            if inside and task.reached(values):
+                own = self._own_outputs(point[None])[0].astype("float64")
+                if task.reached(task.forms @ own + task.offset):
+                    task.point, task.checked = point, True
+                    task.decide(FALSIFIED, stage)
+                    return
+
+    def _network_outputs(self, points):
+        points = ops.convert_to_tensor(points.astype(self.network.compute_dtype))
+        return ops.convert_to_numpy(self.network(points))
+
+    # Exact
+
+    def _milp(self, tasks, timeout):
+        for task in tasks:
+            # Neither the boxes nor what is left out may rest on float32: both from the checker.
+            box = task.lower, task.upper
+            method = "crown" if task.slopes is None else "alpha-crown"
+            proved = self.checker.upper_bounds(*box, task.forms, task.offset, method, task.slopes)
+            worst = worst_of(task.groups, np.where(np.isfinite(proved), proved, np.inf))
+            numbers = np.flatnonzero(~(worst < 0))
+            sets = [
+                Unsafe(*box, task.forms[mine], task.offset[mine])
+                for mine in (task.groups == number for number in numbers)
+            ]
+            left = (timeout or 1e9) - task.total_seconds
+            try:
+                verdict, point, bounds = exact_verdict(
+                    self.graph,
+                    sets,
+                    self.checker.neuron_boxes(*box),
+                    timeout=max(left, 1e-3),
+                    bounds=worst[numbers],
+                )
+            except (RuntimeError, ValueError) as error:
+                task.error = f"milp: {error}"
+                continue
+            if verdict == CERTIFIED and np.all(np.isfinite(bounds)):
+                task.bound = float(max([*bounds, *worst[worst < 0]]))
+                task.method = "milp"
+                task.checked = not len(numbers)  # all was proved before HiGHS was asked
+                task.decide(CERTIFIED, "milp")
+            elif verdict == FALSIFIED:
+                # The vertex is float64; the model takes the nearest point of its own precision.
+                low, high = _float_box(task)
+                self._try(task, np.clip(point.astype(low.dtype), low, high)[None], "milp")
+
+
+def _box(tasks):
+    """Boxes in float32, rounded outward."""
+    lower = np.stack([task.lower for task in tasks])
+    upper = np.stack([task.upper for task in tasks])
+    low, high = lower.astype("float32"), upper.astype("float32")
+    low = np.where(low > lower, np.nextafter(low, np.float32(-np.inf)), low)
+    high = np.where(high < upper, np.nextafter(high, np.float32(np.inf)), high)
+    return low, high
+
+
+def _float_box(task):
+    """The float32 numbers inside a box: a counterexample must be one the model can be given."""
+    low, high = task.lower.astype("float32"), task.upper.astype("float32")
+    low = np.where(low < task.lower, np.nextafter(low, np.float32(np.inf)), low)
+    high = np.where(high > task.upper, np.nextafter(high, np.float32(-np.inf)), high)
+    return low, high
+
+
+def _gathered(tasks, chosen, exact=False):
+    """Forms `(batch, n, outputs)` and offsets of the chosen forms, the first repeated to fill."""
+    most = max(len(forms) for forms in chosen)
+    total = max(len(task.offset) for task in tasks)
+    size = most if exact else min(total, 2 ** int(np.ceil(np.log2(max(most, 1)))))
+    index = [np.pad(c, (0, size - len(c)), mode="edge") for c in chosen]
+    forms = np.stack([task.forms[i] for task, i in zip(tasks, index, strict=True)])
+    offset = np.stack([task.offset[i] for task, i in zip(tasks, index, strict=True)])
+    return forms, offset
