@@ -3,6 +3,13 @@
 import numpy as np
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # safe for the colour-blind
+_VERDICTS = {  # what each verdict looks like in every figure
+    "certified": "#009E73",
+    "unknown": "#999999",
+    "falsified": "#D55E00",
+    "misclassified": "#56B4E9",
+}
+_BINS = 40
 
 
 def _subplots(*args, **options):
@@ -110,4 +117,158 @@ def margin_bounds(images, labels, bounds, attacked, eps):
         "(bottom of a bar) to the IBP bound (top).\n"
         "Green: proved below 0. Grey: neither proved nor broken. Orange: broken."
     )
+    return figure
+
+
+def certification(reports):
+    """What each stage decided, as one stacked bar a report.
+
+    Args:
+        reports: `Report` of `certify`, or a dictionary from names to reports, for instance of
+            several radii.
+
+    Returns:
+        matplotlib `Figure`. From the left: certified inputs, a shade a stage, cheapest darkest;
+        unknown; falsified, a shade a stage; misclassified.
+    """
+    if not isinstance(reports, dict):
+        reports = {f"eps {reports.header['eps']:.4g}": reports}
+    figure, axis = _subplots(1, 1, figsize=(9, 2.1 + 0.45 * len(reports)))
+    shares = {name: _shares(report) for name, report in reports.items()}
+    parts = _parts(reports.values())
+    left = np.zeros(len(reports))
+    for verdict, stage, shade in parts:
+        width = np.array([share.get((verdict, stage), 0.0) for share in shares.values()])
+        if not width.any():
+            continue
+        label = f"{verdict}: {stage}" if verdict in ("certified", "falsified") else verdict
+        colour = _lightened(_VERDICTS[verdict], shade)
+        bars = axis.barh(list(shares), 100 * width, left=left, color=colour, label=label)
+        texts = [f"{100 * w:.1f}" if w >= 0.035 else "" for w in width]
+        axis.bar_label(bars, texts, label_type="center", fontsize=8)
+        left = left + 100 * width
+    axis.invert_yaxis()
+    axis.set(xlim=(0, 100), xlabel="inputs in %")
+    if axis.containers:
+        figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=8)
+    _tidy(axis)
+    axis.set_axisbelow(True)
+    axis.grid(axis="y", visible=False)
+    return figure
+
+
+def _parts(reports):
+    """Verdict, stage and shade of everything that a bar may be made of, in its order."""
+    stages = list(dict.fromkeys(s for r in reports for s in r.header.get("stages", ())))
+    shades = np.linspace(0, 0.7, max(len(stages), 2))
+    for verdict in _VERDICTS:
+        if verdict in ("certified", "falsified"):
+            yield from ((verdict, stage, shades[i]) for i, stage in enumerate(stages))
+        else:
+            yield verdict, None, 0
+
+
+def _shares(report):
+    found = {}
+    for record in report.records:
+        decided = record["verdict"] in ("certified", "falsified")
+        key = record["verdict"], record["stage"] if decided else None
+        found[key] = found.get(key, 0) + 1 / len(report.records)
+    return found
+
+
+def _lightened(colour, share):
+    from matplotlib.colors import to_rgb
+
+    return tuple(1 - (1 - part) * (1 - share) for part in to_rgb(colour))
+
+
+def margin_histogram(report):
+    """Histogram of the upper bounds on the margins, coloured by verdict.
+
+    Args:
+        report: `Report` of `certify`. Inputs without a bound, such as misclassified ones, are left
+            out.
+
+    Returns:
+        matplotlib `Figure`. Bounds that lie far out are counted in the outermost bars.
+    """
+    figure, axis = _subplots(1, 1, figsize=(6.4, 3.4))
+    bounds = {
+        verdict: [
+            record["bound"]
+            for record in report.records
+            if record["verdict"] == verdict and record["bound"] is not None
+        ]
+        for verdict in _VERDICTS
+    }
+    bounds = {verdict: np.array(found) for verdict, found in bounds.items() if found}
+    title = f"eps {report.header['eps']:.4g}"
+    if bounds:
+        edges = _edges(bounds)
+        axis.hist(
+            [np.clip(found, edges[0], edges[-1]) for found in bounds.values()],
+            edges,
+            stacked=True,
+            color=[_VERDICTS[verdict] for verdict in bounds],
+            label=[f"{verdict} ({len(found)})" for verdict, found in bounds.items()],
+        )
+        axis.legend(frameon=False, fontsize=8)
+        every = np.concatenate(list(bounds.values()))
+        beyond = np.sum((every < edges[0]) | (every > edges[-1]))
+        title += f"; {beyond} bounds beyond the axis are in the outermost bars" if beyond else ""
+    axis.axvline(0, color="black", lw=0.8)
+    axis.set_title(title, fontsize=9)
+    axis.set(
+        xlabel="upper bound on the largest margin of a wrong class; below 0 is proved",
+        ylabel="inputs",
+    )
+    _tidy(axis)
+    return figure
+
+
+def _edges(bounds):
+    """Bins over most bounds; 0 is an edge, for no bar may straddle it.
+
+    A falsified input left with the bound of whatever stage came before, which may be huge and says
+    little, so it does not stretch the axis if others are there.
+    """
+    telling = [found for verdict, found in bounds.items() if verdict != "falsified"]
+    telling = np.concatenate(telling or list(bounds.values()))
+    low = min(np.percentile(telling, 1, method="lower"), 0)
+    high = max(np.percentile(telling, 99, method="higher"), -low / 3)
+    width = (high - low or 1.0) / _BINS
+    return width * np.arange(np.floor(low / width), np.ceil(high / width) + 1)
+
+
+def certified_curve(points):
+    """Natural, adversarial and certified accuracy against the radius.
+
+    Args:
+        points: Dictionary from radii in pixel units to what `Report.accuracies` gives.
+
+    Returns:
+        matplotlib `Figure`; between the two lower lines nothing is known.
+
+    Example:
+
+    >>> shares = {"natural": 0.9, "adversarial": 0.8, "certified": 0.7}
+    >>> len(certified_curve({0.1: shares, 0.2: shares}).axes[0].lines)
+    3
+    """
+    figure, axis = _subplots(1, 1, figsize=(5.2, 3.4))
+    radii = sorted(points)
+    lines = {
+        name: [100 * points[eps][name] for eps in radii]
+        for name in ("natural", "adversarial", "certified")
+    }
+    colours = dict(zip(lines, ("#0072B2", "#D55E00", "#009E73"), strict=True))
+    axis.fill_between(radii, lines["certified"], lines["adversarial"], color="#999999", alpha=0.25)
+    for name, values in lines.items():
+        # Where the gap is closed, the dashes above show both lines.
+        style, order = ("o--", 4) if name == "adversarial" else ("o-", 3)
+        axis.plot(radii, values, style, color=colours[name], label=name, lw=1.6, ms=4, zorder=order)
+    axis.set(xlabel="eps in pixel units", ylabel="accuracy in %", ylim=(0, 102))
+    axis.legend(frameon=False, fontsize=8)
+    _tidy(axis)
     return figure

@@ -1,13 +1,47 @@
 """The application: its commands, and what becomes of an error."""
 
+import re
 import sys
 
 import typer
 from rich.console import Console
 
-from keras_taps.cli import datasets, evaluate, quickstart, recipes, train
+from keras_taps.cli import (
+    attack,
+    certify,
+    datasets,
+    evaluate,
+    export,
+    merge,
+    quickstart,
+    recheck,
+    recipes,
+    train,
+    verify,
+)
 from keras_taps.experiments.run import TrainingDiverged
 from keras_taps.version import __version__
+
+COMMANDS = (
+    quickstart,
+    train,
+    evaluate,
+    certify,
+    attack,
+    recheck,
+    merge,
+    export,
+    verify,
+    recipes,
+    datasets,
+)
+
+
+def _examples():
+    """The first example of every command, from their docstrings."""
+    found = (re.search(r"`(keras-taps [^`]+)`", command.run.__doc__)[1] for command in COMMANDS)
+    return "\n\n".join(["Examples:", *(f"`{example}`" for example in found)])
+
 
 app = typer.Typer(
     name="keras-taps",
@@ -18,7 +52,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (quickstart, train, evaluate, recipes, datasets):
+for command in COMMANDS:
     app.command(command.NAME)(command.run)
 
 
@@ -28,7 +62,7 @@ def _version(wanted: bool):
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(epilog=_examples())
 def _options(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True),
 ):

@@ -16,6 +16,20 @@ def print_json(content):
     print(json.dumps(content, indent=2))
 
 
+def make_folder_of(path):
+    """Make the folder of a file that will be written: better to fail before the work than after.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"'{path}' is a folder, not a file to write.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(f"'{path.parent}' is no folder to write into.") from None
+
+
 def duration(seconds):
     """Seconds in words: '40 s', '5 min', '3 h 20 min', '2 days 4 h'.
 

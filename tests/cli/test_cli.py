@@ -7,27 +7,25 @@ from functools import partial
 
 import pytest
 
-from keras_taps.cli import main
+from keras_taps.cli.app import COMMANDS
 from keras_taps.datasets import DATASETS
 from keras_taps.experiments.recipes import RECIPES, recipe
+from tests.cli.helpers import call
 from tests.helpers import BACKEND
 
 
-def call(capsys, *arguments):
-    """Exit code and what was printed."""
-    try:
-        code = main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        code = end.code
-    printed = capsys.readouterr()
-    return code or 0, printed.out, printed.err
-
-
-@pytest.mark.parametrize("command", ["quickstart", "train", "evaluate", "recipes", "datasets"])
+@pytest.mark.parametrize("command", [command.NAME for command in COMMANDS])
 def test_help_shows_an_example(capsys, command):
     code, out, _ = call(capsys, command, "--help")
     assert code == 0
     assert ": keras-taps " + command in " ".join(out.replace("│", " ").split())
+
+
+def test_the_list_of_commands_has_an_example_of_each(capsys):
+    code, out, _ = call(capsys, "--help")
+    assert code == 0
+    for command in COMMANDS:
+        assert f" keras-taps {command.NAME}" in out
 
 
 def test_version(capsys):

@@ -1,0 +1,49 @@
+"""`keras-taps recheck`: the proofs of a report once more, in NumPy alone."""
+
+from pathlib import Path
+
+import typer
+
+from keras_taps.cli.bar import progress_bar
+from keras_taps.cli.output import console, print_json
+from keras_taps.cli.target import Target
+from keras_taps.verification.from_keras import read_network
+from keras_taps.verification.recheck import recheck
+
+NAME = "recheck"
+_SHOWN = 10  # reasons
+
+
+def run(
+    report: Path = typer.Argument(..., help="Report of `keras-taps certify --certificates`."),
+    model: Path = typer.Option(
+        None, "--model", help="Run folder or .keras file that the report must be about."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+):
+    """Repeat the proofs and counterexamples of a report in float64; exit code 1 if one fails.
+
+    Example: `keras-taps recheck runs/taps/certification-0.1.jsonl --model runs/taps`
+    """
+    graph = None if model is None else read_network(Target(model).network)
+    with progress_bar("proofs", as_json) as bar:
+        found = recheck(report, graph, bar)
+    if as_json:
+        print_json(
+            {
+                "report": str(report),
+                "confirmed": len(found.confirmed),
+                "rejected": {str(index): reason for index, reason in found.rejected.items()},
+                "without": len(found.without),
+            }
+        )
+    else:
+        console.print(f"confirmed            {len(found.confirmed):6}")
+        console.print(f"rejected             {len(found.rejected):6}")
+        console.print(f"without certificate  {len(found.without):6}")
+        for index, reason in list(found.rejected.items())[:_SHOWN]:
+            console.print(f"image {index}: {reason}", markup=False, soft_wrap=True)
+        if len(found.rejected) > _SHOWN:
+            console.print(f"and {len(found.rejected) - _SHOWN} more")
+    if found.rejected:
+        raise typer.Exit(1)

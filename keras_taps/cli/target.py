@@ -1,0 +1,97 @@
+"""What a command works on: a run folder or a model file, and test images for it."""
+
+from functools import cached_property
+from pathlib import Path
+
+from keras_taps.checks import check_count
+from keras_taps.datasets import load
+from keras_taps.experiments.run import Run, load_model
+from keras_taps.verification.certify import parse_radius
+from keras_taps.verification.from_keras import interval_network
+
+
+class Target:
+    """A model that can be certified or attacked.
+
+    Args:
+        path: Run folder, or a `.keras` file of any model that `certify` takes.
+        dataset: Name of a data set; a run folder knows its own.
+
+    Raises:
+        FileNotFoundError: If there is no such run or file.
+        ValueError: If it cannot be loaded.
+    """
+
+    def __init__(self, path, dataset=None):
+        self.path = Path(path)
+        self.run = Run.open(path) if self.path.is_dir() else None
+        self.model = self.run.load_best() if self.run else load_model(path)
+        self.dataset = dataset or (self.run.recipe.dataset if self.run else None)
+
+    @cached_property
+    def network(self):
+        """`IntervalSequential` of the model."""
+        return interval_network(self.model)
+
+    @property
+    def name(self):
+        """Name for files that are made of it, without an ending."""
+        return self.path.resolve().name if self.run else self.path.stem
+
+    def folder(self):
+        """Where files go by default: into the run folder, else into the working folder."""
+        return self.path if self.run else Path()
+
+    def radii(self, found):
+        """`found`, or the model's own radius as a list if it is `None`."""
+        own = getattr(self.model, "eps", None)
+        if found is None and own is None:
+            raise ValueError(
+                "A model without a radius of its own needs --eps RADIUS. Received: no --eps"
+            )
+        return [float(own)] if found is None else found
+
+    def images(self, limit=None, data_dir=None):
+        """Test images and labels, the first `limit` of them."""
+        if self.dataset is None:
+            raise ValueError("A .keras file needs --dataset NAME. Received: no --dataset")
+        return tuple(part[:limit] for part in load(self.dataset, data_dir).test)
+
+
+def parse_radii(text):
+    """List of radii from text such as "0.1", "2/255" or "0.05,0.1"; `None` stays `None`.
+
+    Example:
+
+    >>> parse_radii("0.05, 51/255")
+    [0.05, 0.2]
+    """
+    if text is None:
+        return None
+    return list(dict.fromkeys(parse_radius(part) for part in text.split(",")))
+
+
+def parse_one_radius(text):
+    """The one radius in a text, in a list; `None` stays `None`."""
+    found = parse_radii(text)
+    if found is not None and len(found) > 1:
+        raise ValueError(f"--eps takes one radius here. Received: --eps {text}")
+    return found
+
+
+def radius_name(eps):
+    """A radius as part of a file name.
+
+    Example:
+
+    >>> radius_name(0.1), radius_name(2 / 255)
+    ('0.1', '2_255')
+    """
+    steps = round(eps * 255)
+    return f"{steps}_255" if eps == steps / 255 and len(str(eps)) > 6 else str(eps)
+
+
+def check_limit(limit):
+    """Raise `ValueError` unless a limit is `None` or at least 1."""
+    if limit is not None:
+        check_count("limit", limit, low=1)

@@ -1,0 +1,72 @@
+"""`keras-taps verify`: the answer alone on the first line, in the format of the competition."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from keras_taps.verification.graph import Graph
+from keras_taps.verification.graph_nodes import Dense, Relu
+from keras_taps.verification.onnx_writer import write_onnx
+from tests.cli.helpers import call, refused
+
+SPEC = """
+(declare-const X_0 Real)
+(declare-const X_1 Real)
+(declare-const Y_0 Real)
+(assert (and (>= X_0 -1) (<= X_0 1) (>= X_1 -1) (<= X_1 1)))
+(assert (>= Y_0 {limit}))
+"""
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """`relu(x_0 + x_1) + relu(x_0 - x_1)`: at most 2 in the box."""
+    path = tmp_path_factory.mktemp("verify") / "network.onnx"
+    first = Dense(np.array([[1.0, 1.0], [1.0, -1.0]]), np.zeros(2))
+    write_onnx(Graph((first, Relu((2,), 0.0), Dense(np.ones((2, 1)), np.zeros(1)))), path)
+    return path
+
+
+def spec(folder, limit):
+    path = folder / "property.vnnlib"
+    path.write_text(SPEC.format(limit=limit))
+    return path
+
+
+def test_unsat(capsys, network, tmp_path):
+    code, out, err = call(capsys, "verify", network, spec(tmp_path, 4.5))
+    assert (code, out) == (0, "unsat\n"), err
+    assert "decided by ibp, confirmed in float64" in err
+
+
+def test_sat_comes_with_a_counterexample(capsys, network, tmp_path):
+    code, out, err = call(capsys, "verify", network, spec(tmp_path, 1.0))
+    assert code == 0, err
+    verdict, _, rest = out.partition("\n")
+    assert verdict == "sat"
+    assert rest.startswith("((X_0 ")
+    assert rest.endswith("))\n")
+    values = {name: float(value) for name, value in re.findall(r"\((\w_\d) ([^)]+)\)", rest)}
+    assert list(values) == ["X_0", "X_1", "Y_0"]
+    a, b = values["X_0"], values["X_1"]
+    assert values["Y_0"] == pytest.approx(max(a + b, 0) + max(a - b, 0))
+    assert values["Y_0"] >= 1
+
+
+def test_json(capsys, network, tmp_path):
+    code, out, _ = call(capsys, "verify", network, spec(tmp_path, 1.0), "--json")
+    found = json.loads(out)
+    assert (code, found["verdict"], len(found["counterexample"]["X"])) == (0, "sat", 2)
+
+
+def test_bad_input(capsys, network, tmp_path):
+    good, junk = spec(tmp_path, 1.0), tmp_path / "junk"
+    junk.write_text("(assert")
+    refused(capsys, "There is no file", "verify", tmp_path / "none.onnx", good)
+    refused(capsys, "There is no file", "verify", network, tmp_path / "none.vnnlib")
+    refused(capsys, "no valid ONNX", "verify", junk, good)
+    refused(capsys, "never closed", "verify", network, junk)
+    refused(capsys, "`timeout`", "verify", network, good, "--timeout", -1)
+    refused(capsys, "--backend", "verify", network, good, "--backend", "mxnet")
