@@ -7,11 +7,12 @@ The same results give the same page; `--check` writes nothing and exits with 1 i
 """
 
 import argparse
-import statistics
 import sys
 from pathlib import Path
 
+from certification_tables import certification, competition
 from provenance import DOCS, RESULTS, read_json
+from tables_format import BACKENDS, NOT_MEASURED, machine, mean_and_deviation, ratio, table
 
 PAGE = """\
 # Benchmarks
@@ -73,9 +74,27 @@ seed; percent of the 10 000 test images.
 
 Run it with `keras-taps train mnist-0.1-cnn3-taps --out runs/taps`; the figures are the run's
 `metrics.json`.
+
+## Certification of a whole test set
+
+The MNIST test set through the cascade, each proof confirmed by the float64 checker. Seconds are
+wall time without compilation; "ms an input" is the mean over all stages an input went through.
+
+{certification}
+
+Run it with `python benchmarks/certification.py cascade --model runs/ibp/best.keras`, `throughput`
+and `exact`; the training settings of each model are in its record.
+
+## Properties of the VNN competition
+
+Networks and properties of 2021 on which the competition's tools agree, with the stages of
+[certification](certification.md) up to exact mixed integer programming; no branch and bound yet.
+
+{competition}
+
+Run it with `python benchmarks/competition.py --folder DIR`.
 """
 MARKERS = ("<!-- results: written by benchmarks/tables.py -->", "<!-- results end -->")
-NOT_MEASURED = "*Not measured yet.*"
 EAGER = "eager-torch"
 METHODS = {
     "standard": "Standard",
@@ -94,40 +113,10 @@ METHODS = {
 }
 STEPS_PER_EPOCH = 235  # 60 000 images in batches of 256
 FIGURES = ("natural", "pgd", "ibp", "taps")
-BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 IMPLEMENTATIONS = {
     **{key: f"keras_taps, {name}" for key, name in BACKENDS.items()},
     EAGER: "eager PyTorch",
 }
-
-
-def table(head, rows):
-    """Markdown table; the first columns with text are left, the others right."""
-    texts = sum(not any(c.isdigit() for c in cell) for cell in rows[0][:2])
-    line = ["---"] * texts + ["---:"] * (len(head) - texts)
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, line, *rows])
-
-
-def mean_and_deviation(values, digits):
-    """`mean ± deviation`, without a deviation for a single value."""
-    mean = f"{statistics.fmean(values):.{digits}f}"
-    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
-
-
-def ratio(value, reference):
-    """Quotient, or a dash without a reference."""
-    return f"{value / reference:.2f}" if reference else "-"
-
-
-def machine(provenances):
-    """One line on where results come from."""
-    lines = set()
-    for p in provenances:
-        versions = ", ".join(f"{name} {v}" for name, v in p["versions"].items() if v)
-        commit = (p["commit"] or "unknown")[:10] + (" with changes" * p["package_modified"])
-        day = p["date"][:10]
-        lines.add(f"- {day}: {p['cpu']}, {p['usable_cores']} cores; {versions}; commit {commit}.")
-    return "\n".join(sorted(lines))
 
 
 def training_step(content):
@@ -278,6 +267,8 @@ def page(results=RESULTS):
         mnist=short_training(read_json(results / "short_training_mnist.json")),
         fashion_mnist=short_training(read_json(results / "short_training_fashion_mnist.json")),
         runs=runs(results / "runs"),
+        certification=certification(read_json(results / "certification.json")),
+        competition=competition(read_json(results / "competition.json")),
     )
 
 

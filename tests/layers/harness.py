@@ -139,7 +139,16 @@ class ResidualCase(Case):
         return block
 
 
+class ScaleCase(Case):
+    """Scale and shift; what it must equal is written out by hand."""
+
+    def stock(self):
+        layer = self.built()
+        return lambda x: x * layer.scale + layer.shift
+
+
 CASES.append(ResidualCase("Residual"))
+CASES += [ScaleCase("Scale", IMAGE, {"shape": shape}) for shape in ((2,), IMAGE)]
 
 
 def check_same_as_stock(case):

@@ -1,0 +1,183 @@
+"""A whole test set through the cascade, and what each stage costs.
+
+    TFDS_DATA_DIR=... python benchmarks/certification.py cascade --model runs/ibp/best.keras
+    TFDS_DATA_DIR=... python benchmarks/certification.py throughput --model ... --backend jax
+    TFDS_DATA_DIR=... python benchmarks/certification.py exact --model runs/tiny/best.keras
+
+`cascade` certifies the MNIST test set and keeps the accuracies, decisions and seconds of each
+stage. `throughput` times each stage alone on the same images, beside a plain matrix product, and
+counts the multiplications a stage cannot do without. `exact` decides 100 images by mixed integer
+programming. Train the models with `keras-taps train`, for instance
+`keras-taps train mnist-0.1-cnn3-ibp --out runs/ibp`; names and seeds are in the records.
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from provenance import RESULTS, provenance, read_json, write_json
+
+
+def cascade(options, x, y):
+    """Certify the test set; a report file lets an interrupted run go on."""
+    import keras_taps as kt
+
+    def show(report, total):
+        shares = report.accuracies()
+        print(f"{shares['count']}/{total} certified {shares['certified']:.4f}", flush=True)
+
+    report = kt.certify(
+        options.model, x, y, options.eps, out=options.report, timeout=60, progress=show
+    )
+    seconds = sum(record["seconds"] for record in report.records)
+    return {
+        "accuracies": report.accuracies(),
+        "stages": report.stages(),
+        "unchecked": report.unchecked,
+        "seconds_per_input": seconds / len(report.records),
+    }
+
+
+def throughput(options, x, y):
+    """Inputs a second of each stage alone, and the share of its time that its products need."""
+    from keras_taps.verification import Task, Verifier
+    from keras_taps.verification.certify import load_network
+
+    _, graph = load_network(options.model)
+    found, peak = {}, gigaflops()
+    count = options.count or 256
+    for stage in ("ibp", "crown-ibp", "crown", "alpha-crown", "attack"):
+        verifier = Verifier(graph, batch_size=64, check=False)
+        for _ in range(2):  # the first round compiles
+            tasks = [
+                Task.around(x[i], int(y[i]), options.eps, graph.outputs, i) for i in range(count)
+            ]
+            if stage == "alpha-crown":
+                verifier.run("crown", tasks)
+                for task in tasks:
+                    task.verdict, task.bounds = None, np.full(len(task.offset), np.inf)
+            began = time.perf_counter()
+            verifier.run(stage, tasks)
+            seconds = time.perf_counter() - began
+        flop = multiplications(stage, graph, tasks, verifier) * 2
+        found[stage] = {
+            "inputs_per_second": count / seconds,
+            "gflop_per_input": flop / count / 1e9,
+            "share_of_matrix_work": flop / (peak * 1e9) / seconds,
+        }
+        print(stage, found[stage], flush=True)
+    return {"count": count, "peak_gflops": peak, "stages": found}
+
+
+def multiplications(stage, graph, tasks, verifier):
+    """Multiplications of the affine maps that a stage needs for all tasks."""
+    from keras_taps.verification.graph_nodes import Conv, Dense, Relu
+
+    forms = len(tasks[0].offset)
+    macs, before = [], []  # of each affine node, and of those before each ReLU
+    for node in graph.nodes:
+        if isinstance(node, Dense):
+            macs.append(node.kernel.size)
+        elif isinstance(node, Conv):
+            macs.append(node.kernel.size * int(np.prod(node.out_shape[:2])))
+        elif isinstance(node, Relu):
+            before.append(sum(macs))
+    whole = sum(macs)
+    passes = {
+        "ibp": 2,
+        "crown-ibp": 2 + forms,
+        "crown": 2 + forms,
+        "alpha-crown": 2 + 2 * forms * (verifier.iterations + 1),
+        "attack": forms * 3 * 20,
+    }[stage]
+    total = passes * whole * len(tasks)
+    if stage == "crown":
+        for task in tasks:
+            for (low, high), cost in zip(task.boxes[1:], before[1:], strict=True):
+                # Counted on the refined boxes: a lower limit of what was asked.
+                total += 2 * int(np.sum((low < 0) & (high > 0))) * cost
+    return total
+
+
+def gigaflops():
+    """Speed of one large float32 matrix product of the backend in this process."""
+    from keras import ops
+
+    a = ops.convert_to_tensor(np.random.default_rng(0).random((2048, 2048), "float32"))
+    ops.convert_to_numpy(ops.matmul(a, a))
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        ops.convert_to_numpy(ops.matmul(a, a))
+        times.append(time.perf_counter() - began)
+    return 2 * 2048**3 / min(times) / 1e9
+
+
+def exact(options, x, y):
+    """Decide images by mixed integer programming alone, behind the natural check."""
+    import keras_taps as kt
+
+    count = options.count or 100
+    stages = ("ibp", "milp")
+    report = kt.certify(
+        options.model, x[:count], y[:count], options.eps, stages=stages, batch_size=1,
+        timeout=60, out=options.report,
+        progress=lambda report, total: print(len(report.records), total, flush=True),
+    )  # fmt: skip
+    seconds = [r["stage_seconds"]["milp"] for r in report.records if "milp" in r["stage_seconds"]]
+    return {
+        "accuracies": report.accuracies(),
+        "stages": report.stages(),
+        "solved_by_milp": len(seconds),
+        "median_seconds": float(np.median(seconds)) if seconds else None,
+        "max_seconds": float(np.max(seconds)) if seconds else None,
+    }
+
+
+def main(arguments=None):
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    kinds = {"cascade": cascade, "throughput": throughput, "exact": exact}
+    parser.add_argument("kind", choices=kinds)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--name", help="how the tables call the model")
+    parser.add_argument("--dataset", default="mnist")
+    parser.add_argument("--eps", type=float, default=0.1)
+    parser.add_argument("--count", type=int, help="number of test images")
+    parser.add_argument("--report", type=Path, help="report file, with which a run goes on")
+    parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"))
+    parser.add_argument("--output", type=Path, default=RESULTS / "certification.json")
+    options = parser.parse_args(arguments)
+    if options.backend:
+        os.environ["KERAS_BACKEND"] = options.backend
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import keras
+
+    import keras_taps as kt
+
+    x, y = kt.datasets.load(options.dataset).test
+    if options.kind == "cascade":
+        x, y = x[: options.count], y[: options.count]
+    config = options.model.parent / "config.json"
+    record = {
+        "kind": options.kind,
+        "name": options.name or options.model.parent.name,
+        "backend": keras.backend.backend(),
+        "dataset": options.dataset,
+        "eps": options.eps,
+        **kinds[options.kind](options, x, y),
+        "training": json.loads(config.read_text()) if config.exists() else None,
+        "provenance": provenance(),
+    }
+    same = ("kind", "name", "backend", "dataset", "eps")
+    others = [r for r in read_json(options.output, []) if any(r[k] != record[k] for k in same)]
+    records = sorted([*others, record], key=lambda r: [str(r[k]) for k in same])
+    write_json(options.output, records)
+    print(json.dumps({k: v for k, v in record.items() if k not in ("training", "provenance")}))
+
+
+if __name__ == "__main__":
+    main()

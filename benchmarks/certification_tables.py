@@ -1,0 +1,129 @@
+"""Sections of docs/benchmarks.md about certification."""
+
+from tables_format import BACKENDS, NOT_MEASURED, machine, table
+
+
+def competition(records):
+    """Section of `competition.json`."""
+    if not records:
+        return NOT_MEASURED
+    rows, wrong = [], 0
+    for name in sorted({r["onnx"] for r in records}):
+        mine = [r for r in records if r["onnx"] == name]
+        solved = [r for r in mine if r["verdict"] == r["expected"]]
+        wrong += sum(r["verdict"] in ("sat", "unsat") and r not in solved for r in mine)
+        stages = {}
+        for r in solved:
+            stages[r["stage"]] = stages.get(r["stage"], 0) + 1
+        rows.append(
+            [
+                name.removesuffix(".onnx"),
+                str(len(mine)),
+                str(len(solved)),
+                str(sum(r["checked"] for r in solved)),
+                f"{sum(r['seconds'] for r in mine) / len(mine):.1f}",
+                f"{sum(r['best_seconds'] for r in mine) / len(mine):.1f}",
+                ", ".join(f"{stage} {count}" for stage, count in sorted(stages.items())),
+            ]
+        )
+    head = ["Network", "Rows", "Solved", "Checked", "Mean s", "Best tool, mean s", "Decided by"]
+    solved = sum(r["verdict"] == r["expected"] for r in records)
+    limit = max(r["timeout"] for r in records)
+    text = (
+        f"{len(records)} rows, {limit:g} s each: {solved} solved, {wrong} wrong verdicts. "
+        "Seconds are wall time with compilation on the machine below; those of the best tool come "
+        "from the competition's machines."
+    )
+    return "\n\n".join([text, table(head, rows), machine([r["provenance"] for r in records])])
+
+
+def certification(records):
+    """Sections of `certification.json`."""
+    parts = [
+        _cascades([r for r in records or [] if r["kind"] == "cascade"]),
+        _throughput([r for r in records or [] if r["kind"] == "throughput"]),
+        _exact([r for r in records or [] if r["kind"] == "exact"]),
+    ]
+    parts = [part for part in parts if part]
+    if not parts:
+        return NOT_MEASURED
+    return "\n\n".join([*parts, machine([r["provenance"] for r in records])])
+
+
+def _cascades(records):
+    if not records:
+        return None
+    stages = list(dict.fromkeys(stage for r in records for stage in r["stages"]))[1:]
+    rows = [
+        [
+            r["name"],
+            BACKENDS[r["backend"]],
+            f"{r['eps']:g}",
+            str(r["accuracies"]["count"]),
+            *(f"{100 * r['accuracies'][k]:.2f}" for k in ("natural", "adversarial", "certified")),
+            f"{100 * r['accuracies']['unknown']:.2f}",
+            f"{1000 * r['seconds_per_input']:.1f}",
+        ]
+        for r in records
+    ]
+    head = [
+        "Model", "Backend", "eps", "Inputs", "Natural %", "Adversarial %", "Certified %",
+        "Unknown %", "ms an input",
+    ]  # fmt: skip
+    decided = []
+    for r in records:
+        for kind in ("certified", "falsified"):
+            counts = [str(r["stages"].get(stage, {}).get(kind, 0)) for stage in stages]
+            decided.append([r["name"], f"{kind} by", *counts])
+        seconds = [f"{r['stages'].get(stage, {}).get('seconds', 0):.0f}" for stage in stages]
+        decided.append([r["name"], "seconds", *seconds])
+    return "\n\n".join([table(head, rows), table(["Model", "", *stages], decided)])
+
+
+def _throughput(records):
+    if not records:
+        return None
+    rows = [
+        [
+            r["name"],
+            BACKENDS[r["backend"]],
+            stage,
+            f"{found['inputs_per_second']:.0f}",
+            f"{1000 * found['gflop_per_input']:.1f}",
+            f"{100 * found['share_of_matrix_work']:.0f}",
+        ]
+        for r in records
+        for stage, found in r["stages"].items()
+    ]
+    head = ["Model", "Backend", "Stage", "Inputs / s", "MFLOP an input", "Matrix work %"]
+    speeds = ", ".join(f"{BACKENDS[r['backend']]} {r['peak_gflops']:.0f}" for r in records)
+    text = (
+        f"Each stage alone on the same {records[0]['count']} images, float32 bounds without the "
+        'checker. "Matrix work" is the floor: the share of the time that the stage\'s affine maps '
+        "would take at the speed of one large matrix product in the same process "
+        f"({speeds} GFLOP/s)."
+    )
+    return "\n\n".join([text, table(head, rows)])
+
+
+def _exact(records):
+    if not records:
+        return None
+    rows = [
+        [
+            r["name"],
+            f"{r['eps']:g}",
+            str(r["accuracies"]["count"]),
+            str(r["solved_by_milp"]),
+            f"{100 * r['accuracies']['certified']:.0f}",
+            f"{100 * r['accuracies']['unknown']:.0f}",
+            f"{r['median_seconds']:.2f}" if r["median_seconds"] is not None else "-",
+            f"{r['max_seconds']:.1f}" if r["max_seconds"] is not None else "-",
+        ]
+        for r in records
+    ]
+    head = [
+        "Model", "eps", "Inputs", "Sent to MILP", "Certified %", "Unknown %", "Median s",
+        "Largest s",
+    ]  # fmt: skip
+    return "\n\n".join(["Exact mixed integer programming, one image at a time:", table(head, rows)])

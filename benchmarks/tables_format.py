@@ -1,0 +1,35 @@
+"""Cells and tables in Markdown, for the pages that benchmarks write."""
+
+import statistics
+
+NOT_MEASURED = "*Not measured yet.*"
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
+
+
+def table(head, rows):
+    """Markdown table; the first columns with text are left, the others right."""
+    texts = sum(not any(c.isdigit() for c in cell) for cell in rows[0][:2])
+    line = ["---"] * texts + ["---:"] * (len(head) - texts)
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, line, *rows])
+
+
+def mean_and_deviation(values, digits):
+    """`mean ± deviation`, without a deviation for a single value."""
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def ratio(value, reference):
+    """Quotient, or a dash without a reference."""
+    return f"{value / reference:.2f}" if reference else "-"
+
+
+def machine(provenances):
+    """One line on where results come from."""
+    lines = set()
+    for p in provenances:
+        versions = ", ".join(f"{name} {v}" for name, v in p["versions"].items() if v)
+        commit = (p["commit"] or "unknown")[:10] + (" with changes" * p["package_modified"])
+        day = p["date"][:10]
+        lines.add(f"- {day}: {p['cpu']}, {p['usable_cores']} cores; {versions}; commit {commit}.")
+    return "\n".join(sorted(lines))
