@@ -7,6 +7,7 @@ import typer
 from keras_taps.cli.bar import progress_bar
 from keras_taps.cli.output import console, print_json
 from keras_taps.cli.target import Target
+from keras_taps.datasets import load
 from keras_taps.verification.from_keras import read_network
 from keras_taps.verification.recheck import recheck
 
@@ -19,6 +20,10 @@ def run(
     model: Path = typer.Option(
         None, "--model", help="Run folder or .keras file that the report must be about."
     ),
+    dataset: str = typer.Option(
+        None, "--dataset", help="Data set whose test images the report must be about."
+    ),
+    data_dir: str = typer.Option(None, "--data-dir", help="Folder of TFDS data sets."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ):
     """Repeat the proofs and counterexamples of a report in float64; exit code 1 if one fails.
@@ -26,8 +31,9 @@ def run(
     Example: `keras-taps recheck runs/taps/certification-0.1.jsonl --model runs/taps`
     """
     graph = None if model is None else read_network(Target(model).network)
+    x, y = (None, None) if dataset is None else load(dataset, data_dir).test
     with progress_bar("proofs", as_json) as bar:
-        found = recheck(report, graph, bar)
+        found = recheck(report, graph, x, y, bar)
     if as_json:
         print_json(
             {
@@ -41,6 +47,12 @@ def run(
         console.print(f"confirmed            {len(found.confirmed):6}")
         console.print(f"rejected             {len(found.rejected):6}")
         console.print(f"without certificate  {len(found.without):6}")
+        if model is None or dataset is None:
+            console.print(
+                "Network and images are those that came with the report; --model and --dataset "
+                "compare them with yours.",
+                soft_wrap=True,
+            )
         for index, reason in list(found.rejected.items())[:_SHOWN]:
             console.print(f"image {index}: {reason}", markup=False, soft_wrap=True)
         if len(found.rejected) > _SHOWN:

@@ -26,12 +26,17 @@ class Recheck:
     without: list
 
 
-def recheck(path, graph=None, progress=None):
+def recheck(path, graph=None, x=None, y=None, progress=None):
     """Check the certificates and counterexamples of a report again, in float64.
+
+    A report and its files come from one hand: they prove what they say of the network and the
+    images in them. Give `graph`, `x` and `y` to see that these are the ones that you mean.
 
     Args:
         path: Path of the report; its folder of files lies beside it.
         graph: `Graph` that the report must be about, by default the one stored beside it.
+        x: Array of the test images, `x[index]` for each record, or `None`.
+        y: Integer array of their labels, with `x`.
         progress: Called as `progress(done, total)`.
 
     Returns:
@@ -39,7 +44,7 @@ def recheck(path, graph=None, progress=None):
 
     Raises:
         FileNotFoundError: If the report or its network is not there.
-        ValueError: If they are damaged or about another network.
+        ValueError: If they are damaged, about another network, or name an input twice.
     """
     report = Report.load(path)
     folder = Path(path).with_name(Path(path).stem + ".files")
@@ -56,6 +61,9 @@ def recheck(path, graph=None, progress=None):
             f"The report is about network {report.header['network'][:12]}. "
             f"Received: network {graph.hash[:12]}"
         )
+    indices = [record["index"] for record in report.records]
+    if len(set(indices)) < len(indices):
+        raise ValueError("The report names an input twice.")
     checker, found = Checker(graph), Recheck([], {}, [])
     proofs = {"certified": ("certificate", _certified), "falsified": ("counterexample", _falsified)}
     todo = [record for record in report.records if record["verdict"] in proofs]
@@ -65,7 +73,8 @@ def recheck(path, graph=None, progress=None):
         if not file.is_file():
             found.without.append(record["index"])
         else:
-            reason = _reason(file, record, report.header, checker, check)
+            reason = _other_data(record, x, y)
+            reason = reason or _reason(file, record, report.header, checker, check)
             if reason is None:
                 found.confirmed.append(record["index"])
             else:
@@ -73,6 +82,20 @@ def recheck(path, graph=None, progress=None):
         if progress:
             progress(done + 1, len(todo))
     return found
+
+
+def _other_data(record, x, y):
+    """Why a record is not about the data given, or `None`."""
+    if x is None:
+        return None
+    index = record["index"]
+    if not 0 <= index < len(x):
+        return "there is no such image in the data"
+    if input_hash(np.asarray(x[index], "float32")) != record["input"]:
+        return "the image is another in the data"
+    if y is not None and int(np.asarray(y).reshape(-1)[index]) != record["label"]:
+        return "the label is another in the data"
+    return None
 
 
 def _reason(file, record, header, checker, check):

@@ -77,7 +77,7 @@ def test_every_slope_in_range_is_sound():
     _, traces = propagate(nodes, box)
     points = sample_points(box)
     values = numpy(walk(layers, ops.convert_to_tensor(points))) @ numpy(rows)[0].T
-    for seed in range(5):
+    for seed in range(3):
         low = (0.0, 0.25, 0.0)
         slopes = [
             ops.convert_to_tensor(numbers(1, 3, size, seed=seed, low=least, high=1))
