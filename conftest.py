@@ -11,7 +11,10 @@ import keras_taps
 def _example_names(doctest_namespace):
     doctest_namespace.update({"keras": keras, "np": np, "ops": keras.ops, "kt": keras_taps})
     rooms = (keras_taps, keras_taps.layers, keras_taps.networks, keras_taps.bounds)
-    for room in (*rooms, keras_taps.datasets, keras_taps.training):
+    rooms = (*rooms, keras_taps.datasets, keras_taps.training, keras_taps.verification)
+    for room in rooms:
         doctest_namespace.update({name: getattr(room, name) for name in room.__all__})
+    nodes = keras_taps.verification.graph_nodes
+    doctest_namespace.update({name: getattr(nodes, name) for name in ("Dense", "Relu")})
     doctest_namespace["recipe"] = keras_taps.recipes.recipe
     keras.utils.set_random_seed(0)

@@ -1,7 +1,7 @@
 """Verification: from a trained network to verdicts that can be checked."""
 
 from keras_taps.verification.certify import certify
-from keras_taps.verification.checker import Checker, input_interval
+from keras_taps.verification.checker import Checker
 from keras_taps.verification.engine import BoundEngine
 from keras_taps.verification.from_keras import read_network
 from keras_taps.verification.graph import Graph
@@ -11,6 +11,7 @@ from keras_taps.verification.onnx_writer import write_onnx
 from keras_taps.verification.radius import certified_radius
 from keras_taps.verification.recheck import recheck
 from keras_taps.verification.report import Report, merge_reports
+from keras_taps.verification.rounding import input_interval
 from keras_taps.verification.stages import DEFAULT_STAGES, STAGES, Verifier
 from keras_taps.verification.task import Task
 from keras_taps.verification.unsafe import Unsafe

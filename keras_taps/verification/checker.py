@@ -1,15 +1,9 @@
 """The float64 checker: bounds that hold in real arithmetic, re-derived with NumPy alone.
 
 It shares nothing with the code of the fast bounds. Every box is rounded outward, and every linear
-form carries a bound on the rounding errors made on its way back. What it proves is about the real
-arithmetic network whose parameters are those of the graph, for every real input in the box. It
-does not speak of the rounding errors that the network makes when it is run in float32.
-
-How rounding is bounded: a sum of k products differs from the real one by at most gamma(k) times the
-sum of absolute values (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1).
-Sending rows R back through an affine map W gives rows R' with |R' - RW| <= gamma |R||W|, and on
-inputs z with |z| <= m this changes the form by at most gamma |R| (|W| m). The vector |W| m does not
-depend on R, so a form pays one inner product a layer for its rigour.
+form carries a bound on the rounding errors made on its way back (`rounding.py`). What it proves is
+about the real arithmetic network whose parameters are those of the graph, for every real input in
+the box. It does not speak of the rounding errors that the network makes when it runs in float32.
 """
 
 from dataclasses import dataclass, replace
@@ -17,56 +11,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras_taps.verification.graph_nodes import Linear, MaxPool, Relu, Reshape
+from keras_taps.verification.rounding import (
+    ROUND,
+    TINY,
+    Form,
+    dot,
+    gamma,
+    largest,
+    lost,
+    size_of,
+    unit,
+)
 
-ROUND = 2.0**-53
-TINY = 1e-280  # more than every error by underflow
 METHODS = ("ibp", "crown-ibp", "crown", "alpha-crown")
 _ROWS = 2**25  # bytes that rows may take at a time
-
-
-def input_interval(x, eps):
-    """The box of the real inputs within `eps` of `x` and in [0, 1], rounded outward.
-
-    Args:
-        x: Array of pixels in [0, 1].
-        eps: Radius in pixel units.
-
-    Returns:
-        `(lower, upper)`, float64 arrays shaped like `x`.
-
-    Example:
-
-    >>> lower, upper = input_interval(np.array([0.5, 1.0]), 0.1)
-    >>> bool(lower[0] < 0.4), float(upper[1])
-    (True, 1.0)
-    """
-    x, eps = np.asarray(x, "float64"), np.nextafter(float(eps), np.inf)
-    return (
-        np.maximum(np.nextafter(x - eps, -np.inf), 0.0),
-        np.minimum(np.nextafter(x + eps, np.inf), 1.0),
-    )
-
-
-@dataclass(frozen=True)
-class Form:
-    """`rows . z + constant + error` bounds what is asked from above, for every z of a box.
-
-    Args:
-        rows: Array `(n, ...)`.
-        constant: Array `(n,)`.
-        error: Array `(n,)` >= 0, at least all rounding so far.
-    """
-
-    rows: np.ndarray
-    constant: np.ndarray
-    error: np.ndarray
-
-    def plus(self, constant, error):
-        """The form with a constant and an error added, and the rounding of that addition."""
-        constant = self.constant + constant
-        return replace(
-            self, constant=constant, error=(self.error + error) * (1 + 4 * ROUND) + _unit(constant)
-        )
 
 
 @dataclass(frozen=True)
@@ -206,14 +164,14 @@ class _Walk:
         _, tail_records = self.forward(nodes[tail:], inner, None)
         form = Form(forms, offset, np.zeros(len(offset)))
         form = self.backward(nodes[tail:], tail_records, form)
-        bounds = _largest(form, inner)
+        bounds = largest(form, inner)
         if self.method != "ibp":
             back = self.backward(nodes[:tail], self._sloped(records), form)
             bounds = np.fmin(bounds, self.concretise(back))
         return np.where(np.isnan(bounds), np.inf, bounds)
 
     def concretise(self, form):
-        return _largest(form, self.input)
+        return largest(form, self.input)
 
     # Forward
 
@@ -254,8 +212,8 @@ class _Walk:
             outs.append(out)
             records.append(record)
         lower, upper = (sum(out[side] for out in outs) for side in (0, 1))
-        pad = len(outs) * sum(_unit(_size(out)) for out in outs) + TINY
-        return (lower - pad, upper + pad), _Branches(records, _size(box))
+        pad = len(outs) * sum(unit(size_of(out)) for out in outs) + TINY
+        return (lower - pad, upper + pad), _Branches(records, size_of(box))
 
     def _linear(self, node, box):
         if id(node) not in self.absolutes:  # the graph keeps its nodes, so ids stay theirs
@@ -264,10 +222,10 @@ class _Walk:
         lower, upper = box
         centre = (lower + upper) / 2
         radius = np.maximum(upper - centre, centre - lower) * (1 + 4 * ROUND) + TINY
-        scale = (absolute.apply(_size(box)[None])[0] + node.magnitude) * (1 + 1e-9)
+        scale = (absolute.apply(size_of(box)[None])[0] + node.magnitude) * (1 + 1e-9)
         middle, spread = node(centre[None])[0], absolute.apply(radius[None])[0]
-        pad = 2 * _gamma(node.terms) * scale + TINY
-        return (middle - spread - pad, middle + spread + pad), _Affine(scale, _lost(_size(box)))
+        pad = 2 * gamma(node.terms) * scale + TINY
+        return (middle - spread - pad, middle + spread + pad), _Affine(scale, lost(size_of(box)))
 
     def _relu(self, node, box):
         lower, upper = box
@@ -285,7 +243,7 @@ class _Walk:
             np.where(lower >= 0, lower, slope * lower * (1 + 4 * ROUND) - TINY * (slope > 0)),
             np.where(upper >= 0, upper, slope * upper * (1 - 4 * ROUND) + TINY * (slope > 0)),
         )
-        return out, _ReluLines(steep, over, below, crossing, _size(box), slope)
+        return out, _ReluLines(steep, over, below, crossing, size_of(box), slope)
 
     def _refined(self, box, unstable, pull):
         """The box with every unstable neuron bounded by a pass back to the input."""
@@ -347,15 +305,15 @@ class _Walk:
             return replace(form, rows=node.transpose(form.rows))
         if isinstance(node, Linear):
             scale = record.scale
-            error = _gamma(node.terms + scale.size) * _inner(np.abs(form.rows), scale) + record.lost
-            form = form.plus(_inner(form.rows, np.broadcast_to(node.bias, scale.shape)), error)
+            error = gamma(node.terms + scale.size) * dot(np.abs(form.rows), scale) + record.lost
+            form = form.plus(dot(form.rows, np.broadcast_to(node.bias, scale.shape)), error)
             return replace(form, rows=node.transpose(form.rows))
         if isinstance(node, Relu):
             rising, falling = np.maximum(form.rows, 0), np.minimum(form.rows, 0)
-            lifted = _inner(rising, record.over)
+            lifted = dot(rising, record.over)
             rows = rising * record.steep + falling * record.below
-            error = _gamma(record.over.size) * lifted + _lost(record.size)
-            error = error + 4 * ROUND * _inner(np.abs(rows), record.size)
+            error = gamma(record.over.size) * lifted + lost(record.size)
+            error = error + 4 * ROUND * dot(np.abs(rows), record.size)
             return replace(form.plus(lifted, error), rows=rows)
         if isinstance(node, MaxPool):
             return _max_pool_back(node, record, form)
@@ -363,7 +321,7 @@ class _Walk:
         for branch, inner in zip(node.branches, record.records, strict=True):
             back = self.backward(branch, inner, replace(total, rows=form.rows))
             rows = rows + back.rows
-            error = 4 * len(record.records) * ROUND * _inner(np.abs(back.rows), record.size)
+            error = 4 * len(record.records) * ROUND * dot(np.abs(back.rows), record.size)
             total = back.plus(0.0, error)
         return replace(total, rows=rows)
 
@@ -375,51 +333,18 @@ def _max_pool(node, box):
     np.put_along_axis(others, best[..., None], -np.inf, -1)
     decided = low.max(-1) >= others.max(-1)
     chosen = np.take_along_axis(node.members(), best[..., None], -1)[..., 0]
-    return (low.max(-1), high.max(-1)), (chosen, decided, high.max(-1), _size(box))
+    return (low.max(-1), high.max(-1)), (chosen, decided, high.max(-1), size_of(box))
 
 
 def _max_pool_back(node, record, form):
     """Below by the entry with the largest lower bound; above by it if it surely wins."""
     chosen, decided, highest, size = record
     rising = np.maximum(form.rows, 0)
-    lifted = _inner(rising, np.where(decided, 0.0, highest))
-    error = _gamma(chosen.size) * _inner(rising, np.where(decided, 0.0, np.abs(highest)))
+    lifted = dot(rising, np.where(decided, 0.0, highest))
+    error = gamma(chosen.size) * dot(rising, np.where(decided, 0.0, np.abs(highest)))
     routed = np.where(decided, form.rows, np.minimum(form.rows, 0)).reshape(len(form.rows), -1)
     rows = np.zeros((len(form.rows), int(np.prod(node.in_shape))))
     np.add.at(rows, (slice(None), chosen.reshape(-1)), routed)
     window = int(np.prod(node.size))
-    error = error + _gamma(window) * np.abs(routed) @ size.reshape(-1)[chosen.reshape(-1)]
+    error = error + gamma(window) * np.abs(routed) @ size.reshape(-1)[chosen.reshape(-1)]
     return replace(form.plus(lifted, error), rows=rows.reshape(-1, *node.in_shape))
-
-
-def _largest(form, box):
-    """Largest value of a form over a box, with all rounding."""
-    lower, upper = box
-    value = _inner(np.maximum(form.rows, 0), upper) + _inner(np.minimum(form.rows, 0), lower)
-    error = 2 * _gamma(lower.size) * _inner(np.abs(form.rows), _size(box))
-    form = form.plus(value, error + _unit(value))
-    bound = form.constant + form.error * (1 + 1e-9)
-    return bound + _unit(bound) + TINY
-
-
-def _inner(rows, values):
-    return rows.reshape(len(rows), -1) @ np.ascontiguousarray(values).reshape(-1)
-
-
-def _size(box):
-    return np.maximum(np.abs(box[0]), np.abs(box[1]))
-
-
-def _lost(size):
-    """What products that underflow add up to, in a form on inputs of this size."""
-    return TINY * (1 + size.sum())
-
-
-def _unit(value):
-    return 4 * ROUND * np.abs(value)
-
-
-def _gamma(terms):
-    """Relative error of a sum of `terms` products, doubled, with room for folded weights."""
-    terms = 2 * (terms + 16)
-    return terms * ROUND / (1 - terms * ROUND)

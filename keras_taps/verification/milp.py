@@ -40,41 +40,38 @@ def exact_bound(
 ):
     """Maximise one linear form of the outputs, `weights @ outputs + offset`, over a box.
 
-        Args:
-            graph: `Graph`.
-            lower: Array of the shape of one input.
-            upper: Array of the same shape.
-            weights: Array `(outputs,)`.
-            offset: Number.
-            boxes: One pair `(lower, upper)` a nonlinear node in depth-first order, sound bounds on
-                its input.
-            start: Input to start from, by default the centre of the box.
-            timeout: Seconds; HiGHS looks at the clock now and then.
-            gap: Relative gap at which to stop.
-            threshold: Stop as soon as the maximum is known to lie below this number, or not.
-            slack: Every bound in `boxes` is widened by `slack * (1 + |bound|)`.
-            threads: Threads for HiGHS.
+    Args:
+        graph: `Graph`.
+        lower: Array of the shape of one input.
+        upper: Array of the same shape.
+        weights: Array `(outputs,)`.
+        offset: Number.
+        boxes: One pair `(lower, upper)` a nonlinear node in depth-first order, sound bounds on
+            its input.
+        start: Input to start from, by default the centre of the box.
+        timeout: Seconds; HiGHS looks at the clock now and then.
+        gap: Relative gap at which to stop.
+        threshold: Stop as soon as the maximum is known to lie below this number, or not.
+        slack: Every bound in `boxes` is widened by `slack * (1 + |bound|)`.
+        threads: Threads for HiGHS.
 
-        Returns:
-            `Bracket` with `value <= maximum <= bound`. The bound rests on the floating-point
-            arithmetic of HiGHS and is as good as its tolerances.
+    Returns:
+        `Bracket` with `value <= maximum <= bound`. The bound rests on the floating-point
+        arithmetic of HiGHS and is as good as its tolerances.
 
-        Raises:
-            ValueError: If an argument is not finite or does not fit the graph.
-            RuntimeError: If the boxes contradict each other or a point, or HiGHS fails.
+    Raises:
+        ValueError: If an argument is not finite or does not fit the graph.
+        RuntimeError: If the boxes contradict each other or a point, or HiGHS fails.
 
-        Example:
+    Example:
+    >>> graph = Graph((Relu((2,)), Dense(np.ones((2, 1)), np.ones(1))))
+    >>> low, high = -np.ones(2), np.ones(2)
+    >>> round(exact_bound(graph, low, high, np.ones(1), 0.0, [(low, high)]).value, 6)
+    3.0
 
-        >>> from keras_taps.verification.graph import Graph
-    from keras_taps.verification.graph_nodes import Dense, Relu
-        >>> graph = Graph((Relu((2,)), Dense(np.ones((2, 1)), np.ones(1))))
-        >>> low, high = -np.ones(2), np.ones(2)
-        >>> round(exact_bound(graph, low, high, np.ones(1), 0.0, [(low, high)]).value, 6)
-        3.0
-
-        References:
-            Tjeng et al., "Evaluating Robustness of Neural Networks with Mixed Integer Programming",
-            2019; Huangfu and Hall, "Parallelizing the dual revised simplex method" (HiGHS), 2018.
+    References:
+        Tjeng et al., "Evaluating Robustness of Neural Networks with Mixed Integer Programming",
+        2019; Huangfu and Hall, "Parallelizing the dual revised simplex method" (HiGHS), 2018.
     """
     began = time.monotonic()
     weights, offset = checked_form(graph, weights, offset)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_taps.verification.checker import Checker, input_interval
+from keras_taps.verification.checker import Checker
 from keras_taps.verification.graph import Graph
 from keras_taps.verification.report import Report, input_hash
+from keras_taps.verification.rounding import input_interval
 from keras_taps.verification.unsafe import margin_forms
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras_taps.verification.checker import input_interval
+from keras_taps.verification.rounding import input_interval
 from keras_taps.verification.unsafe import margin_forms
 
 CERTIFIED, FALSIFIED, UNKNOWN = "certified", "falsified", "unknown"

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from keras_taps.verification.checker import input_interval
 from keras_taps.verification.from_keras import read_network
 from keras_taps.verification.milp import exact_bound
+from keras_taps.verification.rounding import input_interval
 from keras_taps.verification.unsafe import margin_forms
 from tests.helpers import dense_network
 from tests.verification.helpers import interval_boxes

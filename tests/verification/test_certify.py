@@ -76,7 +76,7 @@ def test_counterexamples(problem, whole):
 
 @pytest.mark.parametrize("share", [0.3, 0.8])
 def test_resumed_after_a_cut_in_the_middle_of_a_line(problem, whole, tmp_path, share):
-    if BACKEND != "torch" and share > 0.5:
+    if BACKEND == "jax" or (BACKEND == "tensorflow" and share > 0.5):
         pytest.skip("each run compiles again")
     out, text = tmp_path / "cut.jsonl", whole.path.read_text()
     out.write_text(text[: text.index("\n") + int(share * (len(text) - text.index("\n")))])

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_taps.verification.checker import METHODS, Checker, input_interval
+from keras_taps.verification.checker import METHODS, Checker
 from keras_taps.verification.graph import Graph
 from keras_taps.verification.graph_nodes import Conv, Dense, MaxPool, Relu, Reshape, Scale
+from keras_taps.verification.rounding import input_interval
 from tests.verification.helpers import KINDS, interval_boxes, random_box, random_graph, sample
 
 FORMS = np.array([[-1.0, 1.0, 0.0], [-1.0, 0.0, 1.0]])

@@ -76,7 +76,10 @@ def test_computes_what_the_network_does(case):
     assert graph.outputs == 3
 
 
-@pytest.mark.parametrize("case", [c for c in harness.CASES if not accepted(c)], ids=str)
+REJECTED = [case for case in harness.CASES if not accepted(case)]
+
+
+@pytest.mark.parametrize("case", REJECTED[::3] if BACKEND == "jax" else REJECTED, ids=str)
 def test_refuses_by_name(case):
     network = network_of(case)
     with pytest.raises(ValueError, match=f"'{network.layers[0].name}'.*(Accepted|Flatten)"):
