@@ -212,11 +212,8 @@ class IntervalSequential(keras.Model):
         kinds = (keras.layers.Normalization, keras.layers.Rescaling)
         return tuple(takewhile(lambda layer: isinstance(layer, kinds), self._chain))
 
-    def check_certifiable(self):
-        """Raise `ValueError` unless the margins of this network can be bounded and trained.
-
-        The last layer must be a Dense without activation, and no Dropout may have a rate.
-        """
+    def check_classifier(self):
+        """Raise `ValueError` unless the network ends in one Dense vector of logits."""
         check_logits(self._chain[-1])
         if len(self._logits_shape) != 2:
             raise ValueError(
@@ -225,6 +222,13 @@ class IntervalSequential(keras.Model):
             )
         if self.num_classes < 2:
             raise ValueError(f"A classifier needs two logits or more. Received: {self.num_classes}")
+
+    def check_certifiable(self):
+        """Raise `ValueError` unless the margins of this network can be bounded and trained.
+
+        The last layer must be a Dense without activation, and no Dropout may have a rate.
+        """
+        self.check_classifier()
         for layer in self._flatten_layers():
             if isinstance(layer, IntervalDropout) and layer.rate > 0:
                 raise ValueError(

@@ -13,7 +13,6 @@ from tests.layers import harness
 from tests.layers.harness import IMAGE, Case
 
 REFUSED = (
-    "Dropout",
     "tanh",
     "sigmoid",
     "ELU",
@@ -41,7 +40,6 @@ EXTRA = [
     Case("GlobalMaxPooling2D"),
     Case("Normalization", IMAGE, {"mean": 0.3, "variance": 0.4, "invert": True}),
     Case("Normalization", IMAGE, {"axis": None, "mean": 0.3, "variance": 0.4}),
-    Case("Dropout", IMAGE, {"rate": 0.0}),
     Case("Activation", IMAGE, {"activation": "linear"}),
     Case("Activation", IMAGE, {"activation": "relu"}),
     Case("LeakyReLU", IMAGE, {"negative_slope": 1.0}),
