@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from keras_taps.verification.graph_nodes import Conv, Dense, Relu
 from keras_taps.verification.onnx_reader import read_onnx
 
-FILES = Path(os.environ.get("VNNLIB_DIR", Path(__file__).resolve().parents[3] / "shared/vnnlib"))
+FILES = Path(os.environ.get("VNNLIB_DIR", "not set"))
 ROWS = list(csv.DictReader((FILES / "verdicts.csv").open())) if FILES.is_dir() else []
 needs_files = pytest.mark.skipif(not ROWS, reason="no competition files; set VNNLIB_DIR")
 
