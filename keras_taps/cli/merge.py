@@ -6,8 +6,7 @@ from pathlib import Path
 import typer
 
 from keras_taps.cli.output import console, make_folder_of, print_json
-from keras_taps.verification.certify import files_of
-from keras_taps.verification.report import Report, merge_reports
+from keras_taps.verification.report import Report, files_of, merge_reports
 
 NAME = "merge"
 

@@ -24,6 +24,7 @@ from keras_taps.experiments.build import build_model, training_callbacks
 from keras_taps.experiments.evaluation import evaluate_robustness
 from keras_taps.experiments.recipe import Recipe
 from keras_taps.files import read_csv, write_atomically, write_csv, write_json
+from keras_taps.networks.load import load_model
 from keras_taps.provenance import provenance
 from keras_taps.training import METHODS
 
@@ -240,22 +241,3 @@ class _Recorder(keras.callbacks.Callback):
         self.history.append({"epoch": epoch + 1, **row})
         write_csv(self.run.path("history.csv"), self.history)
         write_atomically(self.run.path("last.keras"), self.model.save)
-
-
-def load_model(path):
-    """Load a `.keras` file.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read as a model of this package.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no model file '{path}'.")
-    try:
-        return keras.saving.load_model(path)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ValueError(
-            f"'{path}' cannot be loaded as a Keras model; the file may be damaged ({reason})."
-        ) from error

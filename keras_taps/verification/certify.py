@@ -6,7 +6,6 @@ import time
 from fractions import Fraction
 from pathlib import Path
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -21,9 +20,10 @@ from keras_taps.checks import (
     check_seed,
 )
 from keras_taps.files import write_atomically
+from keras_taps.networks.load import load_model
 from keras_taps.provenance import provenance
 from keras_taps.verification.from_keras import interval_network, read_network
-from keras_taps.verification.report import FORMAT, ReportWriter, input_hash
+from keras_taps.verification.report import FORMAT, ReportWriter, files_of, input_hash
 from keras_taps.verification.stages import DEFAULT_STAGES, STAGES, Verifier
 from keras_taps.verification.task import MISCLASSIFIED, UNKNOWN, Task
 
@@ -176,14 +176,7 @@ def check_stages(stages):
 def load_network(model):
     """Interval network and graph of a model or of the path of one."""
     if isinstance(model, (str, Path)):
-        path = Path(model)
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no model file '{path}'.")
-        try:
-            model = keras.saving.load_model(path)
-        except Exception as error:
-            reason = str(error).strip().partition("\n")[0] or repr(error)
-            raise ValueError(f"'{path}' cannot be loaded as a Keras model ({reason}).") from error
+        model = load_model(model)
     network = interval_network(model)
     return network, read_network(network)
 
@@ -286,12 +279,6 @@ class _Files:
 
     def _save(self, name, **content):
         write_atomically(self.folder / name, lambda path: np.savez_compressed(path, **content))
-
-
-def files_of(report):
-    """Folder of the files that belong to the report with this path."""
-    report = Path(report)
-    return report.with_name(report.stem + ".files")
 
 
 def _hash(x, y):

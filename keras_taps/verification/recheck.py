@@ -1,13 +1,12 @@
 """Repeat the proofs of a report with NumPy alone."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from keras_taps.verification.checker import Checker
 from keras_taps.verification.graph import Graph
-from keras_taps.verification.report import Report, input_hash
+from keras_taps.verification.report import Report, files_of, input_hash
 from keras_taps.verification.rounding import input_interval
 from keras_taps.verification.unsafe import margin_forms
 
@@ -48,7 +47,7 @@ def recheck(path, graph=None, x=None, y=None, progress=None):
         ValueError: If they are damaged, about another network, or name an input twice.
     """
     report = Report.load(path)
-    folder = Path(path).with_name(Path(path).stem + ".files")
+    folder = files_of(path)
     if graph is None:
         stored = folder / "network.npz"
         if not stored.is_file():

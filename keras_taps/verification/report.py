@@ -183,6 +183,12 @@ class ReportWriter:
                 os.fsync(file.fileno())
 
 
+def files_of(report):
+    """Folder of the files that belong to the report with this path."""
+    report = Path(report)
+    return report.with_name(report.stem + ".files")
+
+
 def input_hash(x):
     """Hexadecimal SHA-256 of one input: which one a record is about."""
     return hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest()
