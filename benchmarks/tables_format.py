@@ -7,10 +7,17 @@ BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 
 
 def table(head, rows):
-    """Markdown table; the first columns with text are left, the others right."""
-    texts = sum(not any(c.isdigit() for c in cell) for cell in rows[0][:2])
-    line = ["---"] * texts + ["---:"] * (len(head) - texts)
+    """Markdown table; columns whose first cell is no number are left, the others right."""
+    line = ["---:" if _is_number(cell) else "---" for cell in rows[0]]
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, line, *rows])
+
+
+def _is_number(cell):
+    try:
+        float(cell.split()[0])
+    except (IndexError, ValueError):
+        return cell == "-"
+    return True
 
 
 def mean_and_deviation(values, digits):

@@ -248,8 +248,8 @@ class Verifier:
                 continue
             if verdict == CERTIFIED and np.all(np.isfinite(bounds)):
                 task.bound = float(max([*bounds, *worst[worst < 0]]))
-                task.method = "milp"
                 task.checked = not len(numbers)  # all was proved before HiGHS was asked
+                task.method = method if task.checked else "milp"
                 task.decide(CERTIFIED, "milp")
             elif verdict == FALSIFIED:
                 # The vertex is float64; the model takes the nearest point of its own precision.
