@@ -117,13 +117,15 @@ def gigaflops():
 
 
 def exact(options, x, y):
-    """Decide images by mixed integer programming alone, behind the natural check."""
+    """Decide images by mixed integer programming alone, behind the natural check.
+
+    The stage asks the checker first, for its boxes; what that proves is not left to the solver.
+    """
     import keras_taps as kt
 
     count = options.count or 100
-    stages = ("ibp", "milp")
     report = kt.certify(
-        options.model, x[:count], y[:count], options.eps, stages=stages, batch_size=1,
+        options.model, x[:count], y[:count], options.eps, stages=("milp",), batch_size=1,
         timeout=60, out=options.report,
         progress=lambda report, total: print(len(report.records), total, flush=True),
     )  # fmt: skip
@@ -132,6 +134,7 @@ def exact(options, x, y):
         "accuracies": report.accuracies(),
         "stages": report.stages(),
         "solved_by_milp": len(seconds),
+        "left_to_the_solver": report.unchecked + report.stages()["milp"]["falsified"],
         "median_seconds": float(np.median(seconds)) if seconds else None,
         "max_seconds": float(np.max(seconds)) if seconds else None,
     }

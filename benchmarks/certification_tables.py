@@ -115,6 +115,7 @@ def _exact(records):
             f"{r['eps']:g}",
             str(r["accuracies"]["count"]),
             str(r["solved_by_milp"]),
+            str(r["left_to_the_solver"]),
             f"{100 * r['accuracies']['certified']:.0f}",
             f"{100 * r['accuracies']['unknown']:.0f}",
             f"{r['median_seconds']:.2f}" if r["median_seconds"] is not None else "-",
@@ -123,7 +124,7 @@ def _exact(records):
         for r in records
     ]
     head = [
-        "Model", "eps", "Inputs", "Sent to MILP", "Certified %", "Unknown %", "Median s",
+        "Model", "eps", "Inputs", "Correct", "Left to the solver", "Certified %", "Unknown %", "Median s",
         "Largest s",
     ]  # fmt: skip
     return "\n\n".join(["Exact mixed integer programming, one image at a time:", table(head, rows)])
