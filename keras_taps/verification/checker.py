@@ -100,6 +100,23 @@ class Checker:
         Raises:
             ValueError: If the box is empty or not finite, or shapes do not fit.
         """
+        return self.bounds_and_boxes(lower, upper, forms, offset, method, slopes)[0]
+
+    def bounds_and_boxes(self, lower, upper, forms, offset, method="crown", slopes=None):
+        """`upper_bounds`, and the rigorous boxes they were derived from.
+
+        Args:
+            lower: As in `upper_bounds`, like the rest.
+            upper: Array.
+            forms: Array.
+            offset: Array.
+            method: Name.
+            slopes: Array or `None`.
+
+        Returns:
+            `(bounds, boxes)`: an array `(n,)`, and a list of pairs of arrays that bound the inputs
+            of every ReLU and max pooling in depth-first order, NaN where one was not finite.
+        """
         if method not in METHODS:
             raise ValueError(f"`method` must be one of {METHODS}. Received: {method!r}")
         lower, upper, forms, offset = (
@@ -108,26 +125,7 @@ class Checker:
         self._check_box(lower, upper, forms, offset)
         walk = _Walk(self._absolutes, method, slopes)
         with np.errstate(all="ignore"):  # what is not finite ends as an infinite bound
-            return walk.run(self.graph.nodes, (lower, upper), forms, offset)
-
-    def neuron_boxes(self, lower, upper):
-        """Rigorous boxes of the inputs of every nonlinear node, each unstable neuron refined.
-
-        Args:
-            lower: Array of the shape of one input.
-            upper: Array of the same shape.
-
-        Returns:
-            List of pairs of arrays, one a ReLU or max pooling in depth-first order; NaN where a
-            number was not finite.
-        """
-        lower, upper = (np.asarray(v, "float64") for v in (lower, upper))
-        self._check_box(lower, upper, np.zeros((0, self.graph.outputs)), np.zeros(0))
-        walk = _Walk(self._absolutes, "crown", None)
-        with np.errstate(all="ignore"):
-            walk.input = lower, upper
-            walk.forward(self.graph.nodes, walk.input, walk.concretise)
-        return walk.boxes
+            return walk.run(self.graph.nodes, (lower, upper), forms, offset), walk.boxes
 
     def _check_box(self, lower, upper, forms, offset):
         shape = self.graph.in_shape

@@ -10,6 +10,7 @@ from keras_taps import backend
 from keras_taps.bounds.margins import MarginRows, upper_margins
 from keras_taps.bounds.nodes import (
     Elementwise,
+    Maximum,
     Sum,
     as_they_are,
     concretise,
@@ -256,7 +257,7 @@ def _sites(nodes):
         if isinstance(node, Sum):
             for branch in node.branches:
                 yield from _sites(branch)
-        elif hasattr(node, "forward") and type(node).__name__ != "Affine":
+        elif isinstance(node, (Elementwise, Maximum)):
             yield node
 
 

@@ -64,6 +64,7 @@ def exact_bound(
         RuntimeError: If the boxes contradict each other or a point, or HiGHS fails.
 
     Example:
+
     >>> graph = Graph((Relu((2,)), Dense(np.ones((2, 1)), np.ones(1))))
     >>> low, high = -np.ones(2), np.ones(2)
     >>> round(exact_bound(graph, low, high, np.ones(1), 0.0, [(low, high)]).value, 6)
@@ -127,7 +128,8 @@ def exact_verdict(
         found[i] = bracket.bound
         if unsafe.contains(graph, bracket.point[None])[0]:
             return "falsified", bracket.point, found
-    return "certified" if np.all(found < 0) else "unknown", None, found
+    certified = np.all(np.isfinite(found) & (found < 0))
+    return "certified" if certified else "unknown", None, found
 
 
 def triangle_bound(graph, lower, upper, weights, offset, boxes, slack=1e-6, timeout=60):

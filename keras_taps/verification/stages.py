@@ -18,10 +18,7 @@ from keras_taps.verification.unsafe import Unsafe
 STAGES = ("ibp", "attack", "crown-ibp", "crown", "alpha-crown", "strong-attack", "milp")
 DEFAULT_STAGES = STAGES[:-1]
 QUICK = {"steps": 20, "restarts": 1}
-STRONG = {
-    "steps": 100,
-    "restarts": 20,
-}  # twice the steps of the paper, 5 x 200, for each class left
+STRONG = {"steps": 100, "restarts": 20}  # for each class left twice the paper's 5 x 200 steps
 
 
 class Verifier:
@@ -115,33 +112,33 @@ class Verifier:
 
     def _crown(self, tasks, timeout):
         chosen = [task.open_forms for task in tasks]
-        boxes = self.engine.neuron_boxes(*_box(tasks))
-        for i, task in enumerate(tasks):
-            task.boxes = [(low[i], high[i]) for low, high in boxes]
-        found = self.engine.crown(*_box(tasks), *_gathered(tasks, chosen), boxes)
+        found = self.engine.crown(*_box(tasks), *_gathered(tasks, chosen), self._boxes(tasks))
         self._take(tasks, chosen, found, "crown")
 
     def _alpha_crown(self, tasks, timeout):
-        self._need_boxes(tasks)
         chosen = [task.open_forms for task in tasks]
-        boxes = [
-            tuple(np.stack([task.boxes[site][side] for task in tasks]) for side in (0, 1))
-            for site in range(len(self.engine.sites))
-        ]
         found, slopes = self.engine.alpha_crown(
-            *_box(tasks), *_gathered(tasks, chosen), boxes, iterations=self.iterations
+            *_box(tasks),
+            *_gathered(tasks, chosen),
+            self._boxes(tasks),
+            iterations=self.iterations,
         )
         for i, task in enumerate(tasks):
             task.slopes = np.full((len(task.offset), slopes.shape[-1]), np.nan, "float32")
             task.slopes[chosen[i]] = slopes[i, : len(chosen[i])]
         self._take(tasks, chosen, found, "alpha-crown")
 
-    def _need_boxes(self, tasks):
+    def _boxes(self, tasks):
+        """Boxes of the neurons of a batch; each task keeps its own for later stages."""
         missing = [task for task in tasks if task.boxes is None]
         if missing:
             boxes = self.engine.neuron_boxes(*_box(missing))
             for i, task in enumerate(missing):
                 task.boxes = [(low[i], high[i]) for low, high in boxes]
+        return [
+            tuple(np.stack([task.boxes[site][side] for task in tasks]) for side in (0, 1))
+            for site in range(len(self.engine.sites))
+        ]
 
     def _take(self, tasks, chosen, found, method):
         for task, forms, bounds in zip(tasks, chosen, found, strict=True):
@@ -156,11 +153,11 @@ class Verifier:
             bounds = self.checker.upper_bounds(
                 task.lower, task.upper, task.forms, task.offset, method, task.slopes
             )
-            if not safe(task.groups, bounds):
+            task.bound = float(worst_of(task.groups, bounds).max())
+            task.checked = safe(task.groups, bounds)
+            if not task.checked:
                 task.bounds = bounds  # rounding decides nothing: a later stage may prove more
-                task.bound = float(worst_of(task.groups, bounds).max())
                 return
-            task.bound, task.checked = float(worst_of(task.groups, bounds).max()), True
         task.decide(CERTIFIED, method)
 
     # Attacks
@@ -227,7 +224,9 @@ class Verifier:
             # Neither the boxes nor what is left out may rest on float32: both from the checker.
             box = task.lower, task.upper
             method = "crown" if task.slopes is None else "alpha-crown"
-            proved = self.checker.upper_bounds(*box, task.forms, task.offset, method, task.slopes)
+            proved, boxes = self.checker.bounds_and_boxes(
+                *box, task.forms, task.offset, method, task.slopes
+            )
             worst = worst_of(task.groups, np.where(np.isfinite(proved), proved, np.inf))
             numbers = np.flatnonzero(~(worst < 0))
             sets = [
@@ -237,16 +236,12 @@ class Verifier:
             left = (timeout or 1e9) - task.total_seconds
             try:
                 verdict, point, bounds = exact_verdict(
-                    self.graph,
-                    sets,
-                    self.checker.neuron_boxes(*box),
-                    timeout=max(left, 1e-3),
-                    bounds=worst[numbers],
+                    self.graph, sets, boxes, timeout=max(left, 1e-3), bounds=worst[numbers]
                 )
             except (RuntimeError, ValueError) as error:
                 task.error = f"milp: {error}"
                 continue
-            if verdict == CERTIFIED and np.all(np.isfinite(bounds)):
+            if verdict == CERTIFIED:
                 task.bound = float(max([*bounds, *worst[worst < 0]]))
                 task.checked = not len(numbers)  # all was proved before HiGHS was asked
                 task.method = method if task.checked else "milp"
