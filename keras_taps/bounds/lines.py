@@ -23,6 +23,20 @@ class Lines(NamedTuple):
     lower_intercept: object
 
 
+class Lagrangian(NamedTuple):
+    """Lines of activations, and what multipliers of constraints on them add to rows going back.
+
+    Args:
+        lines: `Lines`.
+        outer: Tensor `(batch, n, ...)`, added to the rows of the outputs.
+        inner: Tensor of the same shape, added to the rows of the inputs.
+    """
+
+    lines: Lines
+    outer: object
+    inner: object
+
+
 def kinked_lines(slope, box):
     """Lines of a ReLU or leaky ReLU, `max(x, slope x)`: the chord above, a slope through 0 below.
 

@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_taps import backend
 from keras_taps import layers as interval_layers
-from keras_taps.bounds.lines import Lines, kinked_lines, monotone_lines
+from keras_taps.bounds.lines import Lagrangian, Lines, kinked_lines, monotone_lines
 from keras_taps.layers.activations import ActivatedLayer, activate, activation_name
 from keras_taps.layers.base import refuse_coarse_precision
 from keras_taps.layers.residual import add_all, walk
@@ -93,6 +93,42 @@ def with_slopes(traces, slopes):
     return replaced
 
 
+def with_shift(traces, shifts):
+    """The traces with lines moved upward, one tensor `(batch, n, ...)` for each activation.
+
+    The derivative of a bound by these tensors is how it depends on each activation.
+    """
+    replaced = []
+    for trace in traces:
+        if isinstance(trace, Lines):
+            steep, over, below, under = trace
+            shift = next(shifts)
+            trace = Lines(steep, over + shift, below, under + shift)
+        elif isinstance(trace, list):
+            trace = with_shift(trace, shifts)
+        replaced.append(trace)
+    return replaced
+
+
+def with_multipliers(traces, outer, inner):
+    """The traces with what multipliers of constraints on activations add to the rows.
+
+    Args:
+        traces: Traces of a chain.
+        outer: Iterator over tensors `(batch, n, ...)`, one for each activation, which are added to
+            the rows of its outputs.
+        inner: The same for its inputs.
+    """
+    replaced = []
+    for trace in traces:
+        if isinstance(trace, Lines):
+            trace = Lagrangian(trace, next(outer), next(inner))
+        elif isinstance(trace, list):
+            trace = with_multipliers(trace, outer, inner)
+        replaced.append(trace)
+    return replaced
+
+
 def substitute(nodes, traces, rows, constant):
     """Pass an upper bound `rows . outputs + constant` back to the inputs of the first node.
 
@@ -168,8 +204,11 @@ class Elementwise:
         box = refine(self, box, pull)
         return self.bounds(box), Lines(*(ops.expand_dims(line, 1) for line in self.lines(box)))
 
-    def backward(self, lines, rows, constant):
-        upper_slope, upper_intercept, lower_slope, lower_intercept = lines
+    def backward(self, trace, rows, constant):
+        if isinstance(trace, Lagrangian):
+            rows, constant = self.backward(trace.lines, rows + trace.outer, constant)
+            return rows + trace.inner, constant
+        upper_slope, upper_intercept, lower_slope, lower_intercept = trace
         rising = ops.relu(rows)
         falling = rows - rising
         constant = constant + inner(rising, upper_intercept) + inner(falling, lower_intercept)

@@ -22,10 +22,13 @@ from keras_taps.checks import (
 from keras_taps.files import write_atomically
 from keras_taps.networks.load import load_model
 from keras_taps.provenance import provenance
+from keras_taps.verification.branch_and_bound import CUTS, MEMORY
+from keras_taps.verification.branching import BRANCHINGS
 from keras_taps.verification.from_keras import interval_network, read_network
 from keras_taps.verification.report import FORMAT, ReportWriter, files_of, input_hash
 from keras_taps.verification.stages import DEFAULT_STAGES, STAGES, Verifier
 from keras_taps.verification.task import MISCLASSIFIED, UNKNOWN, Task
+from keras_taps.verification.tree import pack_proof
 
 BLOCK = 1024  # inputs that go through the cascade together, so that the last open ones fill batches
 
@@ -44,14 +47,19 @@ def certify(
     certificates=False,
     batch_size=32,
     iterations=20,
+    branching="kfsb",
+    cuts=CUTS,
+    memory=MEMORY,
     seed=0,
     progress=None,
 ):
     """Prove or refute the robustness of a model on every input of a test set.
 
     Each input goes through the stages, cheapest first, until one decides: interval arithmetic,
-    attacks, CROWN-IBP, CROWN with bounds on every unstable neuron, alpha-CROWN, and, if asked for,
-    exact mixed integer programming. Ties count as not robust.
+    attacks, CROWN-IBP, CROWN with bounds on every unstable neuron, alpha-CROWN, branch and bound
+    with multi-neuron constraints, and, if asked for, exact mixed integer programming. Branch and
+    bound comes last and deepens: all inputs get a second, then those left ten, and so on, so that
+    most verdicts are in early. Ties count as not robust.
 
     What is proved is about the network in real arithmetic, with the parameters of the model: a
     float64 checker re-derives every bound with its rounding errors. It says nothing about the
@@ -72,7 +80,10 @@ def certify(
         certificates: Whether to keep for each certified input what `recheck` needs to repeat the
             proof.
         batch_size: Inputs at a time.
-        iterations: Steps of alpha-CROWN.
+        iterations: Steps of alpha-CROWN, and of each domain of branch and bound.
+        branching: How branch and bound chooses neurons: 'kfsb', 'babsr' or 'gap'.
+        cuts: Multi-neuron constraints of each input and class, at most; 0 for none.
+        memory: Bytes for the open domains of branch and bound.
         seed: Whole number for the random starts of attacks.
         progress: Called as `progress(report, total)` when verdicts have come in.
 
@@ -102,6 +113,9 @@ def certify(
     check_seed(seed)
     check_count("batch_size", batch_size, low=1)
     check_count("iterations", iterations)
+    check_choice("branching", branching, BRANCHINGS)
+    check_count("cuts", cuts)
+    check_count("memory", memory, low=1)
     first, step = _parse_shard(shard)
     header = {
         "format": FORMAT,
@@ -114,6 +128,8 @@ def certify(
         "check": bool(check),
         "timeout": timeout,
         "iterations": iterations,
+        "branching": branching,
+        "cuts": cuts,
         "seed": seed,
         "provenance": provenance(),
     }
@@ -122,7 +138,30 @@ def certify(
     done = {record["index"] for record in writer.report.records}
     waiting = [index for index in range(first, len(x), step) if index not in done]
     own = own_outputs(network, batch_size)
-    verifier = Verifier(graph, own, batch_size, check, seed, iterations)
+    verifier = Verifier(
+        graph,
+        own,
+        batch_size,
+        check,
+        seed,
+        iterations,
+        branching=branching,
+        cuts=cuts,
+        memory=memory,
+    )
+    deep = stages.index("bab") if "bab" in stages else len(stages)
+
+    def write(batch):
+        """Write what is decided at once: a kill loses one batch of one stage."""
+        ended = [task for task in batch if task.verdict is not None]
+        if files is not None:
+            for task in ended:
+                files.write(task, x[task.index], int(y[task.index]), eps, certificates)
+        writer.add([_record(task, x[task.index], int(y[task.index])) for task in ended])
+        if progress and ended:
+            progress(writer.report, header["count"])
+
+    left = []
     for start in range(0, len(waiting), BLOCK):
         chosen = waiting[start : start + BLOCK]
         began = time.perf_counter()
@@ -136,26 +175,27 @@ def certify(
             if guess != y[index]:
                 task.decide(MISCLASSIFIED, "natural")
             tasks.append(task)
-
-        def write(batch):
-            """Write what is decided at once: a kill loses one batch of one stage."""
-            ended = [task for task in batch if task.verdict is not None]
-            if files is not None:
-                for task in ended:
-                    files.write(task, x[task.index], int(y[task.index]), eps, certificates)
-            writer.add([_record(task, x[task.index], int(y[task.index])) for task in ended])
-            if progress and ended:
-                progress(writer.report, header["count"])
-
         write(tasks)
-        for stage in stages:
+        for stage in stages[:deep]:
             tasks = [task for task in tasks if task.verdict is None]
             verifier.run(stage, tasks, timeout, write)
-        tasks = [task for task in tasks if task.verdict is None]
-        for task in tasks:
-            task.decide(UNKNOWN, None)
-        write(tasks)
+        left += [task for task in tasks if task.verdict is None]
+    for budget in _budgets(timeout) if deep < len(stages) else ():
+        left = [task for task in left if task.verdict is None]
+        verifier.run("bab", left, timeout, write, budget)
+    for stage in stages[deep + 1 :]:
+        left = [task for task in left if task.verdict is None]
+        verifier.run(stage, left, timeout, write)
+    left = [task for task in left if task.verdict is None]
+    for task in left:
+        task.decide(UNKNOWN, None)
+    write(left)
     return writer.report
+
+
+def _budgets(timeout):
+    """Seconds of branch and bound in each round: 1, 10, 100, ... and at last the timeout."""
+    return [*(10.0**n for n in range(5) if 10.0**n < timeout), timeout]
 
 
 def check_stages(stages):
@@ -274,8 +314,10 @@ class _Files:
         if task.point is not None:
             self._save(f"counterexample-{task.index:06d}.npz", point=task.point, **about)
         if certificates and task.verdict == "certified" and task.method != "milp":
-            slopes = {} if task.slopes is None else {"slopes": task.slopes}
-            self._save(f"certificate-{task.index:06d}.npz", method=task.method, **slopes, **about)
+            proof = {} if task.slopes is None else {"slopes": task.slopes}
+            if task.method == "bab":
+                proof.update(pack_proof(task.trees or [], task.cuts))
+            self._save(f"certificate-{task.index:06d}.npz", method=task.method, **proof, **about)
 
     def _save(self, name, **content):
         write_atomically(self.folder / name, lambda path: np.savez_compressed(path, **content))

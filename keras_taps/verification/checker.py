@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras_taps.verification.graph_nodes import Linear, MaxPool, Relu, Reshape
+from keras_taps.verification.leaf_checker import RootBox
+from keras_taps.verification.relu_lines import Branches, ReluLines, by_layer, lines_of, replaced
 from keras_taps.verification.rounding import (
     ROUND,
     TINY,
@@ -33,31 +35,6 @@ class _Affine:
 
     scale: np.ndarray
     lost: float
-
-
-@dataclass(frozen=True)
-class _ReluLines:
-    """Lines of a ReLU: `steep x + over` above, `below x` beneath; `size` bounds |x|."""
-
-    steep: np.ndarray
-    over: np.ndarray
-    below: np.ndarray
-    crossing: np.ndarray
-    size: np.ndarray
-    slope: float
-
-    def with_slopes(self, slopes):
-        """Other slopes `(n, ...)` beneath, moved to where they are sound; NaN keeps the usual."""
-        given = self.crossing & ~np.isnan(slopes)
-        return replace(self, below=np.where(given, np.clip(slopes, self.slope, 1.0), self.below))
-
-
-@dataclass(frozen=True)
-class _Branches:
-    """Records of the branches of a sum; `size` bounds its inputs."""
-
-    records: list
-    size: np.ndarray
 
 
 class Checker:
@@ -119,15 +96,42 @@ class Checker:
         """
         if method not in METHODS:
             raise ValueError(f"`method` must be one of {METHODS}. Received: {method!r}")
-        lower, upper, forms, offset = (
-            np.asarray(v, "float64") for v in (lower, upper, forms, offset)
-        )
-        self._check_box(lower, upper, forms, offset)
-        walk = _Walk(self._absolutes, method, slopes)
+        box = self._checked_box(lower, upper)
+        forms, offset = np.asarray(forms, "float64"), np.asarray(offset, "float64")
+        if forms.shape != (len(offset), self.graph.outputs):
+            raise ValueError(
+                f"`forms` must have shape (n, {self.graph.outputs}) and `offset` (n,). "
+                f"Received: {forms.shape} and {offset.shape}"
+            )
+        walk = _Walk(self._absolutes, method)
         with np.errstate(all="ignore"):  # what is not finite ends as an infinite bound
-            return walk.run(self.graph.nodes, (lower, upper), forms, offset), walk.boxes
+            records = walk.enter(self.graph.nodes, box)
+            if method == "alpha-crown" and slopes is not None:
+                records = _sloped(records, slopes)
+            return walk.leave(Form(forms, offset, np.zeros(len(offset))), records), walk.boxes
 
-    def _check_box(self, lower, upper, forms, offset):
+    def root(self, lower, upper):
+        """The box as the root of branch and bound: its leaves can be bounded many at a time.
+
+        Args:
+            lower: Array of the shape of one input.
+            upper: Array of the same shape.
+
+        Returns:
+            `RootBox`, with the boxes of all neurons from 'crown'.
+
+        Raises:
+            ValueError: If the box is empty or not finite, or shapes do not fit.
+        """
+        box = self._checked_box(lower, upper)
+        walk = _Walk(self._absolutes, "crown")
+        walk.pulls = []
+        with np.errstate(all="ignore"):
+            records = walk.enter(self.graph.nodes, box)
+        return RootBox(walk, records, self.graph.outputs)
+
+    def _checked_box(self, lower, upper):
+        lower, upper = np.asarray(lower, "float64"), np.asarray(upper, "float64")
         shape = self.graph.in_shape
         if lower.shape != shape or upper.shape != shape:
             raise ValueError(
@@ -136,35 +140,35 @@ class Checker:
             )
         if not np.all(np.isfinite(lower) & np.isfinite(upper) & (lower <= upper)):
             raise ValueError("The box must be finite with lower <= upper.")
-        if forms.shape != (len(offset), self.graph.outputs):
-            raise ValueError(
-                f"`forms` must have shape (n, {self.graph.outputs}) and `offset` (n,). "
-                f"Received: {forms.shape} and {offset.shape}"
-            )
+        return lower, upper
 
 
 class _Walk:
     """One box through one graph: forward with boxes, backward with forms."""
 
-    def __init__(self, absolutes, method, slopes):
+    def __init__(self, absolutes, method):
         self.absolutes = absolutes
         self.method = method
-        self.slopes = slopes
-        self.used = 0  # slopes taken by the ReLUs so far
         self.boxes = []  # of the inputs of the nonlinear nodes, in their order
+        self.pulls = None  # of each ReLU, if a list is put here: its `pull`
 
-    def run(self, nodes, box, forms, offset):
+    def enter(self, nodes, box):
+        """Forward; the records of the nodes up to the last that is not linear."""
         self.input = box
         tail = len(nodes)
         while tail and isinstance(nodes[tail - 1], Linear):
             tail -= 1
-        inner, records = self.forward(nodes[:tail], box, self.concretise)
-        _, tail_records = self.forward(nodes[tail:], inner, None)
-        form = Form(forms, offset, np.zeros(len(offset)))
-        form = self.backward(nodes[tail:], tail_records, form)
-        bounds = largest(form, inner)
+        self.head, self.tail = nodes[:tail], nodes[tail:]
+        self.inner, records = self.forward(self.head, box, self.concretise)
+        self.out, self.tail_records = self.forward(self.tail, self.inner, None)
+        return records
+
+    def leave(self, form, records):
+        """Bounds on a form of the outputs, with these records on the way back."""
+        form = self.backward(self.tail, self.tail_records, form)
+        bounds = largest(form, self.inner)
         if self.method != "ibp":
-            back = self.backward(nodes[:tail], self._sloped(records), form)
+            back = self.backward(self.head, records, form)
             bounds = np.fmin(bounds, self.concretise(back))
         return np.where(np.isnan(bounds), np.inf, bounds)
 
@@ -199,7 +203,9 @@ class _Walk:
         if isinstance(node, Relu):
             box = self._refined(box, (box[0] < 0) & (box[1] > 0), pull)
             self.boxes.append(box)
-            return self._relu(node, box)
+            if self.pulls is not None:
+                self.pulls.append(pull)
+            return _relu(node, box)
         if isinstance(node, MaxPool):
             box = self._refined(box, box[0] < box[1], pull)
             self.boxes.append(box)
@@ -211,7 +217,7 @@ class _Walk:
             records.append(record)
         lower, upper = (sum(out[side] for out in outs) for side in (0, 1))
         pad = len(outs) * sum(unit(size_of(out)) for out in outs) + TINY
-        return (lower - pad, upper + pad), _Branches(records, size_of(box))
+        return (lower - pad, upper + pad), Branches(records, size_of(box))
 
     def _linear(self, node, box):
         if id(node) not in self.absolutes:  # the graph keeps its nodes, so ids stay theirs
@@ -224,24 +230,6 @@ class _Walk:
         middle, spread = node(centre[None])[0], absolute.apply(radius[None])[0]
         pad = 2 * gamma(node.terms) * scale + TINY
         return (middle - spread - pad, middle + spread + pad), _Affine(scale, lost(size_of(box)))
-
-    def _relu(self, node, box):
-        lower, upper = box
-        crossing = (lower < 0) & (upper > 0)
-        slope = node.slope
-        width = np.where(crossing, upper - lower, 1.0)
-        chord = np.clip((upper - slope * lower) / width, slope, 1.0)
-        settled = np.where(lower >= 0, 1.0, slope)
-        steep = np.where(crossing, chord, settled)
-        # Any line that is above the function at both ends is above it between: it is convex.
-        over = np.maximum((slope - chord) * lower, (1 - chord) * upper) * (1 + 8 * ROUND) + TINY
-        over = np.where(crossing, over, 0.0)
-        below = np.where(crossing, np.where(upper > -lower, 1.0, slope), settled)[None]
-        out = (
-            np.where(lower >= 0, lower, slope * lower * (1 + 4 * ROUND) - TINY * (slope > 0)),
-            np.where(upper >= 0, upper, slope * upper * (1 - 4 * ROUND) + TINY * (slope > 0)),
-        )
-        return out, _ReluLines(steep, over, below, crossing, size_of(box), slope)
 
     def _refined(self, box, unstable, pull):
         """The box with every unstable neuron bounded by a pass back to the input."""
@@ -261,35 +249,6 @@ class _Walk:
             upper[chosen] = np.fmin(upper[chosen], found[len(chosen) :])
         return lower.reshape(box[0].shape), upper.reshape(box[0].shape)
 
-    def _sloped(self, records):
-        """The records with the given slopes in place of the usual ones."""
-        if self.method != "alpha-crown" or self.slopes is None:
-            return records
-        slopes = np.asarray(self.slopes, "float64")
-        if slopes.ndim != 2:
-            raise ValueError(f"`slopes` must have shape (n, neurons). Received: {slopes.shape}")
-        replaced = self._with_slopes(records, slopes)
-        if self.used != slopes.shape[1]:
-            raise ValueError(
-                f"`slopes` must have shape (n, {self.used}). Received: shape {slopes.shape}"
-            )
-        return replaced
-
-    def _with_slopes(self, records, slopes):
-        replaced = []
-        for record in records:
-            if isinstance(record, _ReluLines):
-                size = record.steep.size
-                own = slopes[:, self.used : self.used + size]
-                self.used += size
-                if own.shape[1] == size:
-                    record = record.with_slopes(own.reshape(-1, *record.steep.shape))
-            elif isinstance(record, _Branches):
-                inner = [self._with_slopes(branch, slopes) for branch in record.records]
-                record = replace(record, records=inner)
-            replaced.append(record)
-        return replaced
-
     # Backward
 
     def backward(self, nodes, records, form):
@@ -307,12 +266,7 @@ class _Walk:
             form = form.plus(dot(form.rows, np.broadcast_to(node.bias, scale.shape)), error)
             return replace(form, rows=node.transpose(form.rows))
         if isinstance(node, Relu):
-            rising, falling = np.maximum(form.rows, 0), np.minimum(form.rows, 0)
-            lifted = dot(rising, record.over)
-            rows = rising * record.steep + falling * record.below
-            error = gamma(record.over.size) * lifted + lost(record.size)
-            error = error + 4 * ROUND * dot(np.abs(rows), record.size)
-            return replace(form.plus(lifted, error), rows=rows)
+            return record.back(form)
         if isinstance(node, MaxPool):
             return _max_pool_back(node, record, form)
         rows, total = 0, form
@@ -322,6 +276,26 @@ class _Walk:
             error = 4 * len(record.records) * ROUND * dot(np.abs(back.rows), record.size)
             total = back.plus(0.0, error)
         return replace(total, rows=rows)
+
+
+def _relu(node, box):
+    lower, upper = box
+    slope = node.slope
+    out = (
+        np.where(lower >= 0, lower, slope * lower * (1 + 4 * ROUND) - TINY * (slope > 0)),
+        np.where(upper >= 0, upper, slope * upper * (1 - 4 * ROUND) + TINY * (slope > 0)),
+    )
+    return out, ReluLines.of(box, slope)
+
+
+def _sloped(records, slopes):
+    """The records with the given slopes in place of the usual ones."""
+    slopes, lines = np.asarray(slopes, "float64"), lines_of(records)
+    neurons = sum(own.size.size for own in lines)
+    if slopes.ndim != 2 or slopes.shape[1] != neurons:
+        raise ValueError(f"`slopes` must have shape (n, {neurons}). Received: {slopes.shape}")
+    parts = by_layer(slopes, lines)
+    return replaced(records, lambda own: own.with_slopes(next(parts)))
 
 
 def _max_pool(node, box):

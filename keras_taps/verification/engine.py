@@ -1,6 +1,7 @@
 """The fast bounds of one network over many boxes, compiled once for each fixed shape."""
 
 import time
+from functools import partial
 
 import keras
 import numpy as np
@@ -19,7 +20,7 @@ from keras_taps.bounds.nodes import (
     unfold,
     with_slopes,
 )
-from keras_taps.bounds.slopes import optimise_slopes
+from keras_taps.bounds.optimise import optimise
 from keras_taps.interval import Interval
 
 
@@ -112,15 +113,15 @@ class BoundEngine:
         def run(box, boxes, forms, offset):
             features, traces, _ = self._walk(box, boxes)
             rows = self._rows(forms, offset)
-            start, low = _flat_slopes(traces), self._lowest_slopes(traces)
+            start, low = flat_slopes(traces), self._lowest_slopes(traces)
             start = ops.repeat(start, forms.shape[1], axis=1)
 
             def bound(slopes):
-                pieces = _pieces(traces, slopes)
+                pieces = pieces_of(traces, slopes)
                 sloped = with_slopes(traces, iter(pieces))
                 return concretise(box, *substitute(self._nodes, sloped, *rows))
 
-            found, slopes = optimise_slopes(bound, start, low, iterations, rate)
+            found, slopes = optimise(bound, start, low, 1.0, iterations, rate)
             return ops.minimum(found, upper_margins(rows, features)), slopes
 
         key = ("alpha", len(boxes), forms.shape[1], iterations, rate)
@@ -221,11 +222,11 @@ class BoundEngine:
         low = np.repeat(np.array(kinks, "float32"), sizes)
         return ops.convert_to_tensor(low, dtype=keras.config.floatx())
 
-    def _call(self, key, function, box, *arguments):
+    def _call(self, key, function, box, *arguments, size=None):
         """Pad, run compiled, cut, and put the seconds of a first call aside."""
-        count = len(box[0])
+        count, size = len(box[0]), size or self.batch_size
         tensors = keras.tree.map_structure(
-            self._padded, [Interval(*box), *arguments], none_is_leaf=False
+            partial(_tensor, size), [Interval(*box), *arguments], none_is_leaf=False
         )
         if key not in self._compiled:
             self._compiled[key] = backend.compiled(function, self._variables)
@@ -236,11 +237,11 @@ class BoundEngine:
         found = self._compiled[key](*tensors)
         return keras.tree.map_structure(lambda t: ops.convert_to_numpy(t)[:count], found)
 
-    def _padded(self, array):
-        array = np.asarray(array)
-        array = padded(array, self.batch_size)
-        dtype = "int32" if array.dtype.kind in "iu" else keras.config.floatx()
-        return ops.convert_to_tensor(array.astype(dtype))
+
+def _tensor(size, array):
+    array = padded(np.asarray(array), size)
+    dtype = "int32" if array.dtype.kind in "iu" else keras.config.floatx()
+    return ops.convert_to_tensor(array.astype(dtype))
 
 
 def padded(array, count):
@@ -269,12 +270,14 @@ def _lines(traces):
             yield trace
 
 
-def _flat_slopes(traces):
+def flat_slopes(traces):
+    """The slopes `(batch, 1, neurons)` of the lower lines of all activations."""
     slopes = [lines.lower_slope for lines in _lines(traces)]
     return ops.concatenate([ops.reshape(s, (-1, 1, int(np.prod(s.shape[2:])))) for s in slopes], -1)
 
 
-def _pieces(traces, slopes):
+def pieces_of(traces, slopes):
+    """The slopes `(batch, n, neurons)` of all activations, cut up for each."""
     start, found = 0, []
     for lines in _lines(traces):
         shape = tuple(lines.lower_slope.shape[2:])

@@ -8,6 +8,9 @@ from keras_taps.verification.checker import Checker
 from keras_taps.verification.graph import Graph
 from keras_taps.verification.report import Report, files_of, input_hash
 from keras_taps.verification.rounding import input_interval
+from keras_taps.verification.tree import unpack_proof
+from keras_taps.verification.tree_checker import check_trees
+from keras_taps.verification.unpool import without_pooling
 from keras_taps.verification.unsafe import margin_forms
 
 
@@ -115,12 +118,25 @@ def _reason(file, record, header, checker, check):
 
 
 def _certified(checker, lower, upper, forms, proof):
-    bounds = checker.upper_bounds(
-        lower, upper, forms, np.zeros(len(forms)), str(proof["method"]), proof.get("slopes")
-    )
+    method, slopes, offset = str(proof["method"]), proof.get("slopes"), np.zeros(len(forms))
+    if method == "bab":
+        graph = without_pooling(checker.graph)  # what was branched on
+        checker = checker if graph is checker.graph else Checker(graph)
+        bounds = _branched(checker.root(lower, upper), forms, offset, slopes, proof)
+    else:
+        bounds = checker.upper_bounds(lower, upper, forms, offset, method, slopes)
     if np.all(np.isfinite(bounds)) and np.all(bounds < 0):
         return None
     return f"the largest bound is {np.max(bounds):g}, not below 0"
+
+
+def _branched(root, forms, offset, slopes, proof):
+    """Bounds on the forms, each the better one of the box itself and of its tree."""
+    bounds = root.upper_bounds(forms, offset, slopes=slopes)
+    trees, cuts = unpack_proof(proof)
+    proved = np.flatnonzero(bounds < 0)
+    trees = [tree for tree in trees if tree.group not in proved]
+    return np.fmin(bounds, check_trees(root, forms, offset, np.arange(len(forms)), trees, cuts))
 
 
 def _falsified(checker, lower, upper, forms, proof):

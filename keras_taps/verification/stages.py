@@ -1,6 +1,7 @@
 """The stages of verification, cheapest first; each works on many open tasks at a time."""
 
 import time
+from functools import partial
 
 import numpy as np
 from keras import ops
@@ -8,16 +9,26 @@ from keras import ops
 from keras_taps import backend
 from keras_taps.attacks.falsifier import Falsifier
 from keras_taps.interval import Interval
+from keras_taps.verification.branch_and_bound import CUTS, MEMORY, BranchAndBound
 from keras_taps.verification.checker import Checker
 from keras_taps.verification.engine import BoundEngine, padded
 from keras_taps.verification.milp import exact_verdict
-from keras_taps.verification.task import CERTIFIED, FALSIFIED, safe, worst_of
+from keras_taps.verification.task import (
+    CERTIFIED,
+    FALSIFIED,
+    covering,
+    safe,
+    within,
+    worst_of,
+)
 from keras_taps.verification.to_keras import build_network
+from keras_taps.verification.unpool import without_pooling
 from keras_taps.verification.unsafe import Unsafe
 
-STAGES = ("ibp", "attack", "crown-ibp", "crown", "alpha-crown", "strong-attack", "milp")
+STAGES = ("ibp", "attack", "crown-ibp", "crown", "alpha-crown", "strong-attack", "bab", "milp")
 DEFAULT_STAGES = STAGES[:-1]
 QUICK = {"steps": 20, "restarts": 1}
+TOGETHER = 64  # inputs in one branch and bound
 STRONG = {"steps": 100, "restarts": 20}  # for each class left twice the paper's 5 x 200 steps
 
 
@@ -34,6 +45,10 @@ class Verifier:
         seed: Whole number for the random starts of attacks.
         iterations: Steps of alpha-CROWN.
         strong: Arguments `steps` and `restarts` of the strong attack.
+        branching: How branch and bound chooses neurons, as in `BranchAndBound`.
+        cuts: Multi-neuron constraints of each input and class, at most.
+        memory: Bytes for the open domains of branch and bound.
+        charge_compilation: Whether the seconds of a task include compilation.
     """
 
     def __init__(
@@ -45,6 +60,10 @@ class Verifier:
         seed=0,
         iterations=20,
         strong=STRONG,
+        branching="kfsb",
+        cuts=CUTS,
+        memory=MEMORY,
+        charge_compilation=False,
     ):
         self.graph = graph
         self.network = build_network(graph)
@@ -54,6 +73,15 @@ class Verifier:
         self.seed = seed
         self.iterations = iterations
         self.strong = strong
+        self.charge_compilation = charge_compilation
+        self._search_options = {
+            "check": check,
+            "iterations": iterations,
+            "branching": branching,
+            "cuts": cuts,
+            "memory": memory,
+        }
+        self._branch_and_bound = None
         self._own_outputs = own_outputs or self._network_outputs
         self._falsifiers = {}
 
@@ -62,7 +90,7 @@ class Verifier:
         """Boxes at a time."""
         return self.engine.batch_size
 
-    def run(self, stage, tasks, timeout=None, after=None):
+    def run(self, stage, tasks, timeout=None, after=None, budget=None):
         """Send open tasks through one stage, in batches.
 
         Args:
@@ -70,6 +98,7 @@ class Verifier:
             tasks: List of `Task`; those with a verdict are left alone.
             timeout: Seconds a task; one that has used them up is left alone.
             after: Called with the tasks of each batch behind it.
+            budget: Seconds a task in branch and bound, all its calls together.
         """
         work = {
             "ibp": self._ibp,
@@ -78,6 +107,7 @@ class Verifier:
             "crown": self._crown,
             "alpha-crown": self._alpha_crown,
             "strong-attack": self._strong_attack,
+            "bab": partial(self._bab, budget=budget),
             "milp": self._milp,
         }[stage]
         waiting = [
@@ -87,13 +117,15 @@ class Verifier:
         ]
         # Tasks with equally many open forms share a batch, so that few rows are padding.
         waiting.sort(key=lambda task: len(task.open_forms))
-        size = 1 if stage == "milp" else self.batch_size
+        size = {"milp": 1, "bab": TOGETHER}.get(stage, self.batch_size)
         for start in range(0, len(waiting), size):
             batch = waiting[start : start + size]
             began, compiled = time.perf_counter(), self.engine.compile_s
             work(batch, timeout)
-            spent = time.perf_counter() - began - (self.engine.compile_s - compiled)
-            for task in batch:
+            spent = time.perf_counter() - began
+            if not self.charge_compilation:
+                spent -= self.engine.compile_s - compiled
+            for task in batch if stage != "bab" else ():  # which books its seconds itself
                 task.spend(stage, spent / len(batch))
             if after:
                 after(batch)
@@ -176,7 +208,10 @@ class Verifier:
         else:
             forms, offset = _gathered(tasks, [task.open_forms for task in tasks])
             groups = tuple(range(forms.shape[1]))
-        inner = [np.stack(side) for side in zip(*(_float_box(task) for task in tasks), strict=True)]
+        inner = [
+            np.stack(side)
+            for side in zip(*(within(task.lower, task.upper) for task in tasks), strict=True)
+        ]
         fits = np.all(inner[0] <= inner[1], axis=tuple(range(1, inner[0].ndim)))
         inner[0] = np.minimum(*inner)
         # Few inputs come here, and an attack is long: its batches may be smaller.
@@ -217,7 +252,37 @@ class Verifier:
         points = ops.convert_to_tensor(points.astype(self.network.compute_dtype))
         return ops.convert_to_numpy(self.network(points))
 
-    # Exact
+    # Complete
+
+    def _bab(self, tasks, timeout, budget):
+        try:
+            search = self._search_for()
+        except ValueError as error:
+            for task in tasks:
+                task.error = f"bab: {error}"
+            return
+        if search.graph is not self.graph:
+            for task in tasks:
+                task.slopes = None  # of other neurons
+        search.solve(tasks, np.inf if timeout is None else timeout, budget)
+
+    def _search_for(self):
+        if self._branch_and_bound is None:
+            graph = without_pooling(self.graph)
+            self._branch_and_bound = BranchAndBound(
+                graph,
+                self.checker if graph is self.graph else Checker(graph),
+                self._attempt,
+                charge_compilation=self.charge_compilation,
+                **self._search_options,
+            )
+        return self._branch_and_bound
+
+    def _attempt(self, task, points):
+        """Try points near an unsafe set, as the nearest that the model can be given."""
+        low, high = within(task.lower, task.upper)
+        if np.all(low <= high):
+            self._try(task, np.clip(points.astype(low.dtype), low, high), "bab")
 
     def _milp(self, tasks, timeout):
         for task in tasks:
@@ -248,26 +313,13 @@ class Verifier:
                 task.decide(CERTIFIED, "milp")
             elif verdict == FALSIFIED:
                 # The vertex is float64; the model takes the nearest point of its own precision.
-                low, high = _float_box(task)
+                low, high = within(task.lower, task.upper)
                 self._try(task, np.clip(point.astype(low.dtype), low, high)[None], "milp")
 
 
 def _box(tasks):
     """Boxes in float32, rounded outward."""
-    lower = np.stack([task.lower for task in tasks])
-    upper = np.stack([task.upper for task in tasks])
-    low, high = lower.astype("float32"), upper.astype("float32")
-    low = np.where(low > lower, np.nextafter(low, np.float32(-np.inf)), low)
-    high = np.where(high < upper, np.nextafter(high, np.float32(np.inf)), high)
-    return low, high
-
-
-def _float_box(task):
-    """The float32 numbers inside a box: a counterexample must be one the model can be given."""
-    low, high = task.lower.astype("float32"), task.upper.astype("float32")
-    low = np.where(low < task.lower, np.nextafter(low, np.float32(np.inf)), low)
-    high = np.where(high > task.upper, np.nextafter(high, np.float32(-np.inf)), high)
-    return low, high
+    return covering(np.stack([t.lower for t in tasks]), np.stack([t.upper for t in tasks]))
 
 
 def _gathered(tasks, chosen, exact=False):

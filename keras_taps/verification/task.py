@@ -28,6 +28,8 @@ class Task:
         bounds: Array `(n,)`, the best upper bounds so far, of the fast arithmetic.
         boxes: Boxes of the neurons from CROWN, or `None`.
         slopes: Array `(n, neurons)` of optimised slopes, NaN where there are none, or `None`.
+        trees: List of the proof trees (`Tree`) of branch and bound, or `None`.
+        cuts: The `Cuts` that their leaves use, or `None`.
         verdict: 'certified', 'falsified', 'unknown', or `None` while it is open.
         stage: The stage that decided.
         checked: Whether the float64 checker confirmed the verdict.
@@ -48,6 +50,8 @@ class Task:
     bounds: np.ndarray = None
     boxes: list = None
     slopes: np.ndarray = None
+    trees: list = None
+    cuts: object = None
     verdict: str = None
     stage: str = None
     method: str = None
@@ -119,3 +123,19 @@ def safe(groups, bounds):
     """Whether upper bounds rule every group out: each has a finite one below 0."""
     bounds = np.where(np.isfinite(bounds), bounds, np.inf)
     return bool(np.all(worst_of(groups, bounds) < 0))
+
+
+def covering(lower, upper):
+    """A box in float32, rounded outward."""
+    low, high = lower.astype("float32"), upper.astype("float32")
+    low = np.where(low > lower, np.nextafter(low, np.float32(-np.inf)), low)
+    high = np.where(high < upper, np.nextafter(high, np.float32(np.inf)), high)
+    return low, high
+
+
+def within(lower, upper):
+    """The float32 numbers inside a box: a counterexample must be one a model can be given."""
+    low, high = lower.astype("float32"), upper.astype("float32")
+    low = np.where(low < lower, np.nextafter(low, np.float32(np.inf)), low)
+    high = np.where(high > upper, np.nextafter(high, np.float32(-np.inf)), high)
+    return low, high

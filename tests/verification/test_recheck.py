@@ -6,7 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
-from keras_taps.verification import Graph, certify, read_network, recheck
+from keras_taps.verification import Graph, Task, certify, read_network, recheck
+from keras_taps.verification.certify import _Files
+from keras_taps.verification.graph_nodes import Dense, Relu
+from keras_taps.verification.leaf_checker import Cuts
+from keras_taps.verification.report import FORMAT, Report, input_hash
+from keras_taps.verification.tree import Tree
 from tests.helpers import dense_network
 from tests.verification.problems import EPS, tiny
 
@@ -165,3 +170,102 @@ def test_damaged_or_missing(copy):
     path.unlink()
     with pytest.raises(FileNotFoundError, match="no report"):
         recheck(path)
+
+
+DIAMOND = Graph(
+    (
+        Dense(np.array([[1.0, 1.0], [1.0, -1.0]]), np.array([-1.0, 0.0])),
+        Relu((2,)),
+        Dense(np.array([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]), np.array([0.6, 0.0, 0.0])),
+    )
+)
+"""Around (0.5, 0.5), eps 0.25: the second output is at most 0.5, but 0.75 by the chords."""
+
+
+def split_tree():
+    """Both neurons split: four linear pieces, each at most 0.5."""
+    tree = Tree(0, [0, 1])
+    for neuron in (0, 1):
+        for node in tree.open_nodes:
+            tree.split(node, neuron)
+    for node in tree.open_nodes:
+        tree.close(node, np.zeros(2, "uint8"), np.zeros(2), np.ones(1))
+    return tree
+
+
+def branched(folder, tree, cuts=None):
+    """A report with one certificate, a tree; its path and the file of the certificate."""
+    x, out = np.full(2, 0.5, "float32"), folder / "report.jsonl"
+    task = Task.around(x, 0, 0.25, 3)
+    task.trees, task.cuts, task.method = [tree], cuts, "bab"
+    task.decide("certified", "bab")
+    _Files(out, DIAMOND).write(task, x, 0, 0.25, True)
+    record = {"index": 0, "input": input_hash(x), "label": 0, "verdict": "certified"}
+    header = {"format": FORMAT, "network": DIAMOND.hash, "eps": 0.25}
+    Report(header, [{**record, "stage": "bab"}]).save(out)
+    return out, certificate(folder / "report.files", 0)
+
+
+def test_trees_are_confirmed(tmp_path):
+    path, file = branched(tmp_path, split_tree())
+    assert recheck(path).confirmed == [0]
+    change(file, method="alpha-crown")
+    assert "0.15, not below 0" in recheck(path).rejected[0]
+
+
+def test_slopes_beside_trees(tmp_path):
+    path, file = branched(tmp_path, split_tree())
+    change(file, slopes=np.full((2, 2), np.nan))
+    assert recheck(path).confirmed == [0]
+    change(file, slopes=np.zeros((2, 3)))
+    assert "cannot be used" in recheck(path).rejected[0]
+
+
+def test_cuts_are_confirmed(tmp_path):
+    """One leaf, nothing split: relu(z1) + relu(z2) <= 0.5 is what the checker derives."""
+    tree = Tree(0, [0, 1])
+    tree.close(0, np.zeros(2, "uint8"), np.zeros(2), np.ones(1), np.ones(1))
+    cuts = Cuts(np.array([[0, 1]]), np.ones((1, 2)), np.zeros((1, 2)))
+    path, file = branched(tmp_path, tree, cuts)
+    assert recheck(path).confirmed == [0]
+    for name, value, reason in (
+        ("cut_outer", np.full((1, 2), 0.1), "not below 0"),
+        ("cut_outer", np.full((1, 2), np.nan), "not below 0"),
+        ("cut_members", np.array([[0, 2]]), "must be in 0 .. 1"),
+        ("tree0_gamma_cuts", np.ones(1, "int32"), "a cut that is none"),
+        ("tree0_gamma_values", np.zeros(1), "not below 0"),
+        ("cut_inner", None, "cuts lack"),
+    ):
+        path, file = branched(tmp_path, tree, cuts)
+        change(file, **{name: value})
+        assert reason in recheck(path).rejected[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "reason"),
+    [
+        ("preorder", lambda a: a[:-1], "ends before"),
+        ("preorder", lambda a: np.append(a, -1), "goes on behind"),
+        ("preorder", lambda a: np.where(a >= 0, 77, a), "is none"),
+        ("preorder", lambda a: np.array([-1], "int32"), "must hold a byte for each leaf"),
+        ("slopes", lambda a: a[:-1], "byte for each leaf"),
+        ("betas", lambda a: a[:-1], "`betas` must have"),
+        ("betas", lambda a: 1e3 + 0 * a, "not below 0"),
+        ("mix", lambda a: 0 * a, "not below 0"),
+        ("mix", lambda a: -a, "not below 0"),
+        ("mix", lambda a: a * np.nan, "not below 0"),
+        ("mix", lambda a: np.repeat(a, 2, 1), "has 1 forms, not 2"),
+        ("neurons", lambda a: a + 1, "is none"),
+        ("neurons", lambda a: a[::-1] * 1000, "is none"),
+        ("group", lambda a: a + 50, "no group"),
+        ("group", lambda a: a * 0 - 1, "no group"),
+        ("gamma_counts", lambda a: a + 1, "`gamma_cuts` must have"),
+        ("preorder", lambda a: None, "the largest bound is"),  # no tree at all
+    ],
+)
+def test_changed_trees_are_rejected(tmp_path, name, changed, reason):
+    path, file = branched(tmp_path, split_tree())
+    with np.load(file) as content:
+        array = content[f"tree0_{name}"]
+    change(file, **{f"tree0_{name}": changed(array)})
+    assert reason in recheck(path).rejected[0]

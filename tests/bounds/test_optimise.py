@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_taps import layers as kl
 from keras_taps.bounds.nodes import concretise, propagate, substitute, unfold, with_slopes
-from keras_taps.bounds.slopes import optimise_slopes
+from keras_taps.bounds.optimise import optimise
 from keras_taps.interval import Interval
 from keras_taps.layers.residual import build_chain, walk
 from tests.helpers import close, numbers, numpy, random_box, randomise, sample_points
@@ -21,7 +21,7 @@ def quadratic(target):
 def test_finds_the_best_slopes():
     target = np.array([[[0.3, 0.9], [0.1, 0.5]]], "float32")
     start = ops.ones((1, 2, 2))
-    bounds, slopes = optimise_slopes(quadratic(target), start, ops.zeros((2,)), iterations=100)
+    bounds, slopes = optimise(quadratic(target), start, ops.zeros((2,)), iterations=100)
     close(slopes, target, 1e-2)
     close(bounds, [[0.0, 0.0]], 1e-3)
 
@@ -30,7 +30,7 @@ def test_stays_in_range():
     """A leaky ReLU's slope is the smallest, 1 the largest."""
     target = np.array([[[-1.0, 2.0, -1.0]]], "float32")
     low = ops.convert_to_tensor(np.array([0.0, 0.0, 0.25], "float32"))
-    _, slopes = optimise_slopes(quadratic(target), ops.full((1, 1, 3), 0.5), low, iterations=50)
+    _, slopes = optimise(quadratic(target), ops.full((1, 1, 3), 0.5), low, iterations=50)
     close(slopes, [[[0.0, 1.0, 0.25]]], 1e-6)
 
 
@@ -42,14 +42,14 @@ def test_never_worse_than_the_start(iterations):
         return ops.sum(ops.sin(40 * slopes), axis=-1)
 
     start = ops.convert_to_tensor(numbers(3, 4, 5, low=0))
-    bounds, slopes = optimise_slopes(wild, start, ops.zeros((5,)), iterations, rate=0.5)
+    bounds, slopes = optimise(wild, start, ops.zeros((5,)), iterations=iterations, rate=0.5)
     assert np.all(numpy(bounds) <= numpy(wild(start)) + 1e-5)
     close(wild(slopes), bounds, 1e-4)
 
 
 def test_gradients_that_are_not_finite():
     start = ops.convert_to_tensor(np.array([[[0.0, 0.5]]], "float32"))
-    bounds, slopes = optimise_slopes(
+    bounds, slopes = optimise(
         lambda s: ops.sum(ops.sqrt(s), axis=-1), start, ops.zeros((2,)), iterations=20
     )
     assert np.all(np.isfinite(numpy(bounds)))

@@ -1,0 +1,218 @@
+"""One input in branch and bound: its rigorous root, the trees that grow, and what they proved."""
+
+import numpy as np
+
+from keras_taps.verification.domain_engine import Domains
+from keras_taps.verification.leaf_checker import Cuts
+from keras_taps.verification.multi_neuron import choose_groups, separate
+from keras_taps.verification.octahedron import largest_over_octahedron
+from keras_taps.verification.task import CERTIFIED, covering, worst_of
+from keras_taps.verification.tree import Tree, dequantise, quantise
+
+
+class Case:
+    """A task with everything that its domains share.
+
+    Args:
+        task: Open `Task`.
+        checker: `Checker` of the graph.
+        cuts: Most multi-neuron constraints of a group of forms.
+        check: Whether leaves must be confirmed by the checker.
+
+    Attributes:
+        task: The task.
+        root: `RootBox`: rigorous boxes of all N neurons.
+        neurons: Integer array `(U,)`, those that cross 0.
+        kinks: Array `(N,)`, slopes of the ReLUs for negative inputs.
+        forms: Dictionary from each group that is left to the indices of its forms.
+        trees: Dictionary from each group that is left to its `Tree`.
+        stuck: Whether a domain without a free neuron could not be decided.
+    """
+
+    def __init__(self, task, checker, cuts=0, check=True):
+        self.task, self.check = task, check
+        self.root = checker.root(task.lower, task.upper)
+        self.kinks = self.root.kinks
+        self.low, self.high = covering(self.root.lower, self.root.upper)
+        self.box = covering(task.lower, task.upper)
+        known = np.isfinite(self.root.lower) & np.isfinite(self.root.upper)
+        self.stuck = not known.all()
+        self.neurons = np.flatnonzero((self.root.lower < 0) & (self.root.upper > 0))
+        bounds = self.root.upper_bounds(task.forms, task.offset, slopes=task.slopes)
+        worst = worst_of(task.groups, bounds)
+        self.proved = list(worst[worst < 0])
+        left = np.flatnonzero(~(worst < 0))
+        self.forms = {int(g): np.flatnonzero(task.groups == g) for g in left}
+        self.trees = {group: Tree(group, self.neurons) for group in self.forms}
+        self._most, self._cuts = cuts, {}  # (members, outer, inner, limit) by group
+
+    def start_slopes(self, group):
+        """Slopes to begin with, as bytes: those of alpha-CROWN, or of CROWN."""
+        usual = np.where(self.high > -self.low, 1.0, self.kinks)[self.neurons]
+        if self.task.slopes is not None:
+            given = self.task.slopes[self.forms[group][0], self.neurons]
+            usual = np.where(np.isnan(given), usual, given)
+        return quantise(usual, self.kinks[self.neurons])
+
+    def free(self, signs):
+        """Whether a neuron is left to split; `signs` as the pool has them."""
+        return not np.all(signs[: len(self.neurons)])
+
+    def pattern(self, signs):
+        """Signs of all neurons of a domain without a free one, and which are constraints."""
+        pattern = np.where(self.root.lower >= 0, 1, -1).astype("int8")
+        pattern[self.neurons] = signs[: len(self.neurons)]
+        constrained = np.zeros(len(pattern), bool)
+        constrained[self.neurons] = True
+        return pattern, constrained
+
+    def padded_forms(self, group, count):
+        """Forms `(count, outputs)` and offsets of a group, the first repeated to fill."""
+        chosen = self.forms[group]
+        chosen = np.pad(chosen, (0, count - len(chosen)), constant_values=chosen[0])
+        return self.task.forms[chosen], self.task.offset[chosen]
+
+    # Multi-neuron constraints
+
+    @property
+    def cuts(self):
+        """All `Cuts` of the case, group after group in the order they were found; or `None`."""
+        if not self._cuts:
+            return None
+        parts = zip(*(found[:3] for found in self._cuts.values()), strict=True)
+        return Cuts(*(np.concatenate(part) for part in parts))
+
+    def find_cuts(self, group, rows, inner, scores):
+        """Constraints for a group of forms, on the neurons whose relaxations cost it most.
+
+        Args:
+            group: Group of forms.
+            rows: Array `(N,)`: how much the bound depends on each activation.
+            inner: Array `(N,)`: pre-activations where the relaxation takes its maximum.
+            scores: Array `(N,)`: what each neuron's relaxation adds to the bound there.
+        """
+        if group in self._cuts:
+            return
+        chosen = []
+        for start, end in self.root.layers:
+            part = slice(start, end)
+            found = choose_groups(
+                self.root.lower[part], self.root.upper[part], scores[part], limit=self._most
+            )
+            found = found[:, [0, 1, 1]] if found.shape[1] == 2 else found
+            chosen.append(found[(scores[part][found] > 0).all(1)] + start)
+        members = np.concatenate(chosen)
+        best = np.argsort(-scores[members].sum(1), kind="stable")[: self._most]
+        members = members[best]
+        outer = rows[members].astype("float64")
+        if members.shape[1] == 3:  # a neuron named twice to fill up counts once
+            outer[members[:, 1] == members[:, 2], 2] = 0.0
+        slants, limit = np.zeros_like(outer), np.zeros(len(outer))
+        for kink in np.unique(self.kinks[members[:, 0]]):
+            some = self.kinks[members[:, 0]] == kink
+            octahedra = self.root.octahedra(members[some])
+            point = inner[members[some]].astype("float64")
+            slants[some], _ = separate(octahedra, outer[some], point, kink)
+            limit[some] = largest_over_octahedron(octahedra, outer[some], slants[some], kink)
+        known = np.isfinite(limit) & np.isfinite(slants).all(1)
+        found = (members[known], outer[known], slants[known], limit[known])
+        self._cuts[group] = found
+
+    def padded_cuts(self, group, count):
+        """`(members, outer, inner, limit)` of a group of forms, with zeros to `count` rows."""
+        shapes = ((count, 3), "int32"), ((count, 3), "float32"), ((count, 3), "float32")
+        padded = [np.zeros(*shape) for shape in (*shapes, ((count,), "float32"))]
+        for array, values in zip(padded, self._cuts.get(group, ()), strict=False):
+            array[: len(values)] = values
+        return padded
+
+    def _placed(self, group, gammas):
+        """The multipliers of a group's cuts among those of all cuts."""
+        found = np.zeros(sum(len(values[0]) for values in self._cuts.values()))
+        start = 0
+        for other, values in self._cuts.items():
+            count = len(values[0])
+            if other == group:
+                found[start : start + count] = gammas[:count]
+            start += count
+        return found
+
+    # Proofs
+
+    def close(self, groups, nodes, slopes, betas, mix, gammas, bounds):
+        """Close nodes of trees that the checker confirms; the bounds it found, else as given."""
+        size = len(self.neurons)
+        slopes, betas = slopes[:, :size], betas[:, :size]
+        mix = [m[: len(self.forms[g])] for m, g in zip(mix, groups, strict=True)]
+        if self.check:
+            bounds = self._checked(groups, nodes, slopes, betas, mix, gammas)
+        for row in np.flatnonzero(bounds < 0):
+            own = self._placed(groups[row], gammas[row])
+            tree = self.trees[groups[row]]
+            tree.close(int(nodes[row]), slopes[row], betas[row], mix[row], own)
+        self.proved += [float(bound) for bound in bounds[bounds < 0]]
+        return bounds
+
+    def _checked(self, groups, nodes, slopes, betas, mix, gammas):
+        count, total = len(groups), self.root.neurons
+        signs = np.zeros((count, total), "int8")
+        wide = np.full((count, total), np.nan)
+        prices = np.zeros((count, total))
+        weights = np.zeros((count, len(self.task.offset)))
+        for row, group in enumerate(groups):
+            signs[row, self.neurons] = self.trees[group].signs(int(nodes[row]))
+            wide[row, self.neurons] = dequantise(slopes[row], self.kinks[self.neurons])
+            prices[row, self.neurons] = betas[row]
+            weights[row, self.forms[group]] = mix[row]
+        forms, offset, error = self.root.mixed(weights, self.task.forms, self.task.offset)
+        gammas = np.stack([self._placed(g, v) for g, v in zip(groups, gammas, strict=True)])
+        return self.root.upper_bounds(forms, offset, signs, wide, prices, self.cuts, gammas, error)
+
+    def finish(self, stage):
+        """Certify the task if every tree is complete; whether it has a verdict."""
+        if self.task.verdict is None and all(tree.complete for tree in self.trees.values()):
+            self.task.trees, self.task.cuts = list(self.trees.values()), self.cuts
+            self.task.bound = float(max(self.proved, default=-np.inf))
+            self.task.method, self.task.checked = "bab", self.check
+            self.task.decide(CERTIFIED, stage)
+        return self.task.verdict is not None
+
+
+def gather(cases, part):
+    """The domains of a batch in the layout of the engine.
+
+    Args:
+        cases: Dictionary from a number to its `Case`.
+        part: Fields of the batch, as the pool has them.
+
+    Returns:
+        `Domains`.
+    """
+    owners, groups = [cases[number] for number in part["case"]], part["group"]
+    shape = len(owners), owners[0].root.neurons
+    wide = {name: np.zeros(shape, "float32") for name in ("signs", "slopes", "betas")}
+    wide["slopes"][:] = np.nan
+    for row, case in enumerate(owners):
+        mine, size = case.neurons, len(case.neurons)
+        wide["signs"][row, mine] = part["signs"][row, :size]
+        wide["slopes"][row, mine] = dequantise(part["slopes"][row, :size], case.kinks[mine])
+        wide["betas"][row, mine] = part["betas"][row, :size]
+    pairs = list(zip(owners, groups, strict=True))
+    forms = [case.padded_forms(group, part["mix"].shape[1]) for case, group in pairs]
+    cuts = [case.padded_cuts(group, part["gammas"].shape[1]) for case, group in pairs]
+    members, outer, inner, limit = (np.stack(values) for values in zip(*cuts, strict=True))
+    return Domains(
+        lower=np.stack([case.box[0] for case in owners]),
+        upper=np.stack([case.box[1] for case in owners]),
+        forms=np.stack([rows for rows, _ in forms]),
+        offset=np.stack([offset for _, offset in forms]),
+        low=np.stack([case.low for case in owners]),
+        high=np.stack([case.high for case in owners]),
+        mix=part["mix"],
+        gammas=part["gammas"],
+        members=members,
+        outer=outer,
+        inner=inner,
+        limit=limit,
+        **wide,
+    )

@@ -1,0 +1,75 @@
+"""Open domains of branch and bound, in arrays that grow by doubling."""
+
+import numpy as np
+
+
+class Pool:
+    """A set of records with the same fields; places that become free are used again.
+
+    Args:
+        fields: Dictionary from a name to `(shape, dtype)` of one record's value. There must be a
+            `bound` and a `case`.
+        capacity: Places to begin with.
+
+    Example:
+
+    >>> pool = Pool({"bound": ((), "float32"), "case": ((), "int32")}, capacity=2)
+    >>> pool.add(bound=np.array([1.0, 3.0, 2.0]), case=np.zeros(3))
+    >>> pool.arrays["bound"][pool.best(2)].tolist()
+    [3.0, 2.0]
+    """
+
+    def __init__(self, fields, capacity=1024):
+        self.arrays = {
+            name: np.zeros((capacity, *shape), dtype) for name, (shape, dtype) in fields.items()
+        }
+        self._used = np.zeros(capacity, bool)
+
+    def __len__(self):
+        return int(self._used.sum())
+
+    @property
+    def bytes(self):
+        """Bytes of a record."""
+        return sum(array[0].nbytes for array in self.arrays.values())
+
+    def add(self, **records):
+        """Put records in, each field an array `(count, ...)`."""
+        count = len(records["bound"])
+        free = np.flatnonzero(~self._used)
+        if len(free) < count:
+            more = max(len(self._used), count)
+            for name, array in self.arrays.items():
+                self.arrays[name] = np.concatenate(
+                    [array, np.zeros_like(array, shape=(more, *array.shape[1:]))]
+                )
+            self._used = np.concatenate([self._used, np.zeros(more, bool)])
+            free = np.flatnonzero(~self._used)
+        places = free[:count]
+        for name, array in self.arrays.items():
+            array[places] = records[name]
+        self._used[places] = True
+
+    def best(self, count):
+        """Places of up to `count` records: in turn of each case the one with the largest bound."""
+        places = np.flatnonzero(self._used)
+        case, bound = self.arrays["case"][places], self.arrays["bound"][places]
+        order = np.lexsort((-bound, case))
+        starts = np.r_[0, np.flatnonzero(np.diff(case[order])) + 1]
+        sizes = np.diff(np.r_[starts, len(order)])
+        turn = np.arange(len(order)) - np.repeat(starts, sizes)
+        return places[order[np.argsort(turn, kind="stable")[:count]]]
+
+    def take(self, places):
+        """Remove records; a dictionary of their fields."""
+        self._used[places] = False
+        return {name: array[places] for name, array in self.arrays.items()}
+
+    def drop(self, case):
+        """Remove all records of a case."""
+        self._used &= self.arrays["case"] != case
+
+    def counts(self):
+        """Dictionary from each case to the number of its records."""
+        cases, counts = np.unique(self.arrays["case"][self._used], return_counts=True)
+        return dict(zip(cases.tolist(), counts.tolist(), strict=True))

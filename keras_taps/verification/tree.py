@@ -1,0 +1,394 @@
+"""Proof trees of branch and bound: which neurons were split, and the multipliers of each leaf.
+
+The children of a node fix the sign of one pre-activation z_j: z_j <= 0 in the first, z_j >= 0 in
+the second. Every input lies in one of them, so the leaves of a binary tree cover the box whatever
+its nodes split; that is all that a tree has to be. What a leaf claims is not believed: the checker
+bounds it again from its slopes and multipliers, and any of those are sound.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_taps.verification.leaf_checker import Cuts
+
+LEVELS = 255  # a slope is stored as a byte
+_ARRAYS = (
+    "group",
+    "neurons",
+    "preorder",
+    "slopes",
+    "betas",
+    "mix",
+    "gamma_counts",
+    "gamma_cuts",
+    "gamma_values",
+)
+
+
+def quantise(slopes, kinks):
+    """Slopes of lower lines as bytes: q stands for `kink + (1 - kink) q / 255`.
+
+    Args:
+        slopes: Array `(..., U)` of numbers; what lies outside [kink, 1] is moved there.
+        kinks: Array `(U,)`, the slope of each neuron's ReLU for negative inputs, in [0, 1].
+
+    Returns:
+        Array `(..., U)` of uint8, the nearest byte.
+
+    Example:
+
+    >>> quantise(np.array([0.0, 0.5, 2.0]), np.zeros(3))
+    array([  0, 128, 255], dtype=uint8)
+    """
+    width = np.where(kinks < 1, 1 - kinks, 1.0)
+    return np.rint(np.clip((slopes - kinks) / width, 0, 1) * LEVELS).astype("uint8")
+
+
+def dequantise(levels, kinks):
+    """The slopes that bytes stand for, float64.
+
+    Args:
+        levels: Array `(..., U)` of uint8.
+        kinks: As in `quantise`.
+
+    Returns:
+        Array `(..., U)`.
+
+    Example:
+
+    >>> dequantise(np.array([0, 255], "uint8"), np.array([0.2, 0.2])).tolist()
+    [0.2, 1.0]
+    """
+    return kinks + (1 - kinks) * (levels / LEVELS)
+
+
+@dataclass(slots=True)
+class _Node:
+    """`place` and `sign`: what the edge from the parent fixes; `split`: place split here."""
+
+    parent: int
+    place: int
+    sign: int
+    split: int = -1
+    children: tuple = None
+    proof: tuple = None  # slopes, betas along the path, mix, numbers of cuts, their gammas
+
+
+class Tree:
+    """The proof that one group of forms is impossible in a box.
+
+    A leaf is proved by a convex combination of the forms of the group whose bound is below 0: at
+    no input of the leaf are all of them >= 0.
+
+    Args:
+        group: Number of the group in its task.
+        neurons: Integer array `(U,)`, different numbers: the neurons that may be split and that
+            have slopes of their own, those that are unstable at the root.
+
+    Attributes:
+        group: Number of the group.
+        neurons: Integer array `(U,)`.
+        root: Number of the root, 0.
+
+    Raises:
+        ValueError: If `neurons` are no different numbers >= 0.
+
+    Example:
+
+    >>> tree = Tree(0, [3, 7])
+    >>> inactive, active = tree.split(tree.root, 7)
+    >>> tree.signs(inactive).tolist(), tree.signs(active).tolist()
+    ([0, -1], [0, 1])
+    >>> for node in (inactive, active):
+    ...     tree.close(node, np.zeros(2, "uint8"), np.zeros(2), np.ones(1))
+    >>> tree.complete, Tree.unpack(tree.pack()).pack()["preorder"].tolist()
+    (True, [7, -1, -1])
+
+    References:
+        Bunel et al. 2020, branch and bound; Wang et al. 2021, beta-CROWN; Ferrari et al. 2022,
+        MN-BaB.
+    """
+
+    root = 0
+
+    def __init__(self, group, neurons):
+        self.group = int(group)
+        self.neurons = _integers("neurons", neurons).astype("int64")
+        self._places = {int(neuron): place for place, neuron in enumerate(self.neurons)}
+        if len(self._places) < len(self.neurons) or np.any(self.neurons < 0):
+            raise ValueError("`neurons` must be different numbers >= 0.")
+        self._nodes = [_Node(-1, -1, 0)]
+        self._open = {self.root: None}  # an ordered set
+
+    def split(self, node, neuron):
+        """Split an open node.
+
+        Args:
+            node: Number of an open node.
+            neuron: Number of a neuron, one of `neurons` that no node above splits.
+
+        Returns:
+            `(inactive, active)`: numbers of the children, z <= 0 and z >= 0.
+
+        Raises:
+            ValueError: If the node is not open, or the neuron none that it may split.
+        """
+        self._check_open(node)
+        place = self._places.get(int(neuron))
+        if place is None:
+            raise ValueError(f"Neuron {int(neuron)} is none of the neurons of the tree.")
+        if place in self.path(node)[0]:
+            raise ValueError(f"Neuron {int(neuron)} is split twice on one path.")
+        first = len(self._nodes)
+        self._nodes += [_Node(node, place, -1), _Node(node, place, 1)]
+        self._nodes[node].split, self._nodes[node].children = place, (first, first + 1)
+        del self._open[node]
+        self._open.update({first: None, first + 1: None})
+        return first, first + 1
+
+    def close(self, node, slopes, betas, mix, gammas=None):
+        """Mark an open node as proved by these multipliers.
+
+        Args:
+            node: Number of an open node.
+            slopes: uint8 array `(U,)` from `quantise`.
+            betas: Array `(U,)` >= 0, the multipliers of the splits; only those of the neurons
+                split above count.
+            mix: Array `(m,)` >= 0, the weights of the forms of the group, in the order in which
+                the task has them.
+            gammas: Array `(C,)` >= 0, the multipliers of the cuts, or `None`.
+
+        Raises:
+            ValueError: If the node is not open or the slopes are no bytes of the neurons.
+        """
+        places, _ = self.path(node)
+        gammas = np.zeros(0) if gammas is None else np.asarray(gammas)
+        used = np.flatnonzero(gammas)
+        self._put(node, slopes, np.asarray(betas)[places], mix, used, gammas[used])
+
+    def reopen(self, node):
+        """Take back that a node was proved, when its bound did not stand a check."""
+        if self._nodes[node].proof is None:
+            raise ValueError(f"Node {node} is not closed.")
+        self._nodes[node].proof = None
+        self._open[node] = None
+
+    @property
+    def open_nodes(self):
+        """List of the nodes that are neither split nor proved."""
+        return list(self._open)
+
+    @property
+    def complete(self):
+        """Whether every leaf is proved."""
+        return not self._open
+
+    @property
+    def leaves(self):
+        """List of the nodes that are not split, in preorder: inactive before active."""
+        return [node for node in self._preorder() if self._nodes[node].children is None]
+
+    def path(self, node):
+        """Places in `neurons` and signs of the splits from the root to a node, two lists."""
+        found = []
+        while node != self.root:
+            found.append((self._nodes[node].place, self._nodes[node].sign))
+            node = self._nodes[node].parent
+        found.reverse()
+        return [place for place, _ in found], [sign for _, sign in found]
+
+    def signs(self, node):
+        """int8 array `(U,)`: 1 where z >= 0, -1 where z <= 0 is fixed, 0 elsewhere."""
+        signs = np.zeros(len(self.neurons), "int8")
+        places, fixed = self.path(node)
+        signs[places] = fixed
+        return signs
+
+    def proof(self, node):
+        """What a closed node was closed with.
+
+        Returns:
+            `(slopes, betas, mix, cuts, gammas)`: uint8 `(U,)`, float32 `(U,)`, float32 `(m,)`, and
+            the numbers of the cuts with their multipliers, both `(used,)`; `None` if it is open.
+        """
+        if self._nodes[node].proof is None:
+            return None
+        slopes, along, mix, used, gammas = self._nodes[node].proof
+        betas = np.zeros(len(self.neurons), "float32")
+        betas[self.path(node)[0]] = along
+        return slopes, betas, mix, used, gammas
+
+    def pack(self):
+        """The tree as a dictionary of arrays; betas and gammas hold what is not 0 by structure.
+
+        Returns:
+            `group`; `neurons` `(U,)`; `preorder`, for each node the neuron that it splits or -1 for
+            a leaf, an inactive child before the active one; for the leaves in this order `slopes`
+            `(leaves, U)`, `betas`, those along each path from the root one after the other, `mix`
+            `(leaves, m)`, and `gamma_counts` `(leaves,)` with as many entries in `gamma_cuts` and
+            `gamma_values`.
+
+        Raises:
+            ValueError: If a leaf is open.
+        """
+        if not self.complete:
+            raise ValueError(f"{len(self._open)} leaves of the tree are not proved.")
+        order = self._preorder()
+        split = [self._nodes[node].split for node in order]
+        proofs = [node.proof for node in (self._nodes[i] for i in order) if node.children is None]
+        slopes, betas, mix, cuts, gammas = zip(*proofs, strict=True)
+        return {
+            "group": np.array(self.group),
+            "neurons": self.neurons.astype("int32"),
+            "preorder": np.array([-1 if s < 0 else self.neurons[s] for s in split], "int32"),
+            "slopes": np.stack(slopes),
+            "betas": np.concatenate(betas),
+            "mix": np.stack(mix),
+            "gamma_counts": np.array([len(used) for used in cuts], "int32"),
+            "gamma_cuts": np.concatenate(cuts).astype("int32"),
+            "gamma_values": np.concatenate(gammas),
+        }
+
+    @classmethod
+    def unpack(cls, packed):
+        """The tree that `pack` took apart.
+
+        Args:
+            packed: Dictionary of arrays, from whatever source.
+
+        Returns:
+            `Tree`, complete.
+
+        Raises:
+            ValueError: If this is no binary tree on its neurons with a proof a leaf.
+        """
+        missing = [name for name in _ARRAYS if name not in packed]
+        if missing:
+            raise ValueError(f"The tree lacks {', '.join(missing)}.")
+        tree = cls(_whole("group", packed["group"]), packed["neurons"])
+        leaves = tree._grow(_integers("preorder", packed["preorder"]))
+        slopes = np.asarray(packed["slopes"])
+        if slopes.dtype != np.uint8 or slopes.shape != (len(leaves), len(tree.neurons)):
+            raise ValueError("`slopes` must hold a byte for each leaf and neuron.")
+        mix = np.asarray(packed["mix"])
+        if mix.ndim != 2 or len(mix) != len(leaves):
+            raise ValueError("`mix` must have a row for each leaf.")
+        counts = _integers("gamma_counts", packed["gamma_counts"])
+        if counts.shape != (len(leaves),) or np.any(counts < 0):
+            raise ValueError("`gamma_counts` must hold a number >= 0 for each leaf.")
+        cuts = _integers("gamma_cuts", packed["gamma_cuts"])
+        depths = [len(tree.path(leaf)[0]) for leaf in leaves]
+        betas = _parts("betas", packed["betas"], depths)
+        used, gammas = (
+            _parts(name, values, counts)
+            for name, values in (("gamma_cuts", cuts), ("gamma_values", packed["gamma_values"]))
+        )
+        for leaf, *proof in zip(leaves, slopes, betas, mix, used, gammas, strict=True):
+            tree._put(leaf, *proof)
+        return tree
+
+    def _grow(self, preorder):
+        """Split as `preorder` says; the leaves, in its order."""
+        waiting, leaves = [self.root], []
+        for neuron in preorder.tolist():
+            if not waiting:
+                raise ValueError("`preorder` goes on behind the end of the tree.")
+            node = waiting.pop()
+            if neuron == -1:
+                leaves.append(node)
+            else:
+                inactive, active = self.split(node, neuron)
+                waiting += [active, inactive]
+        if waiting:
+            raise ValueError("`preorder` ends before the tree does.")
+        return leaves
+
+    def _put(self, node, slopes, betas, mix, cuts, gammas):
+        self._check_open(node)
+        slopes = np.asarray(slopes)
+        if slopes.dtype != np.uint8 or slopes.shape != self.neurons.shape:
+            raise ValueError(
+                f"`slopes` must be {len(self.neurons)} bytes. "
+                f"Received: {slopes.dtype} of shape {slopes.shape}"
+            )
+        betas, mix, gammas = (np.array(v, "float32") for v in (betas, mix, gammas))
+        self._nodes[node].proof = slopes.copy(), betas, mix, np.array(cuts), gammas
+        del self._open[node]
+
+    def _check_open(self, node):
+        if node not in self._open:
+            raise ValueError(f"Node {node} is not open.")
+
+    def _preorder(self):
+        waiting, found = [self.root], []
+        while waiting:
+            node = waiting.pop()
+            found.append(node)
+            waiting += reversed(self._nodes[node].children or ())
+        return found
+
+
+def pack_proof(trees, cuts=None):
+    """Trees and cuts as one flat dictionary of arrays, for a certificate.
+
+    Args:
+        trees: List of complete `Tree`.
+        cuts: `Cuts` or `None`.
+
+    Returns:
+        Dictionary with names such as 'tree0_preorder' and 'cut_members'.
+    """
+    packed = {
+        f"tree{number}_{name}": array
+        for number, tree in enumerate(trees)
+        for name, array in tree.pack().items()
+    }
+    if cuts is not None:
+        packed.update({f"cut_{name}": np.asarray(array) for name, array in cuts._asdict().items()})
+    return packed
+
+
+def unpack_proof(proof):
+    """The trees and the cuts of a certificate.
+
+    Args:
+        proof: Dictionary of arrays; names that `pack_proof` does not write are left alone.
+
+    Returns:
+        `(trees, cuts)`; `cuts` is `None` if there are none.
+
+    Raises:
+        ValueError: If a tree is none, or a part of the cuts is missing.
+    """
+    trees = []
+    while f"tree{len(trees)}_preorder" in proof:
+        prefix = f"tree{len(trees)}_"
+        own = {name.removeprefix(prefix): proof[name] for name in proof if name.startswith(prefix)}
+        trees.append(Tree.unpack(own))
+    given = [name for name in Cuts._fields if f"cut_{name}" in proof]
+    if given and len(given) < len(Cuts._fields):
+        raise ValueError("The cuts lack members, outer or inner coefficients.")
+    return trees, Cuts(*(proof[f"cut_{name}"] for name in given)) if given else None
+
+
+def _integers(name, values):
+    values = np.asarray(values)
+    if values.ndim != 1 or (values.size and values.dtype.kind not in "iu"):
+        raise ValueError(f"`{name}` must be a list of whole numbers.")
+    return values.astype("int64")
+
+
+def _whole(name, value):
+    value = np.asarray(value)
+    if value.ndim or value.dtype.kind not in "iu":
+        raise ValueError(f"`{name}` must be a whole number.")
+    return int(value)
+
+
+def _parts(name, values, counts):
+    """`values` in parts of these lengths."""
+    values = np.asarray(values)
+    if values.shape != (sum(counts),):
+        raise ValueError(f"`{name}` must have {sum(counts)} entries. Received: {values.shape}")
+    return np.split(values, np.cumsum(counts)[:-1])
