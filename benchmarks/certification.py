@@ -30,12 +30,14 @@ def cascade(options, x, y):
         print(f"{shares['count']}/{total} certified {shares['certified']:.4f}", flush=True)
 
     report = kt.certify(
-        options.model, x, y, options.eps, out=options.report, timeout=60, progress=show
+        options.model, x, y, options.eps, out=options.report, timeout=options.timeout, progress=show
     )
     seconds = sum(record["seconds"] for record in report.records)
     return {
         "accuracies": report.accuracies(),
+        "certified_by": report.certified_by(),
         "stages": report.stages(),
+        "timeout": options.timeout,
         "unchecked": report.unchecked,
         "seconds_per_input": seconds / len(report.records),
     }
@@ -150,6 +152,7 @@ def main(arguments=None):
     parser.add_argument("--dataset", default="mnist")
     parser.add_argument("--eps", type=float, default=0.1)
     parser.add_argument("--count", type=int, help="number of test images")
+    parser.add_argument("--timeout", type=float, default=30, help="seconds an input")
     parser.add_argument("--report", type=Path, help="report file, with which a run goes on")
     parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"))
     parser.add_argument("--output", type=Path, default=RESULTS / "certification.json")

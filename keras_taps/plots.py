@@ -9,6 +9,7 @@ _VERDICTS = {  # what each verdict looks like in every figure
     "falsified": "#D55E00",
     "misclassified": "#56B4E9",
 }
+_STAGES = {"bab": "branch and bound", "milp": "integer programming"}  # others by their own names
 _BINS = 40
 
 
@@ -125,7 +126,7 @@ def certification(reports):
 
     Args:
         reports: `Report` of `certify`, or a dictionary from names to reports, for instance of
-            several radii.
+            several models or radii.
 
     Returns:
         matplotlib `Figure`. From the left: certified inputs, a shade a stage, cheapest darkest;
@@ -135,13 +136,10 @@ def certification(reports):
         reports = {f"eps {reports.header['eps']:.4g}": reports}
     figure, axis = _subplots(1, 1, figsize=(9, 2.1 + 0.45 * len(reports)))
     shares = {name: _shares(report) for name, report in reports.items()}
-    parts = _parts(reports.values())
     left = np.zeros(len(reports))
-    for verdict, stage, shade in parts:
+    for verdict, stage, shade in _parts(reports.values(), shares.values()):
         width = np.array([share.get((verdict, stage), 0.0) for share in shares.values()])
-        if not width.any():
-            continue
-        label = f"{verdict}: {stage}" if verdict in ("certified", "falsified") else verdict
+        label = f"{verdict}: {_STAGES.get(stage, stage)}" if stage else verdict
         colour = _lightened(_VERDICTS[verdict], shade)
         bars = axis.barh(list(shares), 100 * width, left=left, color=colour, label=label)
         texts = [f"{100 * w:.1f}" if w >= 0.035 else "" for w in width]
@@ -157,15 +155,14 @@ def certification(reports):
     return figure
 
 
-def _parts(reports):
-    """Verdict, stage and shade of everything that a bar may be made of, in its order."""
+def _parts(reports, shares):
+    """Verdict, stage and shade of everything that the bars are made of, in its order."""
     stages = list(dict.fromkeys(s for r in reports for s in r.header.get("stages", ())))
-    shades = np.linspace(0, 0.7, max(len(stages), 2))
+    found = {part for share in shares for part in share}
     for verdict in _VERDICTS:
-        if verdict in ("certified", "falsified"):
-            yield from ((verdict, stage, shades[i]) for i, stage in enumerate(stages))
-        else:
-            yield verdict, None, 0
+        decided = [stage for stage in (*stages, None) if (verdict, stage) in found]
+        shades = np.linspace(0, 0.7, max(len(decided), 2))
+        yield from ((verdict, *part) for part in zip(decided, shades, strict=False))
 
 
 def _shares(report):

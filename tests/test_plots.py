@@ -28,13 +28,14 @@ def report(**counts):
         for (verdict, stage, bound), count in (
             (("certified", "ibp", -1.0), counts.get("ibp", 0)),
             (("certified", "crown", -0.1), counts.get("crown", 0)),
+            (("certified", "bab", -0.01), counts.get("bab", 0)),
             (("falsified", "attack", 500.0), counts.get("attack", 0)),
             (("unknown", None, 0.5), counts.get("unknown", 0)),
             (("misclassified", "natural", None), counts.get("natural", 0)),
         )
         for _ in range(count)
     ]
-    header = {"eps": 0.1, "stages": ["ibp", "attack", "crown"]}
+    header = {"eps": 0.1, "stages": ["ibp", "attack", "crown", "bab"]}
     return SimpleNamespace(header=header, records=records)
 
 
@@ -53,6 +54,22 @@ def test_certification_stacks_every_input():
     assert [text.get_text() for text in plots.certification(mixed).axes[0].get_yticklabels()] == [
         "eps 0.1"
     ]
+
+
+def test_stages_that_decide_are_told_apart():
+    """Of several models each has its bar, and a stage the same shade in all of them."""
+    models = {"IBP": report(ibp=4, crown=1), "TAPS": report(ibp=1, bab=3, unknown=1)}
+    (axis,) = plots.certification(models).axes
+    labels = [container.get_label() for container in axis.containers]
+    assert labels == [
+        "certified: ibp",
+        "certified: crown",
+        "certified: branch and bound",
+        "unknown",
+    ]
+    colours = [container[0].get_facecolor() for container in axis.containers]
+    assert len(set(colours)) == len(labels)
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["IBP", "TAPS"]
 
 
 def test_a_report_without_records_can_be_drawn():

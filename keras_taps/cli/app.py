@@ -1,5 +1,6 @@
 """The application: its commands, and what becomes of an error."""
 
+import logging
 import re
 import sys
 
@@ -69,12 +70,18 @@ def _options(
     """Options of every command."""
 
 
+def _worth_saying(record):
+    """Not TensorFlow's warning that a function is traced again: each shape is, once, on purpose."""
+    return "retracing" not in record.getMessage()
+
+
 def main(arguments=None):
     """Run the command line.
 
     Exit code 0: done. 1: failed or interrupted. 2: bad input, with a message and no traceback.
     """
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    logging.getLogger("tensorflow").addFilter(_worth_saying)
     try:
         app(arguments, standalone_mode=True)
     except (ValueError, FileNotFoundError, FileExistsError) as error:

@@ -1,16 +1,16 @@
-"""`keras-taps certify`: verdicts on a whole test set, proved and resumable."""
+"""`keras-taps certify`: verdicts on whole test sets, proved and resumable."""
 
 from pathlib import Path
 
 import typer
-from rich.table import Table
 
 from keras_taps import plots
 from keras_taps.checks import check_choice
 from keras_taps.cli.backend import switch_backend
 from keras_taps.cli.bar import progress_bar
-from keras_taps.cli.output import console, make_folder_of, print_json
+from keras_taps.cli.output import certification_table, console, make_folder_of, print_json
 from keras_taps.cli.radius import certify_radii
+from keras_taps.cli.search import BRANCHING, CUTS_OPTION, MEMORY_OPTION, search_options
 from keras_taps.cli.target import Target, check_limit, parse_radii, radius_name
 from keras_taps.files import write_atomically
 from keras_taps.verification.certify import certify
@@ -21,7 +21,9 @@ NAME = "certify"
 
 
 def run(
-    target: Path = typer.Argument(..., help="Run folder, or a .keras file with --dataset."),
+    targets: list[Path] = typer.Argument(
+        ..., help="Run folders, or .keras files with --dataset; several make one table."
+    ),
     eps: str = typer.Option(
         None, "--eps", help='Radius: 0.1, 2/255, or "0.05,0.1" for a curve. Default: the model\'s.'
     ),
@@ -30,7 +32,12 @@ def run(
     out: Path = typer.Option(
         None, "--out", help="Report, by default certification-EPS.jsonl in the run folder."
     ),
-    stages: str = typer.Option(None, "--stages", help=f"Out of {','.join(STAGES)}."),
+    stages: str = typer.Option(
+        None,
+        "--stages",
+        help=f"Names with commas, out of {', '.join(STAGES)}. bab is branch and bound, milp is "
+        "integer programming; both are complete: given time, they decide. Default: all but milp.",
+    ),
     exact: bool = typer.Option(False, "--exact", help="End with exact integer programming."),
     timeout: float = typer.Option(60, "--timeout", help="Seconds an input."),
     shard: str = typer.Option(None, "--shard", help="i/n: only every n-th image, from the i-th."),
@@ -41,9 +48,12 @@ def run(
         False, "--certificates", help="Keep the proofs, for `keras-taps recheck`."
     ),
     iterations: int = typer.Option(20, "--iterations", help="Steps of alpha-CROWN."),
+    branching: str = BRANCHING,
+    cuts: int = CUTS_OPTION,
+    memory: float = MEMORY_OPTION,
     batch_size: int = typer.Option(32, "--batch-size", help="Images at a time."),
     seed: int = typer.Option(0, "--seed", help="Whole number that decides the attacks."),
-    plot: bool = typer.Option(False, "--plot", help="Draw pictures beside the report."),
+    plot: bool = typer.Option(False, "--plot", help="Draw pictures beside the reports."),
     radius: bool = typer.Option(
         False, "--radius", help="Bisect the certified radius of each image, up to --eps or 0.5."
     ),
@@ -55,36 +65,59 @@ def run(
     """Prove or refute robustness on test images; the same command goes on where it stopped.
 
     Examples: `keras-taps certify runs/taps --eps 0.1 --certificates`,
-    `keras-taps certify model.keras --dataset mnist --eps 2/255,4/255 --limit 500 --plot`
+    `keras-taps certify runs/ibp runs/sabr runs/taps --limit 1000 --plot`,
+    `keras-taps certify model.keras --dataset mnist --eps 2/255,4/255 --limit 500`
     """
     switch_backend(backend)
     radii, chosen = parse_radii(eps), _stages(stages, exact)
     check_limit(limit)
-    if radius and (shard or certificates or plot):
-        raise ValueError(
-            "--radius writes no report. Received: --shard, --certificates or --plot beside it"
-        )
-    subject = Target(target, dataset)
     options = {
         "timeout": timeout,
         "check": check,
         "batch_size": batch_size,
         "iterations": iterations,
         "seed": seed,
+        **search_options(branching, cuts, memory),
     }
+    if radius and (shard or certificates or plot):
+        raise ValueError(
+            "--radius writes no report. Received: --shard, --certificates or --plot beside it"
+        )
+    if len(targets) > 1 and (out or radius):
+        name = "--radius" if radius else "--out"
+        raise ValueError(f"{name} takes one run or model. Received: {len(targets)} of them")
     if chosen or not radius:
         options["stages"] = chosen or DEFAULT_STAGES
-    images = subject.images(limit, data_dir)
+    subjects = [Target(target, dataset) for target in targets]
+    for subject in subjects:
+        subject.network  # noqa: B018 - refused now, not after hours on another model
+    named = {subject.dataset: subject for subject in subjects}
+    data = {name: subject.images(limit, data_dir) for name, subject in named.items()}
     if radius:
-        certify_radii(subject, images, radii, tolerance, out, as_json, options)
+        (images,) = data.values()
+        certify_radii(subjects[0], images, radii, tolerance, out, as_json, options)
         return
     options |= {"shard": shard, "certificates": certificates}
-    reports = {}
-    for value in subject.radii(radii):
-        path = report_path(subject, value, out, shard, several=len(radii or ()) > 1)
-        reports[value] = certify_into(path, subject.network, images, value, as_json, options)
-    pictures = draw(reports) if plot else []
-    show(subject, reports, pictures, as_json)
+    jobs = [
+        (subject, value, report_path(subject, value, out, shard, several=len(radii or ()) > 1))
+        for subject in subjects
+        for value in subject.radii(radii)
+    ]
+    _check_paths([path for _, _, path in jobs])
+    labels = _labels(jobs)
+    found = [
+        certify_into(path, subject.network, data[subject.dataset], value, as_json, options)
+        for subject, value, path in jobs
+    ]
+    reports = dict(zip(labels, found, strict=True))
+    pictures = draw(reports, len(subjects)) if plot else []
+    if as_json:
+        entries = [
+            _entry(subject, report) for (subject, _, _), report in zip(jobs, found, strict=True)
+        ]
+        print_json(entries[0] if len(entries) == 1 else entries)
+    else:
+        show(reports, pictures)
 
 
 def _stages(text, exact):
@@ -92,7 +125,8 @@ def _stages(text, exact):
     if text is None:
         return STAGES if exact else None
     found = [check_choice("--stages", stage.strip(), STAGES) for stage in text.split(",")]
-    return tuple(dict.fromkeys([*found, "milp"] if exact else found))
+    last = ["milp"] if exact else []
+    return tuple(dict.fromkeys([stage for stage in found if stage not in last] + last))
 
 
 def report_path(subject, eps, out, shard, several):
@@ -101,7 +135,31 @@ def report_path(subject, eps, out, shard, several):
     if out is not None:
         return out.with_name(f"{out.stem}-{ending}{out.suffix}") if several else out
     part = f"-shard-{shard.replace('/', '-of-')}" if shard else ""
-    return subject.folder() / f"certification-{ending}{part}.jsonl"
+    own = "" if subject.run else f"{subject.name}-"  # a run folder holds one model
+    return subject.folder() / f"{own}certification-{ending}{part}.jsonl"
+
+
+def _check_paths(paths):
+    """Raise `ValueError` if two reports would go into one file."""
+    paths = [path.resolve() for path in paths]
+    twice = [path for number, path in enumerate(paths) if path in paths[:number]]
+    if twice:
+        raise ValueError(
+            f"Two models would share the report '{twice[0]}'. Name each run once, and give .keras "
+            "files different names. Received: the same name twice"
+        )
+
+
+def _labels(jobs):
+    """What tables and pictures call each report: its model, its radius, or both."""
+    models, radii = {subject.path for subject, _, _ in jobs}, {eps for _, eps, _ in jobs}
+    return [
+        ", ".join(
+            [str(subject.path)] * (len(models) > 1)
+            + [f"eps {radius_name(eps).replace('_', '/')}"] * (len(radii) > 1 or len(models) == 1)
+        )
+        for subject, eps, _ in jobs
+    ]
 
 
 def certify_into(path, network, images, eps, quiet, options):
@@ -128,55 +186,52 @@ def certify_into(path, network, images, eps, quiet, options):
         raise
 
 
-def draw(reports):
-    """Write the pictures beside the reports; their paths."""
-    paths = [report.path for report in reports.values()]
-    names = {f"eps {eps:g}": report for eps, report in reports.items()}
+def draw(reports, models=1):
+    """Write the pictures beside the reports; their paths.
+
+    Args:
+        reports: Dictionary from labels to reports.
+        models: Number of models that they are about.
+    """
     drawings = {
-        path.with_name(f"{path.stem}-bounds.png"): plots.margin_histogram(report)
-        for path, report in zip(paths, reports.values(), strict=True)
+        _beside(report, "bounds"): plots.margin_histogram(report) for report in reports.values()
     }
-    first = paths[0]
-    drawings[first.with_name(f"{first.stem}-stages.png")] = plots.certification(names)
-    if len(reports) > 1:
-        points = {eps: report.accuracies() for eps, report in reports.items()}
-        drawings[first.with_name(f"{first.stem}-curve.png")] = plots.certified_curve(points)
+    first = next(iter(reports.values()))
+    name = "stages" if models == 1 else "models"
+    drawings[_beside(first, name)] = plots.certification(reports)
+    if models == 1 and len(reports) > 1:
+        points = {report.header["eps"]: report.accuracies() for report in reports.values()}
+        drawings[_beside(first, "curve")] = plots.certified_curve(points)
     for path, drawing in drawings.items():
         write_atomically(path, drawing.savefig)
     return list(drawings)
 
 
-def show(subject, reports, pictures, as_json):
-    """Print what the reports say."""
-    if as_json:
-        found = [
-            {
-                "target": str(subject.path),
-                "dataset": subject.dataset,
-                "report": str(report.path),
-                "header": report.header,
-                "accuracies": report.accuracies(),
-                "stages": report.stages(),
-                "unchecked": report.unchecked,
-            }
-            for report in reports.values()
-        ]
-        print_json(found[0] if len(found) == 1 else found)
-        return
-    for report in reports.values():
-        console.print(f"\n{report.summary()}", markup=False, soft_wrap=True)
+def _beside(report, name):
+    return report.path.with_name(f"{report.path.stem}-{name}.png")
+
+
+def show(reports, pictures):
+    """Print what the reports say, and one table if there are several."""
+    for label, report in reports.items():
+        name = f"{label}\n" if len(reports) > 1 else ""
+        console.print(f"\n{name}{report.summary()}", markup=False, soft_wrap=True)
     if len(reports) > 1:
-        console.print(curve_table({eps: r.accuracies() for eps, r in reports.items()}))
+        console.print()
+        console.print(certification_table(reports))
     for path in pictures:
         console.print(f"Picture: {path}", soft_wrap=True)
 
 
-def curve_table(points):
-    """Table of accuracies in percent, a row a radius."""
-    table = Table()
-    columns = ("natural", "adversarial", "certified", "unknown")
-    for name in ("eps", *(f"{column} %" for column in columns)):
-        table.add_column(name, justify="right")
-    for eps, shares in points.items():
-        table.add_row(f"{eps:g}", *(f"{100 * shares[column]:.2f}" for column in columns))
-    return table
+def _entry(subject, report):
+    """What `--json` says of a report."""
+    return {
+        "target": str(subject.path),
+        "dataset": subject.dataset,
+        "report": str(report.path),
+        "header": report.header,
+        "accuracies": report.accuracies(),
+        "certified_by": report.certified_by(),
+        "stages": report.stages(),
+        "unchecked": report.unchecked,
+    }

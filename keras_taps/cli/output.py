@@ -66,6 +66,34 @@ def accuracy_table(title, rows):
     return table
 
 
+def certification_table(reports, title="Percent of the test images", estimates=None):
+    """Table of what is proved of several models or radii, in percent.
+
+    The columns of the paper's tables: IBP and CROWN-IBP count what is proved by their end, and
+    'complete' what is proved at all, if a complete stage was among the stages.
+
+    Args:
+        reports: Dictionary from a label to a `Report`, all of the same stages.
+        title: Line above the table.
+        estimates: Dictionary from the name of a further column to its shares by label.
+    """
+    stages, estimates = next(iter(reports.values())).header["stages"], estimates or {}
+    bounds = {"ibp": "IBP", "crown-ibp": "CROWN-IBP"}
+    bounds = {stage: name for stage, name in bounds.items() if stage in stages}
+    whole = "complete" if {"bab", "milp"} & set(stages) else "certified"
+    table = Table(title=title, title_justify="left", pad_edge=False)
+    table.add_column(overflow="fold")
+    for name in ("natural", "adversarial", *bounds.values(), whole, "unknown", *estimates):
+        table.add_column(name, justify="right")
+    for label, report in reports.items():
+        shares, by = report.accuracies(), report.certified_by()
+        row = [shares["natural"], shares["adversarial"], *(by[stage] for stage in bounds)]
+        row += [shares["certified"], shares["unknown"]]
+        row += [values[label] for values in estimates.values()]
+        table.add_row(label, *(f"{100 * share:.2f}" for share in row))
+    return table
+
+
 @contextlib.contextmanager
 def stages(quiet=False):
     """Context that yields a function to announce the stage of long work beside a spinner."""

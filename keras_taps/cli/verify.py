@@ -7,6 +7,7 @@ import typer
 
 from keras_taps.cli.backend import switch_backend
 from keras_taps.cli.output import print_json
+from keras_taps.cli.search import BRANCHING, CUTS_OPTION, MEMORY_OPTION, search_options
 from keras_taps.verification.onnx_reader import read_onnx
 from keras_taps.verification.verify import verify
 from keras_taps.verification.vnnlib import read_vnnlib
@@ -21,6 +22,9 @@ def run(
     check: bool = typer.Option(
         True, "--check/--no-check", help="Confirm proofs in float64 with their rounding errors."
     ),
+    branching: str = BRANCHING,
+    cuts: int = CUTS_OPTION,
+    memory: float = MEMORY_OPTION,
     seed: int = typer.Option(0, "--seed", help="Whole number that decides the attacks."),
     backend: str = typer.Option(None, "--backend", help="tensorflow, jax or torch."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
@@ -30,12 +34,13 @@ def run(
     Example: `keras-taps verify network.onnx property.vnnlib --timeout 60`
     """
     switch_backend(backend)
+    search = search_options(branching, cuts, memory)
     for path in (network, spec):
         if not path.is_file():
             raise FileNotFoundError(f"There is no file '{path}'.")
     read = read_onnx(network)
     sets = read_vnnlib(spec, read)
-    answer = verify(read.graph, sets, timeout, check=check, seed=seed)
+    answer = verify(read.graph, sets, timeout, check=check, seed=seed, **search)
     found = None
     if answer.point is not None:
         outputs = read.graph(answer.point[None])[0]

@@ -25,7 +25,7 @@ from keras_taps.verification.tree import quantise
 
 SIZES = (16, 128)  # domains at a time: one compilation each
 CANDIDATES = 3  # best neurons of each score that are tried
-CUTS = 16  # multi-neuron constraints of an input and class
+CUTS = 0  # multi-neuron constraints of an input and class; see docs/benchmarks.md
 MEMORY = 2**31
 LEVELS = 3  # most splits at once while there are few domains
 
@@ -64,7 +64,7 @@ class BranchAndBound:
         checker,
         attempt,
         check=True,
-        iterations=20,
+        iterations=10,
         branching="kfsb",
         cuts=CUTS,
         sizes=SIZES,
@@ -85,14 +85,16 @@ class BranchAndBound:
         """Decide tasks, or leave them open when their time is up.
 
         Args:
-            tasks: List of open `Task` with the same numbers of forms in each group.
+            tasks: List of open `Task`.
             timeout: Seconds a task, everything spent on it before included.
             budget: Seconds a task in branch and bound, earlier calls included.
             account: Name under which its seconds are booked.
         """
-        self._account, budget = account, np.inf if budget is None else budget
+        limits = account, timeout, np.inf if budget is None else budget
         cases = {}
         for number, task in enumerate(tasks):
+            if _late(task, *limits):
+                continue
             began = time.perf_counter()
             case = Case(task, self.checker, self.cuts, self.check)
             task.spend(account, time.perf_counter() - began)
@@ -104,7 +106,7 @@ class BranchAndBound:
         members = max(len(forms) for case in cases.values() for forms in case.forms.values())
         pool = Pool(
             {
-                "bound": ((), "float32"),
+                "bound": ((), "float64"),  # float32 would make 0 of bounds a little below it
                 "case": ((), "int32"),
                 "group": ((), "int32"),
                 "node": ((), "int32"),
@@ -116,24 +118,24 @@ class BranchAndBound:
                 "choices": ((2 * CANDIDATES,), "int32"),
             }
         )
-        fresh, first = self._roots(cases, pool), self.cuts > 0
+        rounds = 0
         while cases:
             began, compiled = time.perf_counter(), self.engine.compile_s
-            shares = np.bincount(fresh["case"], minlength=len(tasks))
+            if rounds == 0:
+                fresh = self._roots(cases, pool)
+            elif rounds == 1 and self.cuts:  # again, with the constraints found meanwhile
+                fresh = pool.take(pool.best(len(pool)))
+            else:
+                fresh = self._children(cases, pool)
+            rounds += 1
             self._expand(cases, pool, fresh)
             spent = time.perf_counter() - began
             if not self.charge_compilation:
                 spent -= self.engine.compile_s - compiled
-            for number, share in enumerate(shares):
-                if share:
-                    tasks[number].spend(account, spent * share / shares.sum())
-            self._leave(cases, pool, timeout, budget)
-            if cases and not len(pool):
-                raise RuntimeError("Branch and bound lost a domain.")
-            if cases and first:  # the same domains again, with the constraints found for them
-                fresh, first = pool.take(pool.best(len(pool))), False
-            elif cases:
-                fresh = self._children(cases, pool)
+            shares = np.bincount(fresh["case"], minlength=len(tasks)) / len(fresh["case"])
+            for number in np.flatnonzero(shares):
+                tasks[number].spend(account, float(spent * shares[number]))
+            self._leave(cases, pool, limits)
 
     # One step
 
@@ -157,7 +159,7 @@ class BranchAndBound:
         """Bound new domains; prove, refute or keep each."""
         for start in range(0, len(fresh["bound"]), self.sizes[-1]):
             part = {name: values[start : start + self.sizes[-1]] for name, values in fresh.items()}
-            alive = np.array([number in cases for number in part["case"]], bool)
+            alive = np.array([cases[n].task.verdict is None for n in part["case"]], bool)
             part = {name: values[alive] for name, values in part.items()}
             if not len(part["bound"]):
                 continue
@@ -179,8 +181,7 @@ class BranchAndBound:
             self.nodes += len(chosen)
             some = {name: values[chosen] for name, values in part.items()}
             domains = gather(cases, some)
-            size = next((s for s in self.sizes if s >= len(chosen)), self.sizes[-1])
-            found = self.engine.domains(domains, size, self.iterations)
+            found = self.engine.domains(domains, self._size(len(chosen)), self.iterations)
             self._try(cases, some, found)
             self._write(cases, some, domains, found)
             for name, values in some.items():
@@ -189,12 +190,17 @@ class BranchAndBound:
             self._linear(cases, part, row)
         return ~free
 
+    def _size(self, count):
+        """The smallest batch that holds so many domains."""
+        return next(size for size in self.sizes if size >= count)
+
     def _try(self, cases, part, found):
         """Show the attack's points to the tasks they may falsify."""
         reached = np.flatnonzero(found.values >= -1e-6)
         for number in np.unique(part["case"][reached]):
-            mine = reached[part["case"][reached] == number]
-            self.attempt(cases[number].task, found.points[mine])
+            mine, task = reached[part["case"][reached] == number], cases[number].task
+            if task.verdict is None:
+                self.attempt(task, found.points[mine])
 
     def _write(self, cases, part, domains, found):
         low = np.where(domains.signs > 0, np.maximum(domains.low, 0), domains.low)
@@ -212,12 +218,10 @@ class BranchAndBound:
         for row, number in enumerate(part["case"]):
             case = cases[number]
             count = len(case.neurons)
-            part["slopes"][row, :count] = quantise(
-                found.slopes[row, case.neurons], kinks[case.neurons]
-            )
-            betas = np.where(np.isfinite(found.betas[row]), found.betas[row], 0.0)
-            part["betas"][row, :count] = betas[case.neurons]
-            part["mix"][row] = found.mix[row]
+            slopes, betas = found.slopes[row, case.neurons], found.betas[row, case.neurons]
+            part["slopes"][row, :count] = quantise(slopes, case.kinks[case.neurons])
+            part["betas"][row, :count] = np.where(np.isfinite(betas), betas, 0.0)
+            part["mix"][row] = case.own_mix(int(part["group"][row]), found.mix[row])
             part["gammas"][row] = found.gammas[row]
             part["choices"][row] = _best([score[row, case.neurons] for score in ranked], CANDIDATES)
             if self.cuts:
@@ -270,14 +274,13 @@ class BranchAndBound:
         if len(rows):
             pool.add(**{name: part[name][rows] for name in pool.arrays})
 
-    def _leave(self, cases, pool, timeout, budget):
+    def _leave(self, cases, pool, limits):
         """Take decided cases out, those whose time is up, and the largest if memory is short."""
+        counts = pool.counts()
         for number, case in list(cases.items()):
-            late = (
-                case.task.total_seconds >= timeout
-                or case.task.seconds.get(self._account, 0.0) >= budget
-            )
-            if case.finish(self._account) or case.stuck or late:
+            if case.finish(limits[0]) or number not in counts or _late(case.task, *limits):
+                if case.task.verdict is None and number not in counts and not case.stuck:
+                    raise RuntimeError("Branch and bound lost a domain.")
                 del cases[number]
                 pool.drop(number)
         while len(pool) * pool.bytes > self.memory:
@@ -332,8 +335,7 @@ class BranchAndBound:
         bounds = np.full(len(rows), np.inf)
         for start in range(0, len(rows), self.sizes[-1]):
             part = {name: values[start : start + self.sizes[-1]] for name, values in tried.items()}
-            size = next((s for s in self.sizes if s >= len(part["bound"])), self.sizes[-1])
-            found = self.engine.quick(gather(cases, part), size)
+            found = self.engine.quick(gather(cases, part), self._size(len(part["bound"])))
             bounds[start : start + len(found)] = np.where(np.isfinite(found), found, np.inf)
         # A child that is proved already is worth as much as one at 0.
         pairs, start, ordered = np.maximum(bounds.reshape(-1, 2), 0.0), 0, []
@@ -342,6 +344,10 @@ class BranchAndBound:
             start += len(places)
             ordered.append(places[np.lexsort((mine.sum(1), mine.max(1)))])
         return ordered
+
+
+def _late(task, account, timeout, budget):
+    return task.total_seconds >= timeout or task.seconds.get(account, 0.0) >= budget
 
 
 def _blank(array, count):

@@ -26,7 +26,8 @@ class Case:
         kinks: Array `(N,)`, slopes of the ReLUs for negative inputs.
         forms: Dictionary from each group that is left to the indices of its forms.
         trees: Dictionary from each group that is left to its `Tree`.
-        stuck: Whether a domain without a free neuron could not be decided.
+        stuck: Whether the boxes are not finite, or a domain without a free neuron could not be
+            decided: then the task can only be falsified.
     """
 
     def __init__(self, task, checker, cuts=0, check=True):
@@ -72,6 +73,13 @@ class Case:
         chosen = np.pad(chosen, (0, count - len(chosen)), constant_values=chosen[0])
         return self.task.forms[chosen], self.task.offset[chosen]
 
+    def own_mix(self, group, mix):
+        """Weights of forms and of those that fill up, with the latter added to the first form's."""
+        mix, count = np.where(np.isfinite(mix), mix, 0.0), len(self.forms[group])
+        mix[0] += mix[count:].sum()
+        mix[count:] = 0.0
+        return mix
+
     # Multi-neuron constraints
 
     @property
@@ -115,8 +123,7 @@ class Case:
             slants[some], _ = separate(octahedra, outer[some], point, kink)
             limit[some] = largest_over_octahedron(octahedra, outer[some], slants[some], kink)
         known = np.isfinite(limit) & np.isfinite(slants).all(1)
-        found = (members[known], outer[known], slants[known], limit[known])
-        self._cuts[group] = found
+        self._cuts[group] = members[known], outer[known], slants[known], limit[known]
 
     def padded_cuts(self, group, count):
         """`(members, outer, inner, limit)` of a group of forms, with zeros to `count` rows."""

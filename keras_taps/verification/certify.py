@@ -80,7 +80,7 @@ def certify(
         certificates: Whether to keep for each certified input what `recheck` needs to repeat the
             proof.
         batch_size: Inputs at a time.
-        iterations: Steps of alpha-CROWN, and of each domain of branch and bound.
+        iterations: Steps of alpha-CROWN.
         branching: How branch and bound chooses neurons: 'kfsb', 'babsr' or 'gap'.
         cuts: Multi-neuron constraints of each input and class, at most; 0 for none.
         memory: Bytes for the open domains of branch and bound.

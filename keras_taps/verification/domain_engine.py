@@ -112,7 +112,7 @@ class DomainEngine(BoundEngine):
         super().__init__(self.network, batch_size, memory)
         self.shapes = [node.in_shape for node in nonlinear(graph.nodes)]
 
-    def domains(self, domains, size, iterations=20, rates=(0.1, 0.1, 0.05)):
+    def domains(self, domains, size, iterations=10, rates=(0.1, 1.0, 0.01)):
         """Bound domains by a Lagrangian whose slopes and multipliers are optimised.
 
         Args:
@@ -212,7 +212,8 @@ class _Relaxation:
     def parts(self, parameters):
         """Slopes, betas, gammas and the mix, which sums to 1; arrays `(batch, ...)`."""
         *rest, mix = (part[:, 0] for part in ops.split(parameters, self.ends, axis=-1))
-        return *rest, mix / (ops.sum(mix, -1, keepdims=True) + 1e-12)
+        mix = mix + 1e-12  # or all weights may become 0, and the form with them
+        return *rest, mix / ops.sum(mix, -1, keepdims=True)
 
     def limits(self, lowest):
         """Smallest and largest parameters: slopes are at most 1, multipliers at least 0."""

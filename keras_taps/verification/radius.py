@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from keras_taps.checks import check_count, check_real, check_seed
+from keras_taps.verification.branch_and_bound import CUTS, MEMORY
 from keras_taps.verification.certify import (
     check_stages,
     checked_data,
@@ -29,10 +30,16 @@ def certified_radius(
     check=True,
     batch_size=32,
     iterations=20,
+    branching="kfsb",
+    cuts=CUTS,
+    memory=MEMORY,
     seed=0,
     progress=None,
 ):
     """Bisect the radius of every input.
+
+    Branch and bound is not among the stages unless you ask for it: at each halving that fails it
+    would search until the timeout, and near the radius every search is a hard one.
 
     Args:
         model: As for `certify`.
@@ -45,6 +52,9 @@ def certified_radius(
         check: Whether every radius needs the float64 checker.
         batch_size: Inputs at a time.
         iterations: Steps of alpha-CROWN.
+        branching: As for `certify`, for the stage 'bab'.
+        cuts: Likewise.
+        memory: Likewise.
         seed: Whole number for the random starts of attacks.
         progress: Called as `progress(done, total)` with numbers of halvings.
 
@@ -69,7 +79,15 @@ def certified_radius(
     check_count("batch_size", batch_size, low=1)
     check_seed(seed)
     verifier = Verifier(
-        graph, own_outputs(network, batch_size), batch_size, check, seed, iterations
+        graph,
+        own_outputs(network, batch_size),
+        batch_size,
+        check,
+        seed,
+        iterations,
+        branching=branching,
+        cuts=cuts,
+        memory=memory,
     )
     right = np.flatnonzero(own_outputs(network, batch_size)(x).argmax(-1) == y) if len(x) else []
     low, top = np.full(len(x), -1.0), np.full(len(x), float(high))

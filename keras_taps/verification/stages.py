@@ -8,8 +8,10 @@ from keras import ops
 
 from keras_taps import backend
 from keras_taps.attacks.falsifier import Falsifier
+from keras_taps.checks import check_choice, check_count
 from keras_taps.interval import Interval
 from keras_taps.verification.branch_and_bound import CUTS, MEMORY, BranchAndBound
+from keras_taps.verification.branching import BRANCHINGS
 from keras_taps.verification.checker import Checker
 from keras_taps.verification.engine import BoundEngine, padded
 from keras_taps.verification.milp import exact_verdict
@@ -65,6 +67,9 @@ class Verifier:
         memory=MEMORY,
         charge_compilation=False,
     ):
+        check_choice("branching", branching, BRANCHINGS)
+        check_count("cuts", cuts)
+        check_count("memory", memory, low=1)
         self.graph = graph
         self.network = build_network(graph)
         self.engine = BoundEngine(self.network, batch_size)
@@ -76,7 +81,6 @@ class Verifier:
         self.charge_compilation = charge_compilation
         self._search_options = {
             "check": check,
-            "iterations": iterations,
             "branching": branching,
             "cuts": cuts,
             "memory": memory,
@@ -256,7 +260,7 @@ class Verifier:
 
     def _bab(self, tasks, timeout, budget):
         try:
-            search = self._search_for()
+            search = self.branch_and_bound()
         except ValueError as error:
             for task in tasks:
                 task.error = f"bab: {error}"
@@ -266,7 +270,8 @@ class Verifier:
                 task.slopes = None  # of other neurons
         search.solve(tasks, np.inf if timeout is None else timeout, budget)
 
-    def _search_for(self):
+    def branch_and_bound(self):
+        """The `BranchAndBound` of the network, whose pooling is rewritten as ReLUs."""
         if self._branch_and_bound is None:
             graph = without_pooling(self.graph)
             self._branch_and_bound = BranchAndBound(

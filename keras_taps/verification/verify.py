@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_taps.checks import check_choice, check_real
+from keras_taps.verification.branch_and_bound import CUTS, MEMORY
 from keras_taps.verification.stages import STAGES, Verifier
 from keras_taps.verification.task import CERTIFIED, FALSIFIED, Task
 
@@ -32,7 +33,18 @@ class Answer:
     seconds: float
 
 
-def verify(graph, unsafe_sets, timeout=60, stages=STAGES, check=True, seed=0):
+def verify(
+    graph,
+    unsafe_sets,
+    timeout=60,
+    stages=STAGES,
+    check=True,
+    seed=0,
+    *,
+    branching="kfsb",
+    cuts=CUTS,
+    memory=MEMORY,
+):
     """Decide whether any input of a list of unsafe sets is reached.
 
     Args:
@@ -43,6 +55,9 @@ def verify(graph, unsafe_sets, timeout=60, stages=STAGES, check=True, seed=0):
         check: Whether 'unsat' needs the float64 checker; what the exact solver decides rests on
             its own arithmetic all the same.
         seed: Whole number for the random starts of attacks.
+        branching: How branch and bound chooses neurons: 'kfsb', 'babsr' or 'gap'.
+        cuts: Multi-neuron constraints of each set, at most; 0 for none.
+        memory: Bytes for the open domains of branch and bound.
 
     Returns:
         `Answer`.
@@ -63,7 +78,15 @@ def verify(graph, unsafe_sets, timeout=60, stages=STAGES, check=True, seed=0):
     for unsafe in unsafe_sets:
         _check(graph, unsafe)
     verifier = Verifier(
-        graph, batch_size=1, check=check, seed=seed, strong=STRONG, charge_compilation=True
+        graph,
+        batch_size=1,
+        check=check,
+        seed=seed,
+        strong=STRONG,
+        branching=branching,
+        cuts=cuts,
+        memory=memory,
+        charge_compilation=True,
     )
     decided, late = [], False
     for task in _tasks(unsafe_sets):

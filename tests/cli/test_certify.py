@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from keras_taps.cli.certify import report_path
+from keras_taps.cli.certify import _stages, report_path
 from keras_taps.cli.target import radius_name
 from keras_taps.verification.report import Report
 from tests.cli.helpers import call, refused
@@ -62,6 +62,61 @@ def test_a_run_folder_knows_data_radius_and_place(capsys, run_folder):
     assert Report.load(run_folder / "certification-0.1.jsonl").header["count"] == 4
 
 
+def test_several_models_make_one_table_and_one_picture(capsys, stock, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.keras").write_bytes(stock.read_bytes())
+    command = ("certify", "a.keras", "b.keras", *QUICK, "--eps", "0.01,0.05", "--plot")
+    code, printed, err = call(capsys, *command)
+    assert code == 0, err
+    rows = {row[0]: row[1:] for row in _rows(printed)}
+    assert list(rows) == [f"{m}.keras, eps {eps}" for m in "ab" for eps in ("0.01", "0.05")]
+    report = Report.load("b-certification-0.05.jsonl")
+    shares = report.accuracies()
+    found = [shares["natural"], shares["adversarial"], *report.certified_by().values()]
+    found += [shares["certified"], shares["unknown"]]
+    assert rows["b.keras, eps 0.05"] == [f"{100 * share:.2f}" for share in found]
+    assert (tmp_path / "a-certification-0.01-models.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(tmp_path.glob("*-curve.png"))
+
+    code, printed, _ = call(capsys, *command, "--json")
+    entries = [(entry["target"], entry["header"]["eps"]) for entry in json.loads(printed)]
+    assert entries == [(f"{m}.keras", eps) for m in "ab" for eps in (0.01, 0.05)]
+    assert list(json.loads(printed)[0]["certified_by"]) == ["ibp", "crown-ibp"]
+
+
+def _rows(printed):
+    """Cells of the rows of a printed table."""
+    lines = [line for line in printed.splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+
+
+def test_branch_and_bound(capsys, stock, tmp_path):
+    """What interval bounds leave open is decided, and the proofs hold when they are repeated."""
+    out = tmp_path / "r.jsonl"
+    command = ("certify", stock, "--dataset", "digits", "--limit", 6, "--batch-size", 8)
+    command += ("--stages", "ibp,bab", "--eps", 0.1, "--out", out, "--certificates")
+    command += ("--branching", "babsr", "--cuts", 2, "--memory", 0.25)
+    code, printed, err = call(capsys, *command, "--json")
+    assert code == 0, err
+    found = json.loads(printed)
+    assert (found["header"]["branching"], found["header"]["cuts"]) == ("babsr", 2)
+    assert list(found["stages"]) == ["natural", "ibp", "bab"]
+    assert sum(found["stages"]["bab"][name] for name in ("certified", "falsified")) > 0
+    assert found["accuracies"]["unknown"] == 0
+    code, printed, _ = call(capsys, "recheck", out, "--json")
+    assert (code, json.loads(printed)["without"]) == (0, 0)
+
+
+def test_exact_ends_with_integer_programming():
+    assert _stages(None, True)[-2:] == ("bab", "milp")
+    assert _stages("ibp, bab", True) == ("ibp", "bab", "milp")
+    assert _stages("ibp,milp,bab", True) == ("ibp", "bab", "milp")
+    assert _stages("ibp,milp,bab", False) == ("ibp", "milp", "bab")
+    assert _stages(None, False) is None
+
+
 def test_radii(capsys, stock, tmp_path):
     out = tmp_path / "radii.csv"
     command = ("certify", stock, *QUICK, "--radius", "--eps", 0.1, "--tolerance", 0.03)
@@ -80,6 +135,8 @@ def test_radii(capsys, stock, tmp_path):
 
 def test_names_of_reports(tmp_path):
     class Subject:
+        name, run = "net", object()
+
         def folder(self):
             return tmp_path
 
@@ -87,6 +144,9 @@ def test_names_of_reports(tmp_path):
     assert radius_name(51 / 255) == "0.2"
     path = report_path(Subject(), 2 / 255, None, "1/4", several=True)
     assert path == tmp_path / "certification-2_255-shard-1-of-4.jsonl"
+    Subject.run = None
+    path = report_path(Subject(), 0.1, None, None, several=False)
+    assert path == tmp_path / "net-certification-0.1.jsonl"
 
 
 def test_a_full_disk_ends_with_1(capsys, stock, tmp_path, monkeypatch):
@@ -117,6 +177,15 @@ def test_a_full_disk_ends_with_1(capsys, stock, tmp_path, monkeypatch):
         (("{stock}", "--dataset", "digits", "--radius", "--eps", "0"), "`--eps`"),
         (("{softmax}", "--dataset", "digits", "--eps", "0.1"), "Leave the softmax off"),
         (("{stock}", "--dataset", "digits", "--eps", "0.1", "--shard", "3/2"), "`shard`"),
+        (("{stock}", "{stock}", "--out", "r.jsonl"), "--out takes one run or model. Received: 2"),
+        (("{stock}", "{stock}", "--radius"), "--radius takes one run or model"),
+        (("{stock}", "{stock}", "--dataset", "digits", "--eps", "0.1"), "would share the report"),
+        (("{stock}", "nowhere.keras", "--dataset", "digits"), "There is no model file"),
+        (("{stock}", "--branching", "best"), "'kfsb'. Received: --branching='best'"),
+        (("{stock}", "--cuts", "-1"), "`--cuts` must be a whole number >= 0"),
+        (("{stock}", "--memory", "0"), "`--memory` must be a number in (0, inf)"),
+        (("{stock}", "--memory", "inf"), "`--memory`"),
+        (("{stock}", "--memory", "4G"), "Invalid value for '--memory'"),
     ],
 )
 def test_bad_input(capsys, tmp_path, monkeypatch, stock, softmax, arguments, message):

@@ -3,13 +3,12 @@
 import json
 import subprocess
 import sys
-from functools import partial
 
 import pytest
 
 from keras_taps.cli.app import COMMANDS
 from keras_taps.datasets import DATASETS
-from keras_taps.experiments.recipes import RECIPES, recipe
+from keras_taps.experiments.recipes import RECIPES
 from tests.cli.helpers import call
 from tests.helpers import BACKEND
 
@@ -100,15 +99,6 @@ def test_backend_option_starts_anew(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["backend"] == "torch"
-
-
-def test_quickstart_draws_its_pictures(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_taps.cli.quickstart.recipe", partial(recipe, width=2))
-    code, out, _ = call(capsys, "quickstart", "--out", tmp_path, "--epochs", 1, "--limit", 32)
-    assert code == 0
-    assert "TAPS" in out
-    for name in ("curves.png", "margins.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,14 @@ def test_json(capsys, network, tmp_path):
     assert (code, found["verdict"], len(found["counterexample"]["X"])) == (0, "sat", 2)
 
 
+def test_branch_and_bound_is_told_how(capsys, network, tmp_path):
+    """2.01 is above the maximum of 2 and below every linear bound."""
+    command = ("verify", network, spec(tmp_path, 2.01), "--branching", "gap", "--cuts", 0)
+    code, out, err = call(capsys, *command, "--memory", 0.5)
+    assert (code, out) == (0, "unsat\n"), err
+    assert "decided by bab, confirmed in float64" in err
+
+
 def test_bad_input(capsys, network, tmp_path):
     good, junk = spec(tmp_path, 1.0), tmp_path / "junk"
     junk.write_text("(assert")
@@ -69,4 +77,6 @@ def test_bad_input(capsys, network, tmp_path):
     refused(capsys, "no valid ONNX", "verify", junk, good)
     refused(capsys, "never closed", "verify", network, junk)
     refused(capsys, "`timeout`", "verify", network, good, "--timeout", -1)
+    refused(capsys, "`--branching`", "verify", network, good, "--branching", "best")
+    refused(capsys, "`--memory`", "verify", network, good, "--memory", "nan")
     refused(capsys, "--backend", "verify", network, good, "--backend", "mxnet")

@@ -51,6 +51,18 @@ def test_stages_and_summary():
     assert "1 certified inputs rest on floating-point arithmetic" in loose.summary()
 
 
+def test_certified_by_adds_up_the_stages():
+    """Each stage counts what was certified before it; the last counts all, attacks nothing."""
+    stages = ["ibp", "attack", "crown-ibp", "bab"]
+    records = [record(i, "certified", s) for i, s in enumerate(["bab", "ibp", "crown-ibp", "ibp"])]
+    report = Report({**HEADER, "stages": stages}, [*records, record(4, "falsified", "attack")])
+    found = report.certified_by()
+    assert found == pytest.approx({"ibp": 0.4, "attack": 0.4, "crown-ibp": 0.6, "bab": 0.8})
+    assert list(found) == stages
+    assert found["bab"] == report.accuracies()["certified"]
+    assert Report(HEADER, []).certified_by() == {"ibp": 0, "crown": 0}
+
+
 def test_save_and_load(tmp_path):
     Report(HEADER, RECORDS).save(tmp_path / "report.jsonl")
     found = Report.load(tmp_path / "report.jsonl")

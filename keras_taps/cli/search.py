@@ -1,0 +1,49 @@
+"""The options of branch and bound, for the commands that have them."""
+
+import math
+
+import typer
+
+from keras_taps.checks import check_choice, check_count, check_real
+from keras_taps.verification.branch_and_bound import CUTS, MEMORY
+from keras_taps.verification.branching import BRANCHINGS
+
+GIB = 2**30
+
+BRANCHING = typer.Option(
+    "kfsb",
+    "--branching",
+    help=f"How branch and bound (stage bab) chooses neurons: {', '.join(BRANCHINGS)}.",
+)
+CUTS_OPTION = typer.Option(
+    CUTS, "--cuts", help="Multi-neuron constraints of each input and class, at most; 0: none."
+)
+MEMORY_OPTION = typer.Option(
+    MEMORY / GIB, "--memory", help="GiB for the open domains of branch and bound."
+)
+
+
+def search_options(branching, cuts, memory):
+    """Checked arguments of `certify`, from the three options.
+
+    Args:
+        branching: One of `BRANCHINGS`.
+        cuts: Whole number >= 0.
+        memory: GiB > 0.
+
+    Raises:
+        ValueError: If one is out of range; the message names the option.
+
+    Example:
+
+    >>> search_options("babsr", 0, 0.5)
+    {'branching': 'babsr', 'cuts': 0, 'memory': 536870912}
+    """
+    most = check_real("--memory", memory, 0, math.inf, low_open=True)
+    if most == math.inf:
+        raise ValueError("`--memory` must be a number of GiB. Received: --memory=inf")
+    return {
+        "branching": check_choice("--branching", branching, BRANCHINGS),
+        "cuts": check_count("--cuts", cuts),
+        "memory": max(1, int(most * GIB)),
+    }
