@@ -35,7 +35,6 @@ def cascade(options, x, y):
     seconds = sum(record["seconds"] for record in report.records)
     return {
         "accuracies": report.accuracies(),
-        "certified_by": report.certified_by(),
         "stages": report.stages(),
         "timeout": options.timeout,
         "unchecked": report.unchecked,

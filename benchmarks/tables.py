@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from certification_tables import certification, competition
+from certification_tables import branch_and_bound, certification, competition
 from provenance import DOCS, RESULTS, read_json
 from tables_format import BACKENDS, NOT_MEASURED, machine, mean_and_deviation, ratio, table
 
@@ -85,10 +85,16 @@ wall time without compilation; "ms an input" is the mean over all stages an inpu
 Run it with `python benchmarks/certification.py cascade --model runs/ibp/best.keras`, `throughput`
 and `exact`; the training settings of each model are in its record.
 
+## Branch and bound
+
+{branch_and_bound}
+
+Run it with `python benchmarks/branch_and_bound.py --model runs/taps/best.keras --count 3000`.
+
 ## Properties of the VNN competition
 
 Networks and properties of 2021 on which the competition's tools agree, with the stages of
-[certification](certification.md) up to exact mixed integer programming; no branch and bound yet.
+[certification](certification.md), branch and bound and exact mixed integer programming last.
 
 {competition}
 
@@ -268,6 +274,7 @@ def page(results=RESULTS):
         fashion_mnist=short_training(read_json(results / "short_training_fashion_mnist.json")),
         runs=runs(results / "runs"),
         certification=certification(read_json(results / "certification.json")),
+        branch_and_bound=branch_and_bound(read_json(results / "branch_and_bound.json")),
         competition=competition(read_json(results / "competition.json")),
     )
 
