@@ -118,23 +118,30 @@ def gigaflops():
 
 
 def exact(options, x, y):
-    """Decide images by mixed integer programming alone, behind the natural check.
+    """Decide images by mixed integer programming alone, and again by branch and bound alone.
 
     The stage asks the checker first, for its boxes; what that proves is not left to the solver.
     """
     import keras_taps as kt
 
     count = options.count or 100
-    report = kt.certify(
-        options.model, x[:count], y[:count], options.eps, stages=("milp",), batch_size=1,
-        timeout=60, out=options.report,
-        progress=lambda report, total: print(len(report.records), total, flush=True),
+    report, other = (
+        kt.certify(
+            options.model, x[:count], y[:count], options.eps, stages=(stage,), batch_size=1,
+            timeout=60, out=options.report if stage == "milp" else None,
+            progress=lambda report, total: print(len(report.records), total, flush=True),
+        )
+        for stage in ("milp", "bab")
     )  # fmt: skip
+    branched = [r["stage_seconds"]["bab"] for r in other.records if "bab" in r["stage_seconds"]]
     seconds = [r["stage_seconds"]["milp"] for r in report.records if "milp" in r["stage_seconds"]]
     return {
         "accuracies": report.accuracies(),
         "stages": report.stages(),
         "solved_by_milp": len(seconds),
+        "same_verdict_by_branch_and_bound": int((report.verdicts == other.verdicts).sum()),
+        "median_seconds_of_branch_and_bound": float(np.median(branched)) if branched else None,
+        "max_seconds_of_branch_and_bound": float(np.max(branched)) if branched else None,
         "left_to_the_solver": report.unchecked + report.stages()["milp"]["falsified"],
         "median_seconds": float(np.median(seconds)) if seconds else None,
         "max_seconds": float(np.max(seconds)) if seconds else None,

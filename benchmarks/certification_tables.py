@@ -164,11 +164,13 @@ def _exact(records):
             f"{100 * r['accuracies']['unknown']:.0f}",
             f"{r['median_seconds']:.3f}" if r["median_seconds"] is not None else "-",
             f"{r['max_seconds']:.2f}" if r["max_seconds"] is not None else "-",
+            str(r["same_verdict_by_branch_and_bound"]),
+            f"{r['max_seconds_of_branch_and_bound']:.2f}",
         ]
         for r in records
     ]
     head = [
         "Model", "eps", "Inputs", "Correct", "Left to the solver", "Certified %", "Unknown %",
-        "Median s", "Largest s",
+        "Median s", "Largest s", "Same verdict by branch and bound", "its largest s",
     ]  # fmt: skip
     return "\n\n".join([EXACT, table(head, rows)])

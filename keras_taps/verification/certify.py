@@ -160,6 +160,8 @@ def certify(
         writer.add([_record(task, x[task.index], int(y[task.index])) for task in ended])
         if progress and ended:
             progress(writer.report, header["count"])
+        for task in ended:  # which stay in lists until the last of thousands is decided
+            task.boxes = task.slopes = task.trees = task.cuts = None
 
     left = []
     for start in range(0, len(waiting), BLOCK):
@@ -179,6 +181,8 @@ def certify(
         for stage in stages[:deep]:
             tasks = [task for task in tasks if task.verdict is None]
             verifier.run(stage, tasks, timeout, write)
+        for task in tasks:
+            task.boxes = None  # megabytes that only bounds without splits look at
         left += [task for task in tasks if task.verdict is None]
     for budget in _budgets(timeout) if deep < len(stages) else ():
         left = [task for task in left if task.verdict is None]

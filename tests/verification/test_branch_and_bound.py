@@ -7,6 +7,7 @@ import pytest
 
 from keras_taps.verification.branch_and_bound import BranchAndBound
 from keras_taps.verification.branching import BRANCHINGS
+from keras_taps.verification.case import Case
 from keras_taps.verification.checker import Checker
 from keras_taps.verification.graph import Graph
 from keras_taps.verification.graph_nodes import Dense, Relu
@@ -222,22 +223,54 @@ def test_bounds_that_float32_cannot_tell_from_zero(tiny, monkeypatch):
     assert task.bound == -1e-60
 
 
-def test_an_undecided_corner_does_not_hide_a_counterexample(tiny):
-    """A leaf that nothing decides leaves a task that can be falsified elsewhere, and only that."""
+def test_an_undecided_leaf_does_not_hide_a_counterexample(tiny, monkeypatch):
+    """It leaves a task that can be falsified elsewhere, and only that."""
     search = set_up(tiny, [1, -1], [0, 0], [1, 1], 0)
-    task, asked = question(offset=-0.9), []
+    shy = lambda task, points: attempt(search.graph, task, points[points[:, 0] > 0])  # noqa: E731
+    monkeypatch.setattr(search, "attempt", shy)
+    task = question(-1.0, 0.5, -0.25)
+    search.solve([task], timeout=10)
+    assert task.verdict == FALSIFIED
+    alone = question(-1.0, -0.25, -0.25)
+    search.solve([alone], timeout=10)
+    assert alone.verdict is None
 
-    def stubborn(task, points):
-        asked.append(points)
-        if len(asked) > 3:
-            attempt(search.graph, task, points[points[:, 0] > 0])
 
-    before, search.attempt = search.attempt, stubborn
+def test_stuck_cases_go_on():
+    """As long as there are domains; then the task is left open, and no domain is missed."""
+    search = loaded(KINDS[0], 2)
+    tasks, truth = problems(search.graph, 4, seed=7)
+    keep = search._keep
+
+    def hasty(cases, *rest):
+        for case in cases.values():
+            case.stuck = True
+        keep(cases, *rest)
+
+    search._keep = hasty
     try:
-        search.solve([task], timeout=10)
+        search.solve(tasks)
     finally:
-        search.attempt = before
-    assert task.verdict != CERTIFIED
+        del search._keep
+    assert [task.verdict for task in tasks] == truth
+
+
+def test_engine_and_checker_speak_of_the_same(monkeypatch):
+    """Groups with fewer forms than others share batches: what is proved is what was bounded."""
+    search, seen, close = loaded(KINDS[0], 2), [], Case.close
+
+    def spy(case, *fields):
+        found = close(case, *fields)
+        seen.extend(zip(fields[-1], found, strict=True))
+        return found
+
+    monkeypatch.setattr(Case, "close", spy)
+    tasks, truth = problems(search.graph, 6, margin=0.05, seed=7)
+    assert any(len(set(np.bincount(task.groups))) > 1 for task in tasks)
+    search.solve(tasks)
+    assert [task.verdict for task in tasks] == truth
+    given, found = np.array(seen).T
+    assert np.all(found <= given + 0.02 * (1 + np.abs(given)))  # slopes are rounded to bytes
 
 
 # Limits
@@ -301,21 +334,32 @@ def test_without_the_checker():
 # An engine that lies
 
 
+def all_of(found, value):
+    return {name: np.full_like(array, value) for name, array in found._asdict().items()}
+
+
+def proof_of(found, **changed):
+    """A claim that everything is proved."""
+    return {"bounds": np.full_like(found.bounds, -1.0), **changed}
+
+
 NONSENSE = {
-    "bounds": lambda found: {"bounds": np.full_like(found.bounds, -1.0)},
-    "nan": lambda found: {name: np.full_like(v, np.nan) for name, v in found._asdict().items()},
-    "infinite": lambda found: {name: np.full_like(v, np.inf) for name, v in found._asdict().items()},
-    "negative": lambda found: {
-        "bounds": np.full_like(found.bounds, -1.0), "betas": found.betas - 5,
-        "mix": -found.mix, "gammas": found.gammas - 1, "slopes": found.slopes - 3,
-    },
-    "large": lambda found: {
-        "bounds": np.full_like(found.bounds, -1.0), "betas": found.betas + 1e30,
-        "mix": found.mix * 1e30, "gammas": found.gammas + 1e30,
-    },
-    "no form": lambda found: {"bounds": np.full_like(found.bounds, -1.0), "mix": 0 * found.mix},
-    "others'": lambda found: {name: v[::-1] for name, v in found._asdict().items()},
-}  # fmt: skip
+    "bounds": proof_of,
+    "nan": lambda found: all_of(found, np.nan),
+    "infinite": lambda found: all_of(found, np.inf),
+    "negative": lambda found: proof_of(
+        found,
+        betas=found.betas - 5,
+        mix=-found.mix,
+        gammas=found.gammas - 1,
+        slopes=found.slopes - 3,
+    ),
+    "large": lambda found: proof_of(
+        found, betas=found.betas + 1e30, mix=found.mix * 1e30, gammas=found.gammas + 1e30
+    ),
+    "no form": lambda found: proof_of(found, mix=0 * found.mix),
+    "others'": lambda found: {name: array[::-1] for name, array in found._asdict().items()},
+}
 
 
 @pytest.mark.parametrize("name", NONSENSE)

@@ -22,13 +22,13 @@ def test_babsr():
     biases = rng.normal(size=8)
     found = babsr_scores(rows, low, high, kinks, biases)
     for i, j in np.ndindex(found.shape):
-        l, u, k = low[i, j], high[i, j], kinks[j]
-        if not l < 0 < u:
+        left, right, kink = low[i, j], high[i, j], kinks[j]
+        if not left < 0 < right:
             assert found[i, j] == 0
             continue
-        chord, row = (u - k * l) / (u - l), rows[i, j]
-        lift = max(row, 0) * u * (1 - chord)  # what the upper line adds
-        inactive, active = row * biases[j] * (chord - k), row * biases[j] * (chord - 1)
+        chord, row = (right - kink * left) / (right - left), rows[i, j]
+        lift = max(row, 0) * right * (1 - chord)  # what the upper line adds
+        inactive, active = row * biases[j] * (chord - kink), row * biases[j] * (chord - 1)
         assert found[i, j] == pytest.approx(abs(max(inactive, active) + lift))
 
 

@@ -37,12 +37,13 @@ def question(kind, seed):
         limits.append(limit)
     shape = BATCH, roots[0].neurons
     low, high = covering(*(np.stack([getattr(r, s) for r in roots]) for s in ("lower", "upper")))
-    signs = rng.integers(-1, 2, shape) * ((low < 0) & (high > 0)) * (rng.random(shape) < 0.4)
+    signs = 1.0 * rng.integers(-1, 2, shape) * ((low < 0) & (high > 0) & (rng.random(shape) < 0.4))
     slopes = np.where(rng.random(shape) < 0.2, np.nan, rng.uniform(roots[0].kinks, 1, shape))
     members, outer, inner = (np.stack(values) for values in zip(*cuts, strict=True))
     mix = rng.uniform(0.1, 1, (BATCH, FORMS))
     domains = Domains(
-        lower, upper, rng.normal(size=(BATCH, FORMS, 3)), rng.normal(size=(BATCH, FORMS)), low, high,
+        lower, upper, rng.normal(size=(BATCH, FORMS, 3)), rng.normal(size=(BATCH, FORMS)),
+        low, high,
         signs, slopes, rng.uniform(0, 1, shape), mix / mix.sum(1, keepdims=True),
         rng.uniform(0, 0.3, (BATCH, CUTS)), members, outer, inner, np.array(limits),
     )  # fmt: skip

@@ -15,6 +15,10 @@ def records(rng, count):
     return {"bound": rng.normal(size=count), "case": cases, "data": data}
 
 
+def listed(found):
+    return list(zip(found["bound"], found["case"], map(tuple, found["data"]), strict=True))
+
+
 @given(st.integers(0, 10**6))
 def test_against_a_list(seed):
     """Adding, taking and dropping lose and mix up nothing."""
@@ -24,7 +28,7 @@ def test_against_a_list(seed):
         if action == 0:
             new = records(rng, rng.integers(1, 9))
             pool.add(**new)
-            known += list(zip(new["bound"], new["case"], map(tuple, new["data"]), strict=True))
+            known += listed(new)
         elif action == 1 and len(pool):
             found = pool.take(pool.best(rng.integers(1, 5)))
             for record in zip(
