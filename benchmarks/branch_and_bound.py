@@ -19,7 +19,6 @@ from provenance import RESULTS, provenance, read_json, write_json
 
 SETTINGS = {
     "default": {},
-    "no multi-neuron constraints": {"cuts": 0},
     "16 multi-neuron constraints": {"cuts": 16},
     "64 multi-neuron constraints": {"cuts": 64},
     "babsr": {"branching": "babsr"},
