@@ -32,6 +32,7 @@ METHODS = {
     "taps-paper": ("taps", {**LATENT, "gradient_scale": 1.0}),
     "taps-single": ("taps", {**LATENT, "estimator": "single"}),
     "taps-only": ("taps", {**LATENT, "objective": "taps"}),
+    **{f"taps-{k}": ("taps", {**LATENT, "estimators": k}) for k in (1, 2, 3)},
     "staps": ("staps", {**LATENT, "tau_ratio": 0.4}),
     "cc-ibp": ("cc-ibp", {"alpha": 0.1}),
     "mtl-ibp": ("mtl-ibp", {"alpha": 0.01}),
@@ -131,7 +132,7 @@ def build(method, seed, settings, info):
 
 
 def train(model, images, labels, seed, settings):
-    """Train for the given number of steps; return the seconds of each."""
+    """Train for the given number of steps; return the seconds of each and the last logs."""
     import keras
 
     import keras_taps as kt
@@ -146,6 +147,7 @@ def train(model, images, labels, seed, settings):
 
         def on_train_batch_end(self, batch, logs=None):
             float(logs["loss"])  # waits until the step is done: JAX returns before
+            self.logs = logs
             self.times.append(time.perf_counter())
 
     size, steps = settings["batch_size"], settings["steps"]
@@ -156,7 +158,7 @@ def train(model, images, labels, seed, settings):
     clock = Clock()
     batches = kt.datasets.Batches(images[order], labels[order], size, shuffle=False)
     model.fit(batches, epochs=1, callbacks=[clock], verbose=0)
-    return np.diff(clock.times)
+    return np.diff(clock.times), clock.logs
 
 
 def run(method, seed, settings, data):
@@ -167,7 +169,7 @@ def run(method, seed, settings, data):
 
     start = time.perf_counter()
     model = build(method, seed, settings, data.info)
-    train(model, *data.train, seed, settings)
+    _, logs = train(model, *data.train, seed, settings)
     x, y = data.test
     report = model.evaluate(x, y, batch_size=250, verbose=0, return_dict=True)
     robust = kt.adversarial_accuracy(
@@ -182,6 +184,8 @@ def run(method, seed, settings, data):
         "pgd": 100 * robust,
         "ibp": 100 * float(report["ibp_certified_accuracy"]),
         "taps": 100 * float(report["taps_accuracy"]),
+        # Mean over the steps after annealing, where not every class is attacked.
+        "taps_loss_gap": float(logs["taps_loss_gap"]) if "taps_loss_gap" in logs else None,
         "total_s": time.perf_counter() - start,
         "settings": settings,
         "threads": threads(),
@@ -195,7 +199,7 @@ def clock(method, settings, data):
 
     annealing = settings["timing_steps"]
     short = {**settings, "steps": 2 * annealing, "annealing_steps": annealing}
-    seconds = train(build(method, 0, short, data.info), *data.train, 0, short)
+    seconds, _ = train(build(method, 0, short, data.info), *data.train, 0, short)
     return {
         "backend": keras.backend.backend(),
         "method": method,

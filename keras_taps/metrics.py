@@ -8,7 +8,7 @@ from keras_taps.layers.base import serializable
 
 @serializable
 class Share(keras.metrics.Mean):
-    """Share of true values so far; NaN, not 0, as long as nothing was counted.
+    """Mean so far, of booleans the share of true ones; NaN, not 0, as long as nothing was counted.
 
     Example:
 

@@ -49,6 +49,7 @@ def box_attack(
     restarts=1,
     estimator="multi",
     start_share=1.0,
+    classes=None,
 ):
     """Search a box for the points that maximise the margins.
 
@@ -67,9 +68,12 @@ def box_attack(
         estimator: 'multi': one point for each wrong class, maximising its margin. 'single': one
             point, maximising the cross-entropy.
         start_share: Starts are uniform in the box shrunk by this factor in [0, 1] about its centre.
+        classes: With 'multi', integer tensor `(batch, n)` of the classes to attack, by default all
+            wrong ones.
 
     Returns:
-        Tensor `(batch, num_classes - 1 or 1, ...)` of points in the box, without gradient.
+        Tensor `(batch, n or 1, ...)` of points in the box, without gradient; n is
+        `num_classes - 1` by default.
 
     References:
         Mao et al. 2023, sections 3.1 and 3.3.
@@ -77,13 +81,13 @@ def box_attack(
     sizes = step_sizes(steps, step_size)
     box = Interval(*(ops.expand_dims(ops.stop_gradient(bound), 1) for bound in box))
     with constants(segment):
-        rows = margin_rows(segment.layers[-1], labels)
+        rows = margin_rows(segment.layers[-1], labels, classes)
 
         def objective(points):
             margins = margins_at(segment, points, rows)
             return margins if estimator == "multi" else cross_entropy(margins)[:, None]
 
-        count = segment.layers[-1].units - 1 if estimator == "multi" else 1
+        count = rows.weights.shape[1] if estimator == "multi" else 1
         shape = ops.shape(box.lower)
         best = None
         for restart in range(restarts):

@@ -47,6 +47,8 @@ class Outcome(NamedTuple):
         taps_loss: Scalar tensor, mean cross-entropy at the latent points, where there are any.
         taps_margins: Tensor `(batch, classes - 1)`, the margins at the latent points.
         adversarial_margins: Tensor `(batch, classes - 1)`, the margins at attacked images.
+        taps_loss_gap: Tensor `(batch,)`, how far the TAPS loss of a sample can be from that with
+            every class attacked.
     """
 
     loss: object
@@ -54,3 +56,4 @@ class Outcome(NamedTuple):
     taps_loss: object = None
     taps_margins: object = None
     adversarial_margins: object = None
+    taps_loss_gap: object = None

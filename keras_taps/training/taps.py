@@ -5,10 +5,12 @@ import math
 from keras import ops
 
 from keras_taps.attacks.box_attack import ESTIMATORS, box_attack, margins_at
+from keras_taps.attacks.selection import Selection, check_estimators
 from keras_taps.bounds.ibp import ibp_margins
 from keras_taps.bounds.margins import cross_entropy, margin_rows
 from keras_taps.checks import check_choice, check_count, check_real
 from keras_taps.layers.base import serializable
+from keras_taps.metrics import Share
 from keras_taps.objectives.connector import connect
 from keras_taps.objectives.product import product_loss
 from keras_taps.training.batch import Outcome
@@ -39,7 +41,11 @@ class TAPSModel(CertifiedModel):
         attack_step_size: First step in (0, 1] relative to the width of the latent box, by
             default `max(0.2, 2 / S)`.
         attack_restarts: Random starts >= 1 of the latent attack.
-        estimator: 'multi', a point for each wrong class, or 'single', one for the cross-entropy.
+        estimator: 'multi', a point for each attacked class, or 'single', one for the cross-entropy.
+        estimators: 'all', every wrong class is attacked as in the paper; or a number of classes
+            k >= 1: while training, the k of each sample with the largest IBP bounds are, see
+            `attacks.Selection`. The metric `taps_loss_gap` then bounds the difference in the
+            TAPS loss. Evaluation always attacks all.
         objective: 'product'; or 'taps' or 'ibp', that loss alone (Table 2 of the paper).
         **options: `warmup_weight`, `l1`, `seed`, `name`, as `CertifiedModel`.
 
@@ -72,6 +78,7 @@ class TAPSModel(CertifiedModel):
         attack_step_size=None,
         attack_restarts=1,
         estimator="multi",
+        estimators="all",
         objective="product",
         **options,
     ):
@@ -88,6 +95,14 @@ class TAPSModel(CertifiedModel):
         self.attack_restarts = check_count("attack_restarts", attack_restarts, low=1)
         self.estimator = check_choice("estimator", estimator, ESTIMATORS)
         self.objective = check_choice("objective", objective, OBJECTIVES)
+        self.estimators = check_estimators(estimators, network.num_classes)
+        if self.estimators != "all":
+            if estimator == "single":
+                raise ValueError(
+                    "`estimators` chooses classes to attack and needs estimator='multi'. "
+                    f"Received: {estimator=}, {estimators=}"
+                )
+            self.taps_loss_gap = Share(name="taps_loss_gap")
 
     def certified_loss(self, batch, region):
         extractor, classifier = self.network.split(self.classifier_relus)
@@ -98,18 +113,33 @@ class TAPSModel(CertifiedModel):
             return Outcome(ibp_loss, ibp, ibp_loss, ibp)
 
         def latent():
-            points = connect(self.latent_attack(classifier, features, batch), features, self.c)
             rows = margin_rows(classifier.layers[-1], batch.labels)
-            taps = margins_at(classifier, points, rows)
-            return ops.mean(cross_entropy(taps)), taps
+            if self.estimators == "all" or not batch.training:
+                points = self.latent_attack(classifier, features, batch)
+                taps = margins_at(classifier, connect(points, features, self.c), rows)
+                return ops.mean(cross_entropy(taps)), taps, ops.zeros_like(ibp[:, 0])
+            chosen = Selection(ibp, batch.labels, self.estimators)
+            points = self.latent_attack(classifier, features, batch, chosen.classes)
+            taps = chosen.margins_at(classifier, connect(points, features, self.c), rows)
+            return ops.mean(cross_entropy(taps)), taps, chosen.loss_gap(taps)
+
+        def nothing():
+            return ops.zeros_like(ibp_loss), ibp, ops.zeros_like(ibp[:, 0])
 
         if batch.annealing is False:
-            taps_loss, taps = latent()
+            taps_loss, taps, gap = latent()
         else:
-            taps_loss, taps = ops.cond(
-                batch.annealing, lambda: (ops.zeros_like(ibp_loss), ibp), latent
-            )
-        return Outcome(ibp_loss, ibp, taps_loss, taps)
+            taps_loss, taps, gap = ops.cond(batch.annealing, nothing, latent)
+        chooses = self.estimators != "all" and batch.training
+        return Outcome(ibp_loss, ibp, taps_loss, taps, taps_loss_gap=gap if chooses else None)
+
+    def _update_metrics(self, labels, logits, outcome, counts_taps):
+        super()._update_metrics(labels, logits, outcome, counts_taps)
+        gap = outcome.taps_loss_gap
+        if gap is not None:
+            self.taps_loss_gap.update_state(gap, counts_taps * ops.ones_like(gap))
+        elif self.estimators != "all":
+            self._unreported.append("taps_loss_gap")
 
     def combine(self, outcome):
         if self.classifier_relus == 0 or self.objective == "ibp":
@@ -118,8 +148,11 @@ class TAPSModel(CertifiedModel):
             return outcome.taps_loss
         return product_loss(outcome.taps_loss, outcome.loss, self.w_taps, self.gradient_scale)
 
-    def latent_attack(self, classifier, features, batch):
-        """Adversarial points `(batch, classes - 1 or 1, ...)` in the latent box `features`."""
+    def latent_attack(self, classifier, features, batch, classes=None):
+        """Adversarial points `(batch, n or 1, ...)` in the latent box `features`.
+
+        One for each of the `classes`, by default all wrong ones.
+        """
         strength = (self.attack_steps, self.attack_step_size) if batch.training else ()
         return box_attack(
             classifier,
@@ -129,6 +162,7 @@ class TAPSModel(CertifiedModel):
             *strength,
             restarts=self.attack_restarts,
             estimator=self.estimator,
+            classes=classes,
         )
 
     def get_config(self):
@@ -141,5 +175,6 @@ class TAPSModel(CertifiedModel):
             "attack_step_size": self.attack_step_size,
             "attack_restarts": self.attack_restarts,
             "estimator": self.estimator,
+            "estimators": self.estimators,
             "objective": self.objective,
         }

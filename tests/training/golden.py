@@ -26,6 +26,7 @@ OPTIONS = {
     "sabr, shrinkage": {"tau_ratio": 0.6, "relu_shrinkage": 0.8},
     "taps, alone": {"objective": "taps"},
     "taps, single": {"estimator": "single"},
+    "taps, one class": {"estimators": 1},
     "staps": {"tau_ratio": 0.6, "relu_shrinkage": 0.8},
     "staps, annealing": {"tau_ratio": 0.6},
     "cc-ibp": {"alpha": 0.3},
@@ -44,9 +45,9 @@ def with_fixed_points(cls):
             share = numbers(*box.lower.shape, seed=7, low=0)
             return ops.stop_gradient(box.lower + ops.convert_to_tensor(share) * box.width)
 
-        def latent_attack(self, classifier, features, batch):
-            count = 1 if self.estimator == "single" else classifier.layers[-1].units - 1
-            return fixed_points(features, count)
+        def latent_attack(self, classifier, features, batch, classes=None):
+            count = classifier.layers[-1].units - 1 if classes is None else classes.shape[1]
+            return fixed_points(features, 1 if self.estimator == "single" else count)
 
     return Fixed
 

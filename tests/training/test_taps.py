@@ -6,10 +6,11 @@ from keras import ops
 from keras_taps.attacks.box_attack import margins_at
 from keras_taps.bounds import ibp_margins, margin_rows
 from keras_taps.bounds.margins import cross_entropy
+from keras_taps.callbacks import EpsAnneal
 from keras_taps.interval import input_box
 from keras_taps.layers import BatchStatistics
 from keras_taps.objectives import connect, product_loss
-from keras_taps.training import IBPModel, TAPSModel
+from keras_taps.training import IBPModel, STAPSModel, TAPSModel
 from tests.helpers import close, conv_network, dense_network, images, numpy, weight_gradients
 from tests.training.steps import FixedPoints, batch_of, loss_and_gradients, outcome_of
 
@@ -117,11 +118,42 @@ def test_estimate_is_below_the_bound(estimator):
         ("attack_step_size", 0),
         ("attack_restarts", 0),
         ("estimator", "both"),
+        ("estimators", "some"),
+        ("estimators", 0),
+        ("estimators", 3),
     ],
 )
 def test_bad_arguments(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be .*Received: {name}="):
         TAPSModel(dense_network(), EPS, **{name: value})
+
+
+def test_chosen_classes_in_training():
+    """The gap is reported while training alone; the small box of STAPS has it too."""
+    x, y = images(8, (6,))
+    for method in (TAPSModel, STAPSModel):
+        model = method(dense_network(), EPS, estimators=1, attack_steps=2)
+        model.compile("adam")
+        options = {"epochs": 2, "verbose": 0, "callbacks": [EpsAnneal(1)]}
+        history = model.fit(x, y, validation_data=(x, y), **options).history
+        assert np.isnan(history["taps_loss_gap"][0])  # eps grows: nothing is attacked
+        assert 0 <= history["taps_loss_gap"][1] < 2
+        assert "val_taps_loss_gap" not in history
+
+
+def test_chosen_classes_evaluate_as_all():
+    x, y = images(8, (6,))
+    reports = []
+    for estimators in ("all", 1):
+        model = TAPSModel(dense_network(), EPS, estimators=estimators)
+        model.compile("adam")
+        reports.append(model.evaluate(x, y, verbose=0, return_dict=True))
+    assert reports[0] == reports[1]
+
+
+def test_chosen_classes_need_a_point_each():
+    with pytest.raises(ValueError, match="estimator='multi'"):
+        TAPSModel(dense_network(), EPS, estimator="single", estimators=1)
 
 
 def test_round_trip():
