@@ -1,75 +1,109 @@
-"""Certified training of Keras image classifiers by TAPS and its family, on any Keras backend."""
+"""Certified training of Keras image classifiers by TAPS and its family, on any Keras backend.
 
-from keras_taps import (
-    attacks,
-    bounds,
-    datasets,
-    layers,
-    networks,
-    objectives,
-    plots,
-    training,
-    verification,
-)
-from keras_taps.attacks import adversarial_accuracy, pgd_attack
-from keras_taps.bounds import crown_ibp_margins, ibp_margins
-from keras_taps.callbacks import BatchNormReestimation, BestModel, EpsAnneal, TAPSEarlyStopping
-from keras_taps.experiments import recipes
-from keras_taps.interval import Interval, input_box
-from keras_taps.layers import BatchStatistics
-from keras_taps.networks import IBPInitializer, IntervalSequential, convert
-from keras_taps.training import (
-    AdversarialModel,
-    CCIBPModel,
-    CertifiedModel,
-    CrownIBPModel,
-    ExpIBPModel,
-    IBPModel,
-    MTLIBPModel,
-    SABRModel,
-    StandardModel,
-    STAPSModel,
-    TAPSModel,
-)
-from keras_taps.verification import certify
+Names are imported when they are first asked for: `import keras_taps` does not wait for Keras.
+"""
+
+# ruff: noqa: F401 - type checkers read the imports, `__all__` is made of the tables
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from keras_taps.saved import announce
 from keras_taps.version import __version__
 
-__all__ = [
-    "AdversarialModel",
-    "BatchNormReestimation",
-    "BatchStatistics",
-    "BestModel",
-    "CCIBPModel",
-    "CertifiedModel",
-    "CrownIBPModel",
-    "EpsAnneal",
-    "ExpIBPModel",
-    "IBPInitializer",
-    "IBPModel",
-    "Interval",
-    "IntervalSequential",
-    "MTLIBPModel",
-    "SABRModel",
-    "STAPSModel",
-    "StandardModel",
-    "TAPSEarlyStopping",
-    "TAPSModel",
-    "__version__",
-    "adversarial_accuracy",
-    "attacks",
-    "bounds",
-    "certify",
-    "convert",
-    "crown_ibp_margins",
-    "datasets",
-    "ibp_margins",
-    "input_box",
-    "layers",
-    "networks",
-    "objectives",
-    "pgd_attack",
-    "plots",
-    "recipes",
-    "training",
-    "verification",
-]
+if TYPE_CHECKING:  # for editors and type checkers alone
+    from keras_taps import (
+        attacks,
+        bounds,
+        datasets,
+        layers,
+        networks,
+        objectives,
+        plots,
+        training,
+        tuning,
+        verification,
+    )
+    from keras_taps.attacks import adversarial_accuracy, pgd_attack
+    from keras_taps.bounds import crown_ibp_margins, ibp_margins
+    from keras_taps.callbacks import BatchNormReestimation, BestModel, EpsAnneal, TAPSEarlyStopping
+    from keras_taps.experiments import recipes
+    from keras_taps.interval import Interval, input_box
+    from keras_taps.layers import BatchStatistics
+    from keras_taps.networks import IBPInitializer, IntervalSequential, convert
+    from keras_taps.training import (
+        AdversarialModel,
+        CCIBPModel,
+        CertifiedModel,
+        CrownIBPModel,
+        ExpIBPModel,
+        IBPModel,
+        MTLIBPModel,
+        SABRModel,
+        StandardModel,
+        STAPSModel,
+        TAPSModel,
+    )
+    from keras_taps.verification import certify
+
+_MODULES = {
+    "attacks": "keras_taps.attacks",
+    "bounds": "keras_taps.bounds",
+    "datasets": "keras_taps.datasets",
+    "layers": "keras_taps.layers",
+    "networks": "keras_taps.networks",
+    "objectives": "keras_taps.objectives",
+    "plots": "keras_taps.plots",
+    "recipes": "keras_taps.experiments.recipes",
+    "training": "keras_taps.training",
+    "tuning": "keras_taps.tuning",
+    "verification": "keras_taps.verification",
+}
+_NAMES = {
+    "keras_taps.attacks": ("adversarial_accuracy", "pgd_attack"),
+    "keras_taps.bounds": ("crown_ibp_margins", "ibp_margins"),
+    "keras_taps.callbacks": (
+        "BatchNormReestimation",
+        "BestModel",
+        "EpsAnneal",
+        "TAPSEarlyStopping",
+    ),
+    "keras_taps.interval": ("Interval", "input_box"),
+    "keras_taps.layers": ("BatchStatistics",),
+    "keras_taps.networks": ("IBPInitializer", "IntervalSequential", "convert"),
+    "keras_taps.training": (
+        "AdversarialModel",
+        "CCIBPModel",
+        "CertifiedModel",
+        "CrownIBPModel",
+        "ExpIBPModel",
+        "IBPModel",
+        "MTLIBPModel",
+        "SABRModel",
+        "STAPSModel",
+        "StandardModel",
+        "TAPSModel",
+    ),
+    "keras_taps.verification": ("certify",),
+}
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
+__all__ = sorted(["__version__", *_MODULES, *_HOMES])
+
+if not TYPE_CHECKING:  # for a type checker this function would mean that every name exists
+
+    def __getattr__(name):
+        if name in _MODULES:
+            value = import_module(_MODULES[name])
+        elif name in _HOMES:
+            value = getattr(import_module(_HOMES[name]), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value  # so that the next access does not come here
+        return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})
+
+
+announce()

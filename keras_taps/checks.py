@@ -2,6 +2,7 @@
 
 import difflib
 import numbers
+from fractions import Fraction
 
 import numpy as np
 
@@ -23,6 +24,25 @@ def check_radius(name, value):
         raise ValueError(
             f"{error}. Radii are in pixel units on images in [0, 1]: write 2 / 255, not 2."
         ) from None
+
+
+def parse_radius(eps):
+    """A radius in pixel units from a number or text such as "2/255".
+
+    Example:
+
+    >>> parse_radius("51/255")
+    0.2
+    """
+    if isinstance(eps, str):
+        text = eps.replace(" ", "")
+        try:
+            eps = float(Fraction(text)) if "/" in text else float(text)
+        except (ValueError, ArithmeticError):
+            raise ValueError(
+                f"`eps` must be a number or a fraction such as 2/255. Received: eps={eps!r}"
+            ) from None
+    return check_radius("eps", eps)
 
 
 def check_count(name, value, low=0):

@@ -1,6 +1,8 @@
+import ast
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,13 +25,13 @@ def run(code, backend=BACKEND):
 
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="there TensorFlow is the backend")
 def test_other_backends_are_not_imported():
-    code = f"import sys, keras_taps; print([m for m in {HEAVY} if m in sys.modules])"
+    code = f"import sys; from keras_taps import *; print([m for m in {HEAVY} if m in sys.modules])"
     result = run(code)
     assert result.stdout.strip() == "[]", result.stderr
 
 
 def test_other_keras_backends_are_refused():
-    result = run("import keras_taps", backend="numpy")
+    result = run("from keras_taps import TAPSModel", backend="numpy")
     assert "Received: KERAS_BACKEND='numpy'" in result.stderr
 
 
@@ -39,3 +41,13 @@ def test_public_names_exist():
         assert getattr(keras_taps, name) is not None
     for room in (keras_taps.layers, keras_taps.networks, keras_taps.attacks, keras_taps.training):
         assert all(hasattr(room, name) for name in room.__all__)
+
+
+def test_type_checkers_see_the_same_names():
+    tree = ast.parse(Path(keras_taps.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.name: statement.module for statement in block.body for alias in statement.names}
+    assert {*seen, "__version__"} == set(keras_taps.__all__)
+    for name, module in seen.items():
+        home = keras_taps._HOMES.get(name, keras_taps._MODULES.get(name))
+        assert home in (module, f"{module}.{name}")

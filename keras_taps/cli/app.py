@@ -1,4 +1,7 @@
-"""The application: its commands, and what becomes of an error."""
+"""The application: its commands, and what becomes of an error.
+
+Commands import Keras, and what imports it, inside `run`: help and a mistyped option need neither.
+"""
 
 import logging
 import re
@@ -18,14 +21,16 @@ from keras_taps.cli import (
     recheck,
     recipes,
     train,
+    tune,
     verify,
 )
-from keras_taps.experiments.run import TrainingDiverged
+from keras_taps.experiments.diverged import TrainingDiverged
 from keras_taps.version import __version__
 
 COMMANDS = (
     quickstart,
     train,
+    tune,
     evaluate,
     certify,
     attack,

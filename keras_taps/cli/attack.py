@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from keras_taps.attacks.input_space import PAPER_ATTACK, pgd_attack
-from keras_taps.attacks.suite import attack_suite
 from keras_taps.cli.backend import switch_backend
 from keras_taps.cli.bar import progress_bar
 from keras_taps.cli.output import console, duration, make_folder_of, print_json
@@ -39,7 +37,6 @@ def run(
 
     Example: `keras-taps attack runs/taps --eps 0.1 --out adversarial.npz`
     """
-    switch_backend(backend)
     radii = parse_one_radius(eps)
     check_limit(limit)
     if suite and (objective is not None or targeted):
@@ -50,6 +47,10 @@ def run(
         if out.suffix != ".npz":
             raise ValueError(f"--out must end in .npz. Received: --out {out}")
         make_folder_of(out)
+    switch_backend(backend)
+    from keras_taps.attacks.input_space import PAPER_ATTACK, pgd_attack
+    from keras_taps.attacks.suite import attack_suite
+
     subject = Target(target, dataset)
     (radius,) = subject.radii(radii)
     x, y = subject.images(limit, data_dir)

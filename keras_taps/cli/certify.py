@@ -6,6 +6,7 @@ import typer
 
 from keras_taps import plots
 from keras_taps.checks import check_choice
+from keras_taps.choices import DEFAULT_STAGES, STAGES
 from keras_taps.cli.backend import switch_backend
 from keras_taps.cli.bar import progress_bar
 from keras_taps.cli.output import certification_table, console, make_folder_of, print_json
@@ -13,9 +14,6 @@ from keras_taps.cli.radius import certify_radii
 from keras_taps.cli.search import BRANCHING, CUTS_OPTION, MEMORY_OPTION, search_options
 from keras_taps.cli.target import Target, check_limit, parse_radii, radius_name
 from keras_taps.files import write_atomically
-from keras_taps.verification.certify import certify
-from keras_taps.verification.report import Report
-from keras_taps.verification.stages import DEFAULT_STAGES, STAGES
 
 NAME = "certify"
 
@@ -68,7 +66,6 @@ def run(
     `keras-taps certify runs/ibp runs/sabr runs/taps --limit 1000 --plot`,
     `keras-taps certify model.keras --dataset mnist --eps 2/255,4/255 --limit 500`
     """
-    switch_backend(backend)
     radii, chosen = parse_radii(eps), _stages(stages, exact)
     check_limit(limit)
     options = {
@@ -88,6 +85,7 @@ def run(
         raise ValueError(f"{name} takes one run or model. Received: {len(targets)} of them")
     if chosen or not radius:
         options["stages"] = chosen or DEFAULT_STAGES
+    switch_backend(backend)
     subjects = [Target(target, dataset) for target in targets]
     for subject in subjects:
         subject.network  # noqa: B018 - refused now, not after hours on another model
@@ -164,6 +162,8 @@ def _labels(jobs):
 
 def certify_into(path, network, images, eps, quiet, options):
     """Certify at one radius with a bar; say what is there already and how to go on."""
+    from keras_taps.verification import Report, certify
+
     make_folder_of(path)
     done = len(Report.load(path).records) if path.is_file() and path.stat().st_size else 0
     if not quiet:

@@ -4,7 +4,6 @@ import typer
 from rich.table import Table
 
 from keras_taps.cli.output import console, print_json
-from keras_taps.datasets import DATASETS, load
 
 NAME = "datasets"
 
@@ -18,6 +17,8 @@ def run(
 
     Example: `keras-taps datasets --download mnist`
     """
+    from keras_taps.datasets import DATASETS, load
+
     if download is not None:
         data = load(download, data_dir, download=True)
         console.print(f"{download}: {len(data.train[0])} train, {len(data.test[0])} test images")

@@ -6,10 +6,6 @@ import typer
 
 from keras_taps.checks import check_count, check_radius
 from keras_taps.cli.output import accuracy_table, console, print_json, stages
-from keras_taps.datasets import load
-from keras_taps.experiments.evaluation import evaluate_robustness
-from keras_taps.experiments.run import Run, load_model
-from keras_taps.training import CertifiedModel
 
 NAME = "evaluate"
 
@@ -30,6 +26,11 @@ def run(
         check_radius("eps", eps)
     if limit is not None:
         check_count("limit", limit, low=1)
+    from keras_taps.datasets import load
+    from keras_taps.experiments.evaluation import evaluate_robustness
+    from keras_taps.experiments.run import Run, load_model
+    from keras_taps.training import CertifiedModel
+
     if target.is_dir():
         current = Run.open(target)
         model, dataset = current.load_best(), dataset or current.recipe.dataset

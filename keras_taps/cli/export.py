@@ -7,11 +7,6 @@ import typer
 
 from keras_taps.cli.output import console, make_folder_of, print_json
 from keras_taps.cli.target import Target, parse_one_radius, radius_name
-from keras_taps.verification.from_keras import read_network
-from keras_taps.verification.onnx_writer import write_onnx
-from keras_taps.verification.task import Task
-from keras_taps.verification.unsafe import Unsafe
-from keras_taps.verification.vnnlib import write_vnnlib
 
 NAME = "export"
 
@@ -34,6 +29,8 @@ def run(
     radii = parse_one_radius(eps)
     if radii and not index:
         raise ValueError("--eps is about test images: say which with --index. Received: no --index")
+    from keras_taps.verification import read_network, write_onnx, write_vnnlib
+
     subject = Target(target, dataset)
     graph = read_network(subject.network)
     onnx = subject.folder() / f"{subject.name}.onnx" if onnx is None else onnx
@@ -62,6 +59,8 @@ def run(
 
 def robustness(x, label, eps, classes):
     """One `Unsafe` set for each wrong class of the image `x`."""
+    from keras_taps.verification import Task, Unsafe
+
     task = Task.around(x, label, eps, classes)
     return [Unsafe(task.lower, task.upper, form[None], np.zeros(1)) for form in task.forms]
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import typer
 
 from keras_taps.cli.output import console, make_folder_of, print_json
-from keras_taps.verification.report import Report, files_of, merge_reports
 
 NAME = "merge"
 
@@ -22,6 +21,8 @@ def run(
     """
     if out.exists():
         raise FileExistsError(f"'{out}' is there already. Choose another name for the whole.")
+    from keras_taps.verification.report import Report, files_of, merge_reports
+
     shards = [Report.load(path) for path in reports]
     whole = merge_reports(shards)
     make_folder_of(out)

@@ -6,8 +6,6 @@ import json
 from rich.console import Console
 from rich.table import Table
 
-from keras_taps.experiments.evaluation import COLUMNS
-
 console = Console(highlight=False)
 
 
@@ -57,6 +55,8 @@ def accuracy_table(title, rows):
         title: Line above the table.
         rows: Dictionary from a name to the result of `evaluate_robustness`.
     """
+    from keras_taps.experiments.evaluation import COLUMNS
+
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for name in COLUMNS.values():

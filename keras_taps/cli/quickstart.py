@@ -7,11 +7,7 @@ import typer
 from keras_taps import plots
 from keras_taps.cli.certify import certify_into, report_path
 from keras_taps.cli.output import certification_table, console, print_json, stages
-from keras_taps.cli.progress import training_progress
 from keras_taps.cli.target import Target
-from keras_taps.experiments.margins import margin_report
-from keras_taps.experiments.recipes import recipe
-from keras_taps.experiments.run import Run
 from keras_taps.files import write_atomically
 
 NAME = "quickstart"
@@ -30,6 +26,11 @@ def run(
 
     What is already trained and proved in the folder is kept. Example: `keras-taps quickstart`
     """
+    from keras_taps.cli.progress import training_progress
+    from keras_taps.experiments.margins import margin_report
+    from keras_taps.experiments.recipes import recipe
+    from keras_taps.experiments.run import Run
+
     runs, metrics, reports, models = {}, {}, {}, {}
     for method, name in _RUNS.items():
         folder = out / method.lower()

@@ -6,7 +6,6 @@ from keras_taps.checks import check_real
 from keras_taps.cli.bar import progress_bar
 from keras_taps.cli.output import console, make_folder_of, print_json
 from keras_taps.files import write_csv, write_json
-from keras_taps.verification.radius import certified_radius
 
 HIGHEST = 0.5
 
@@ -23,6 +22,8 @@ def certify_radii(subject, images, radii, tolerance, out, as_json, options):
         as_json: Whether to print JSON.
         options: Further arguments of `certified_radius`.
     """
+    from keras_taps.verification import certified_radius
+
     out = subject.folder() / "certified-radius.csv" if out is None else out
     if out.suffix not in (".csv", ".json"):
         raise ValueError(f"--out of radii must end in .csv or .json. Received: --out {out}")

@@ -7,9 +7,6 @@ import typer
 from keras_taps.cli.bar import progress_bar
 from keras_taps.cli.output import console, print_json
 from keras_taps.cli.target import Target
-from keras_taps.datasets import load
-from keras_taps.verification.from_keras import read_network
-from keras_taps.verification.recheck import recheck
 
 NAME = "recheck"
 _SHOWN = 10  # reasons
@@ -30,6 +27,9 @@ def run(
 
     Example: `keras-taps recheck runs/taps/certification-0.1.jsonl --model runs/taps`
     """
+    from keras_taps.datasets import load
+    from keras_taps.verification import read_network, recheck
+
     graph = None if model is None else read_network(Target(model).network)
     x, y = (None, None) if dataset is None else load(dataset, data_dir).test
     with progress_bar("proofs", as_json) as bar:

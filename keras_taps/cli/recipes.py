@@ -4,7 +4,6 @@ import typer
 from rich.table import Table
 
 from keras_taps.cli.output import console, print_json
-from keras_taps.experiments.recipes import RECIPES, recipe
 
 NAME = "recipes"
 
@@ -17,6 +16,8 @@ def run(
 
     Example: `keras-taps recipes mnist-0.1-taps`
     """
+    from keras_taps.experiments.recipes import RECIPES, recipe
+
     if name is not None:
         fields = recipe(name).to_config()
         if as_json:

@@ -5,8 +5,7 @@ import math
 import typer
 
 from keras_taps.checks import check_choice, check_count, check_real
-from keras_taps.verification.branch_and_bound import CUTS, MEMORY
-from keras_taps.verification.branching import BRANCHINGS
+from keras_taps.choices import BRANCHINGS, CUTS, MEMORY
 
 GIB = 2**30
 

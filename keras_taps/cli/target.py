@@ -3,11 +3,7 @@
 from functools import cached_property
 from pathlib import Path
 
-from keras_taps.checks import check_count
-from keras_taps.datasets import load
-from keras_taps.experiments.run import Run, load_model
-from keras_taps.verification.certify import parse_radius
-from keras_taps.verification.from_keras import interval_network
+from keras_taps.checks import check_count, parse_radius
 
 
 class Target:
@@ -23,6 +19,8 @@ class Target:
     """
 
     def __init__(self, path, dataset=None):
+        from keras_taps.experiments.run import Run, load_model
+
         self.path = Path(path)
         self.run = Run.open(path) if self.path.is_dir() else None
         self.model = self.run.load_best() if self.run else load_model(path)
@@ -31,6 +29,8 @@ class Target:
     @cached_property
     def network(self):
         """`IntervalSequential` of the model."""
+        from keras_taps.verification.from_keras import interval_network
+
         return interval_network(self.model)
 
     @property
@@ -55,6 +55,8 @@ class Target:
         """Test images and labels, the first `limit` of them."""
         if self.dataset is None:
             raise ValueError("A .keras file needs --dataset NAME. Received: no --dataset")
+        from keras_taps.datasets import load
+
         return tuple(part[:limit] for part in load(self.dataset, data_dir).test)
 
 

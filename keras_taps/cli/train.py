@@ -6,11 +6,6 @@ import typer
 
 from keras_taps.cli.backend import switch_backend
 from keras_taps.cli.output import accuracy_table, console, duration, print_json, stages
-from keras_taps.cli.progress import training_progress
-from keras_taps.experiments.estimate import estimate_cost
-from keras_taps.experiments.recipe_file import parse_value
-from keras_taps.experiments.recipes import find_recipe
-from keras_taps.experiments.run import Run
 
 NAME = "train"
 
@@ -41,16 +36,20 @@ def run(
         raise ValueError(
             f"`train` takes a recipe or --resume RUN. Received: recipe={recipe}, --resume {resume}"
         )
+    if resume is not None and (changes or epochs is not None or limit is not None):
+        raise ValueError(
+            "--resume goes on with the recipe of the run, as it is. Received: --set, --epochs "
+            "or --limit beside it"
+        )
+    switch_backend(backend)
+    from keras_taps.cli.progress import training_progress
+    from keras_taps.experiments.recipes import find_recipe
+    from keras_taps.experiments.run import Run
+
     if resume is not None:
-        if changes or epochs is not None or limit is not None:
-            raise ValueError(
-                "--resume goes on with the recipe of the run, as it is. Received: --set, --epochs "
-                "or --limit beside it"
-            )
         current = Run.open(resume, data_dir)
         switch_backend(backend or current.backend)
     else:
-        switch_backend(backend)
         chosen = find_recipe(recipe).changed(**parse_changes(changes))
         scaled = chosen if epochs is None else chosen.scaled(epochs)
         if dry_run:
@@ -82,6 +81,8 @@ def run(
 
 def parse_changes(changes):
     """Dictionary from the `NAME=VALUE` texts of --set."""
+    from keras_taps.experiments.recipe_file import parse_value
+
     pairs = {}
     for change in changes:
         name, equals, value = change.partition("=")
@@ -93,6 +94,8 @@ def parse_changes(changes):
 
 def show_plan(recipe, limit, as_json):
     """The resolved recipe, the size of its network and an estimate of the time."""
+    from keras_taps.experiments.estimate import estimate_cost
+
     cost = estimate_cost(recipe, limit)
     if as_json:
         print_json({"recipe": recipe.to_config(), **cost})

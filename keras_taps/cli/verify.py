@@ -8,9 +8,6 @@ import typer
 from keras_taps.cli.backend import switch_backend
 from keras_taps.cli.output import print_json
 from keras_taps.cli.search import BRANCHING, CUTS_OPTION, MEMORY_OPTION, search_options
-from keras_taps.verification.onnx_reader import read_onnx
-from keras_taps.verification.verify import verify
-from keras_taps.verification.vnnlib import read_vnnlib
 
 NAME = "verify"
 
@@ -33,11 +30,13 @@ def run(
 
     Example: `keras-taps verify network.onnx property.vnnlib --timeout 60`
     """
-    switch_backend(backend)
     search = search_options(branching, cuts, memory)
     for path in (network, spec):
         if not path.is_file():
             raise FileNotFoundError(f"There is no file '{path}'.")
+    switch_backend(backend)
+    from keras_taps.verification import read_onnx, read_vnnlib, verify
+
     read = read_onnx(network)
     sets = read_vnnlib(spec, read)
     answer = verify(read.graph, sets, timeout, check=check, seed=seed, **search)

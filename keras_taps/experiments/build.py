@@ -32,18 +32,19 @@ def build_network(recipe):
         ) from error
 
 
-def build_model(recipe, steps_per_epoch, seed):
+def build_model(recipe, steps_per_epoch, seed, network=None):
     """The compiled training model of a recipe.
 
     Args:
         recipe: `Recipe`.
         steps_per_epoch: Steps an epoch, to place the decays of the learning rate.
         seed: Whole number for the attacks' random starts.
+        network: Untrained `IntervalSequential` in place of the recipe's own.
 
     Returns:
         `CertifiedModel`; the global Keras seed decides its initial weights.
     """
-    network = build_network(recipe)
+    network = build_network(recipe) if network is None else network
     model = METHODS[recipe.method](
         network,
         eps=recipe.eps,

@@ -21,6 +21,7 @@ from keras_taps.callbacks import BestModel, TAPSEarlyStopping
 from keras_taps.checks import check_count, check_seed
 from keras_taps.datasets import Batches, load
 from keras_taps.experiments.build import build_model, training_callbacks
+from keras_taps.experiments.diverged import TrainingDiverged
 from keras_taps.experiments.evaluation import evaluate_robustness
 from keras_taps.experiments.recipe import Recipe
 from keras_taps.files import read_csv, write_atomically, write_csv, write_json
@@ -217,10 +218,6 @@ class Run:
             return model, int(model.step) // steps
         keras.utils.set_random_seed(self.seed)
         return build_model(self.recipe, steps, self.seed), 0
-
-
-class TrainingDiverged(RuntimeError):
-    """The loss is no number any more; what was saved before is kept."""
 
 
 class _Recorder(keras.callbacks.Callback):

@@ -1,5 +1,6 @@
 """Verification: from a trained network to verdicts that can be checked."""
 
+from keras_taps.choices import DEFAULT_STAGES, STAGES
 from keras_taps.verification.certify import certify
 from keras_taps.verification.checker import Checker
 from keras_taps.verification.engine import BoundEngine
@@ -12,7 +13,7 @@ from keras_taps.verification.radius import certified_radius
 from keras_taps.verification.recheck import recheck
 from keras_taps.verification.report import Report, merge_reports
 from keras_taps.verification.rounding import input_interval
-from keras_taps.verification.stages import DEFAULT_STAGES, STAGES, Verifier
+from keras_taps.verification.stages import Verifier
 from keras_taps.verification.task import Task
 from keras_taps.verification.unsafe import Unsafe
 from keras_taps.verification.verify import verify

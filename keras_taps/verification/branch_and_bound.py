@@ -11,12 +11,8 @@ import time
 import numpy as np
 
 from keras_taps.checks import check_choice, check_count
-from keras_taps.verification.branching import (
-    BRANCHINGS,
-    babsr_scores,
-    gap_scores,
-    local_biases,
-)
+from keras_taps.choices import BRANCHINGS, CUTS, MEMORY
+from keras_taps.verification.branching import babsr_scores, gap_scores, local_biases
 from keras_taps.verification.case import Case, gather
 from keras_taps.verification.domain_engine import DomainEngine
 from keras_taps.verification.pool import Pool
@@ -25,8 +21,6 @@ from keras_taps.verification.tree import quantise
 
 SIZES = (16, 128)  # domains at a time: one compilation each
 CANDIDATES = 3  # best neurons of each score that are tried
-CUTS = 0  # multi-neuron constraints of an input and class; see docs/benchmarks.md
-MEMORY = 2**31
 LEVELS = 3  # most splits at once while there are few domains
 
 

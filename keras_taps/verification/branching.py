@@ -4,8 +4,6 @@ import numpy as np
 
 from keras_taps.verification.graph_nodes import Linear, Relu, walk
 
-BRANCHINGS = ("babsr", "gap", "kfsb")
-
 
 def local_biases(graph):
     """The affine parts of the pre-activations: what they are where the ReLUs before them give 0.

@@ -3,7 +3,6 @@
 import hashlib
 import math
 import time
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +14,17 @@ from keras_taps.checks import (
     check_count,
     check_images,
     check_labels,
-    check_radius,
     check_real,
     check_seed,
+    parse_radius,
 )
+from keras_taps.choices import BRANCHINGS, CUTS, DEFAULT_STAGES, MEMORY, STAGES
 from keras_taps.files import write_atomically
 from keras_taps.networks.load import load_model
 from keras_taps.provenance import provenance
-from keras_taps.verification.branch_and_bound import CUTS, MEMORY
-from keras_taps.verification.branching import BRANCHINGS
 from keras_taps.verification.from_keras import interval_network, read_network
 from keras_taps.verification.report import FORMAT, ReportWriter, files_of, input_hash
-from keras_taps.verification.stages import DEFAULT_STAGES, STAGES, Verifier
+from keras_taps.verification.stages import Verifier
 from keras_taps.verification.task import MISCLASSIFIED, UNKNOWN, Task
 from keras_taps.verification.tree import pack_proof
 
@@ -223,25 +221,6 @@ def load_network(model):
         model = load_model(model)
     network = interval_network(model)
     return network, read_network(network)
-
-
-def parse_radius(eps):
-    """A radius in pixel units from a number or text such as "2/255".
-
-    Example:
-
-    >>> parse_radius("51/255")
-    0.2
-    """
-    if isinstance(eps, str):
-        text = eps.replace(" ", "")
-        try:
-            eps = float(Fraction(text)) if "/" in text else float(text)
-        except (ValueError, ArithmeticError):
-            raise ValueError(
-                f"`eps` must be a number or a fraction such as 2/255. Received: eps={eps!r}"
-            ) from None
-    return check_radius("eps", eps)
 
 
 def checked_data(x, y, network):

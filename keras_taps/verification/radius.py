@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from keras_taps.checks import check_count, check_real, check_seed
-from keras_taps.verification.branch_and_bound import CUTS, MEMORY
+from keras_taps.choices import CUTS, MEMORY
 from keras_taps.verification.certify import (
     check_stages,
     checked_data,

@@ -9,9 +9,9 @@ from keras import ops
 from keras_taps import backend
 from keras_taps.attacks.falsifier import Falsifier
 from keras_taps.checks import check_choice, check_count
+from keras_taps.choices import BRANCHINGS, CUTS, MEMORY
 from keras_taps.interval import Interval
-from keras_taps.verification.branch_and_bound import CUTS, MEMORY, BranchAndBound
-from keras_taps.verification.branching import BRANCHINGS
+from keras_taps.verification.branch_and_bound import BranchAndBound
 from keras_taps.verification.checker import Checker
 from keras_taps.verification.engine import BoundEngine, padded
 from keras_taps.verification.milp import exact_verdict
@@ -27,8 +27,6 @@ from keras_taps.verification.to_keras import build_network
 from keras_taps.verification.unpool import without_pooling
 from keras_taps.verification.unsafe import Unsafe
 
-STAGES = ("ibp", "attack", "crown-ibp", "crown", "alpha-crown", "strong-attack", "bab", "milp")
-DEFAULT_STAGES = STAGES[:-1]
 QUICK = {"steps": 20, "restarts": 1}
 TOGETHER = 64  # inputs in one branch and bound
 STRONG = {"steps": 100, "restarts": 20}  # for each class left twice the paper's 5 x 200 steps

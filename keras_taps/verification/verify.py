@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_taps.checks import check_choice, check_real
-from keras_taps.verification.branch_and_bound import CUTS, MEMORY
-from keras_taps.verification.stages import STAGES, Verifier
+from keras_taps.choices import CUTS, MEMORY, STAGES
+from keras_taps.verification.stages import Verifier
 from keras_taps.verification.task import CERTIFIED, FALSIFIED, Task
 
 STRONG = {"steps": 50, "restarts": 40}  # one property has time for many starts

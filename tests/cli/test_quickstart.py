@@ -12,7 +12,7 @@ from tests.cli.helpers import call
 
 
 def test_quickstart(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(quickstart, "recipe", partial(recipe, width=2))
+    monkeypatch.setattr("keras_taps.experiments.recipes.recipe", partial(recipe, width=2))
     command = ("quickstart", "--out", tmp_path, "--epochs", 1, "--limit", 8)
     code, out, err = call(capsys, *command)
     assert code == 0, err

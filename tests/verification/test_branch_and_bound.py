@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
+from keras_taps.choices import BRANCHINGS
 from keras_taps.verification.branch_and_bound import BranchAndBound
-from keras_taps.verification.branching import BRANCHINGS
 from keras_taps.verification.case import Case
 from keras_taps.verification.checker import Checker
 from keras_taps.verification.graph import Graph

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from keras_taps.choices import STAGES
 from keras_taps.verification.from_keras import read_network
 from keras_taps.verification.graph import Graph
 from keras_taps.verification.graph_nodes import Dense, Relu
-from keras_taps.verification.stages import STAGES, Verifier
+from keras_taps.verification.stages import Verifier
 from keras_taps.verification.task import Task
 from tests.helpers import BACKEND
 from tests.verification.problems import EPS, tiny, truth

@@ -1,0 +1,36 @@
+"""What functions and commands offer alike: names and defaults, known without Keras."""
+
+STAGES = ("ibp", "attack", "crown-ibp", "crown", "alpha-crown", "strong-attack", "bab", "milp")
+DEFAULT_STAGES = STAGES[:-1]
+BRANCHINGS = ("babsr", "gap", "kfsb")
+CUTS = 0  # multi-neuron constraints of an input and class; see docs/benchmarks.md
+MEMORY = 2**31  # bytes for the open domains of branch and bound
+TUNERS = ("random", "bayesian", "hyperband", "grid")
+# Figures of a trial that a search can maximise, all of validation images.
+OBJECTIVES = (
+    "val_taps_accuracy",
+    "val_natural_accuracy",
+    "val_ibp_certified_accuracy",
+    "val_certified_accuracy",
+    "val_scalarised_accuracy",
+)
+DIMENSIONS = (
+    "classifier_relus",
+    "w_taps",
+    "c",
+    "attack_steps",
+    "attack_step_size",
+    "tau_ratio",
+    "alpha",
+    "final_crown_weight",
+    "pgd_steps",
+    "pgd_step_size",
+    "pgd_radius",
+    "train_eps_factor",
+    "l1",
+    "warmup_weight",
+    "anneal_share",
+    "learning_rate",
+    "decay",
+    "decay_share",
+)

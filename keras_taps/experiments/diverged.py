@@ -1,0 +1,5 @@
+"""An error that the command line tells apart, without importing Keras for its name."""
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no number any more; what was saved before is kept."""

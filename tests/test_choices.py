@@ -1,0 +1,34 @@
+"""Functions and commands offer the same names and have the same defaults."""
+
+import inspect
+
+import pytest
+
+from keras_taps import cli, verification
+from keras_taps.choices import BRANCHINGS, CUTS, DEFAULT_STAGES, MEMORY, STAGES
+from keras_taps.cli.search import GIB
+
+
+def defaults(function):
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: getattr(p.default, "default", p.default) for p in parameters}
+
+
+@pytest.mark.parametrize("name", ["certify", "verify", "certified_radius"])
+def test_functions(name):
+    found = defaults(getattr(verification, name))
+    assert (found["cuts"], found["memory"]) == (CUTS, MEMORY)
+    assert found["branching"] in BRANCHINGS
+    assert set(found["stages"]) <= set(STAGES)
+
+
+@pytest.mark.parametrize("command", [cli.certify, cli.verify])
+def test_commands(command):
+    found = defaults(command.run)
+    assert (found["cuts"], found["memory"] * GIB) == (CUTS, MEMORY)
+    assert found["branching"] == defaults(verification.certify)["branching"]
+
+
+def test_all_but_the_exact_solver_by_default():
+    assert set(STAGES) - set(DEFAULT_STAGES) == {"milp"}
+    assert defaults(verification.certify)["stages"] == DEFAULT_STAGES
