@@ -9,6 +9,7 @@ from keras_taps import backend
 from keras_taps.attacks.pgd import keep_best, maximise, step_sizes
 from keras_taps.bounds.margins import cross_entropy, margin_rows, point_margins
 from keras_taps.interval import Interval
+from keras_taps.layers.folding import fold
 from keras_taps.layers.residual import walk
 from keras_taps.layers.scopes import stop_statistics_gradient
 
@@ -34,8 +35,13 @@ def margins_at(segment, points, rows):
     Returns:
         Tensor `(batch, classes)`: with n > 1, the margin of class i at point i.
     """
+    return _margins(segment.layers[:-1], points, rows)
+
+
+def _margins(body, points, rows):
+    """`margins_at`, the layers in front of the last given as functions."""
     shape = ops.shape(points)
-    features = walk(segment.layers[:-1], ops.reshape(points, (-1, *points.shape[2:])))
+    features = walk(body, ops.reshape(points, (-1, *points.shape[2:])))
     return point_margins(rows, ops.reshape(features, (-1, shape[1], features.shape[-1])))
 
 
@@ -81,10 +87,11 @@ def box_attack(
     sizes = step_sizes(steps, step_size)
     box = Interval(*(ops.expand_dims(ops.stop_gradient(bound), 1) for bound in box))
     with constants(segment):
-        rows = margin_rows(segment.layers[-1], labels, classes)
+        *body, last = segment.layers
+        rows, body = margin_rows(last, labels, classes), fold(body)
 
         def objective(points):
-            margins = margins_at(segment, points, rows)
+            margins = _margins(body, points, rows)
             return margins if estimator == "multi" else cross_entropy(margins)[:, None]
 
         count = rows.weights.shape[1] if estimator == "multi" else 1

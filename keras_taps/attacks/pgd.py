@@ -65,9 +65,8 @@ def maximise(objective, start, box, sizes, done=None):
         points, *best = state
         values, gradient = backend.input_gradient(objective, points)
         best = keep_best(best, (points, values))
-        sign = ops.where(ops.isnan(gradient), 0.0, ops.sign(gradient))
-        points = points + ops.take(table, i) * width * sign
-        return ops.minimum(ops.maximum(points, box.lower), box.upper), *best
+        length = ops.take(table, i) * width
+        return backend.ascend(points, gradient, length, box.lower, box.upper), *best
 
     worst = ops.full(ops.shape(start)[:2], -float("inf"), dtype=start.dtype)
     points, *best = repeat(step, (start, start, worst), len(sizes), done)

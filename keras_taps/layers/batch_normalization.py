@@ -38,20 +38,16 @@ class IntervalBatchNormalization(IntervalLayer, keras.layers.BatchNormalization)
 
     def call(self, inputs, training=None):
         box = as_interval(inputs)
-        replayed = replayed_moments(self)
         if box is not None and training and self.trainable and not is_replaying():
             raise ValueError(
                 f"Layer '{self.name}' was given a box with training=True, but a box has no batch "
                 "moments. Run the clean images in `BatchStatistics.record()` first and the box "
                 "in `BatchStatistics.replay()`."
             )
-        if replayed is not None:
-            mean, variance = replayed
-        elif training and self.trainable and not is_replaying():
-            mean, variance = self._clean_moments(inputs)
-        else:
-            mean, variance = self.moving_mean, self.moving_variance
-        scale, offset = self._affine_form(mean, variance)
+        moments = None
+        if training and self.trainable and not is_replaying():
+            moments = self._clean_moments(inputs)
+        scale, offset = self.affine_form(moments)
         if box is None:
             return ops.cast(inputs * scale + offset, self.compute_dtype)
         return self.bounds((box, scale, offset))
@@ -76,8 +72,14 @@ class IntervalBatchNormalization(IntervalLayer, keras.layers.BatchNormalization)
             average.assign(average * self.momentum + value * (1.0 - self.momentum))
         return mean, variance
 
-    def _affine_form(self, mean, variance):
-        """Scale and offset, shaped to broadcast along the normalised axis."""
+    def affine_form(self, moments=None):
+        """Scale and offset, shaped to broadcast along the normalised axis.
+
+        Args:
+            moments: `(mean, variance)`; by default the replayed ones, else the moving averages.
+        """
+        moments = moments or replayed_moments(self) or (self.moving_mean, self.moving_variance)
+        mean, variance = moments
         scale = ops.rsqrt(ops.convert_to_tensor(variance) + self.epsilon)
         if self.scale:
             scale = scale * self.gamma

@@ -10,13 +10,15 @@ from keras_taps.layers.base import affine, serializable
 class _ConvolutionLayer(ActivatedLayer):
     def linear(self, x):
         """The affine part on a tensor."""
-        y = self.convolution_op(x, self.kernel)
-        if not self.use_bias:
+        return self.affine_map(x, self.kernel, self.bias if self.use_bias else None)
+
+    def affine_map(self, x, kernel, bias):
+        """The affine part with another kernel and bias, or none, in place of the layer's."""
+        y = self.convolution_op(x, kernel)
+        if bias is None:
             return y
         channels_first = self.data_format == "channels_first"
-        return ops.add(
-            y, ops.reshape(self.bias, (1, -1, 1, 1) if channels_first else (1, 1, 1, -1))
-        )
+        return ops.add(y, ops.reshape(bias, (1, -1, 1, 1) if channels_first else (1, 1, 1, -1)))
 
     def propagate_affine(self, box):
         return affine(box, self.linear, lambda r: self.convolution_op(r, ops.abs(self.kernel)))

@@ -24,8 +24,12 @@ class IntervalDense(ActivatedLayer, keras.layers.Dense):
 
     def linear(self, x):
         """The affine part on a tensor."""
-        y = ops.matmul(x, self.kernel)
-        return ops.add(y, self.bias) if self.use_bias else y
+        return self.affine_map(x, self.kernel, self.bias if self.use_bias else None)
+
+    def affine_map(self, x, kernel, bias):
+        """The affine part with another kernel and bias, or none, in place of the layer's."""
+        y = ops.matmul(x, kernel)
+        return y if bias is None else ops.add(y, bias)
 
     def propagate_affine(self, box):
         return affine(box, self.linear, lambda r: ops.matmul(r, ops.abs(self.kernel)))
