@@ -1,4 +1,4 @@
-"""One training step of IBP and of TAPS in plain eager PyTorch, the yardstick for keras_taps.
+"""One training step of IBP, SABR, TAPS and STAPS in plain eager PyTorch, to measure against.
 
 It is written from the paper, but does the work the way the public PyTorch codes do it:
 
@@ -7,11 +7,14 @@ It is written from the paper, but does the work the way the public PyTorch codes
 - a clean pass takes this batch's statistics for batch normalisation, and bounds and latent points
   use them;
 - the last layer is merged with a `(batch, K - 1, K)` matrix of logit differences;
-- every step of the latent attack runs forward and `backward()`, which computes the gradients of
-  the weights along with those of the points and throws them away;
+- for latent points that matrix is copied for each of a sample's points, and of the
+  `(batch, K - 1, K - 1)` margins the diagonal is kept;
+- every step of an attack, on images or latent points, runs forward and `backward()`, which
+  computes the gradients of the weights along with those of the points and throws them away;
 - nothing is compiled.
 
-Images are NCHW. The mathematics (boxes, connector, weights of the product) is that of keras_taps;
+Images are NCHW. The mathematics (boxes, attacks, connector, weights of the product) is that of
+keras_taps, `tau_ratio < 1` makes SABR of IBP and STAPS of TAPS;
 tests/benchmarks/test_eager_torch.py compares losses and gradients.
 """
 
@@ -22,23 +25,44 @@ from torch.nn import functional as F
 _NARROW = 1e-5  # boxes narrower than this have no direction
 
 
-def cnn7(width=64, input_shape=(1, 28, 28), num_classes=10):
+def cnn3(width=16, input_shape=(1, 28, 28), num_classes=10):
+    """CNN3, without batch normalisation; arguments as `cnn7`."""
+    plan = ((width, 5, 2, 2), (2 * width, 4, 2, 1))
+    layers, features = convolutions(plan, input_shape, batch_norm=False)
+    return nn.Sequential(*layers, nn.Linear(features, num_classes))
+
+
+def cnn7(width=64, input_shape=(1, 28, 28), num_classes=10, last_stride=1):
     """CNN7 with batch normalisation, as a flat `nn.Sequential`.
 
     Args:
-        width: Filters of the first two convolutions.
-        input_shape: `(channels, height, width)`; height and width are even.
+        width: Filters of the first convolution.
+        input_shape: `(channels, height, width)`, a square image.
         num_classes: Number of logits.
+        last_stride: Stride of the fifth convolution.
     """
-    channels, height, columns = input_shape
-    layers = []
-    for filters, stride in ((1, 1), (1, 1), (2, 2), (2, 1), (2, 1)):
-        convolution = nn.Conv2d(channels, filters * width, 3, stride, padding=1)
-        channels = filters * width
-        layers += [convolution, nn.BatchNorm2d(channels), nn.ReLU()]
-    features = channels * (height // 2) * (columns // 2)
-    layers += [nn.Flatten(), nn.Linear(features, 8 * width), nn.BatchNorm1d(8 * width), nn.ReLU()]
+    strides = ((1, 1), (1, 1), (2, 2), (2, 1), (2, last_stride))
+    plan = [(times * width, 3, stride, 1) for times, stride in strides]
+    layers, features = convolutions(plan, input_shape, batch_norm=True)
+    layers += [nn.Linear(features, 8 * width), nn.BatchNorm1d(8 * width), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(8 * width, num_classes))
+
+
+def convolutions(plan, input_shape, batch_norm):
+    """Layers up to the Flatten, and the number of features behind it.
+
+    Args:
+        plan: `(filters, kernel, stride, padding)` of each convolution.
+        input_shape: `(channels, size, size)`.
+        batch_norm: Whether batch normalisation follows each convolution.
+    """
+    channels, size, _ = input_shape
+    layers = []
+    for filters, kernel, stride, padding in plan:
+        layers.append(nn.Conv2d(channels, filters, kernel, stride, padding))
+        layers += [nn.BatchNorm2d(filters)] * batch_norm + [nn.ReLU()]
+        channels, size = filters, (size + 2 * padding - kernel) // stride + 1
+    return [*layers, nn.Flatten()], channels * size**2
 
 
 def split(network, classifier_relus):
@@ -128,7 +152,11 @@ def box_margins(layers, box, statistics, differences):
 def point_margins(layers, points, statistics, differences):
     """Margins `(batch, K - 1)`: that of the i-th wrong class at the i-th point of the sample."""
     logits = run_points(layers, points.flatten(0, 1), statistics)
-    return (differences * logits.view(*differences.shape)).sum(-1)
+    count = points.shape[1]
+    # As the public codes have it: a copy of the matrix for each point, most products unused.
+    matrices = differences[:, None].expand(-1, count, -1, -1).flatten(0, 1)
+    margins = torch.bmm(matrices, logits[..., None]).view(-1, count, differences.shape[1])
+    return margins.diagonal(dim1=1, dim2=2)
 
 
 def cross_entropy(margins):
@@ -136,30 +164,77 @@ def cross_entropy(margins):
     return torch.logsumexp(F.pad(margins, (1, 0)), dim=-1).mean()
 
 
-def latent_attack(layers, box, statistics, differences, steps):
-    """PGD with one point for each wrong class; the step size is constant, so `steps` < 20.
+def step_sizes(steps):
+    """Sizes of the latent attack's steps, relative to the width of the box; `steps` <= 50."""
+    size = min(1.0, max(0.2, 2 / max(1, steps)))
+    decay = round(0.7 * steps) if steps >= 20 else steps
+    return [size * (0.1 if step >= decay else 1.0) for step in range(steps)]
+
+
+def ascend(objective, points, lower, width, sizes):
+    """PGD that keeps the best of all points evaluated.
 
     `backward()` leaves gradients in the weights too; the caller clears them.
+
+    Args:
+        objective: Maps points `(batch, n, ...)` to values `(batch, n)`.
+        points: The starts.
+        lower: Lower bounds `(batch, 1, ...)`.
+        width: Widths of the same shape.
+        sizes: Step sizes relative to the width.
     """
-    centre, radius = (bound.detach()[:, None] for bound in box)
-    lower, width = centre - radius, 2 * radius
-    statistics = {layer: (m.detach(), v.detach()) for layer, (m, v) in statistics.items()}
-    size = max(0.2, 2 / steps) if steps else 0.0
-    count = differences.shape[1]
-    noise = torch.rand(len(lower), count, *lower.shape[2:], device=lower.device)
-    points = lower + noise * width
     best, best_values = points, torch.full(points.shape[:2], -torch.inf, device=points.device)
-    for step in range(steps + 1):
+    for size in [*sizes, None]:
         points = points.detach().requires_grad_(True)
-        values = point_margins(layers, points, statistics, differences)
+        values = objective(points)
         better = (values > best_values).view(*values.shape, *[1] * (points.dim() - 2))
         best = torch.where(better, points.detach(), best)
         best_values = torch.maximum(values.detach(), best_values)
-        if step < steps:
+        if size is not None:
             values.sum().backward()
             points = points.detach() + size * width * points.grad.sign()
             points = torch.minimum(torch.maximum(points, lower), lower + width)
     return best
+
+
+def frozen(statistics):
+    """Statistics without gradient, for attacks."""
+    return {layer: (mean.detach(), var.detach()) for layer, (mean, var) in statistics.items()}
+
+
+def latent_attack(layers, box, statistics, differences, steps):
+    """One point for each wrong class, `(batch, K - 1, ...)`, which maximises its margin."""
+    centre, radius = (bound.detach()[:, None] for bound in box)
+    lower, width = centre - radius, 2 * radius
+    statistics = frozen(statistics)
+    count = differences.shape[1]
+    noise = torch.rand(len(lower), count, *lower.shape[2:], device=lower.device)
+
+    def objective(points):
+        return point_margins(layers, points, statistics, differences)
+
+    return ascend(objective, lower + noise * width, lower, width, step_sizes(steps))
+
+
+def image_attack(network, box, labels, statistics, steps=10):
+    """Images `(batch, ...)` that maximise the cross-entropy, by steps of 0.2 radii."""
+    centre, radius = (bound[:, None] for bound in box)
+    lower, width = centre - radius, 2 * radius
+    statistics = frozen(statistics)
+    start = lower + (0.25 + 0.5 * torch.rand_like(lower)) * width
+
+    def objective(points):
+        logits = run_points(network, points[:, 0], statistics)
+        return F.cross_entropy(logits, labels, reduction="none")[:, None]
+
+    return ascend(objective, start, lower, width, [0.1] * steps)[:, 0]
+
+
+def small_box(box, images, tau_ratio):
+    """Centre and radius of the box of `tau_ratio` times the width nearest to `images`."""
+    centre, radius = box
+    slack = (1 - tau_ratio) * radius
+    return torch.minimum(torch.maximum(images, centre - slack), centre + slack), tau_ratio * radius
 
 
 class Connector(torch.autograd.Function):
@@ -192,11 +267,33 @@ def input_box(x, eps):
     return (upper + lower) / 2, (upper - lower) / 2
 
 
-def ibp_loss(network, x, labels, eps, num_classes=10):
-    """IBP loss of a batch after annealing."""
+def region(network, x, labels, eps, statistics, tau_ratio, images):
+    """The box that is propagated: the whole one, or a small one around attacked images.
+
+    Args:
+        network: From `cnn3` or `cnn7`.
+        x: Tensor `(batch, channels, height, width)` in [0, 1].
+        labels: Integer tensor `(batch,)`.
+        eps: Radius in pixel units.
+        statistics: From `clean_pass`.
+        tau_ratio: Width of the box relative to the whole, 1 for the whole.
+        images: Images to use in place of an attack.
+    """
+    box = input_box(x, eps)
+    if tau_ratio == 1:
+        return box
+    if images is None:
+        images = image_attack(network, box, labels, statistics)
+        network.zero_grad()
+    return small_box(box, images, tau_ratio)
+
+
+def ibp_loss(network, x, labels, eps, tau_ratio=1.0, images=None):
+    """IBP loss, with `tau_ratio < 1` SABR loss, of a batch after annealing; see `region`."""
     statistics = clean_pass(network, x)
-    differences = difference_matrix(labels, num_classes)
-    return cross_entropy(box_margins(list(network), input_box(x, eps), statistics, differences))
+    differences = difference_matrix(labels, network[-1].out_features)
+    box = region(network, x, labels, eps, statistics, tau_ratio, images)
+    return cross_entropy(box_margins(list(network), box, statistics, differences))
 
 
 def taps_loss(
@@ -208,27 +305,26 @@ def taps_loss(
     steps=8,
     w_taps=5.0,
     c=0.5,
-    num_classes=10,
     points=None,
+    tau_ratio=1.0,
+    images=None,
 ):
-    """TAPS loss of a batch after annealing, with the gradient of the weighted product.
+    """TAPS or STAPS loss of a batch after annealing, with the gradient of the weighted product.
+
+    Arguments not listed are as in `region`; `tau_ratio` below 1 makes it STAPS.
 
     Args:
-        network: From `cnn7`.
-        x: Tensor `(batch, channels, height, width)` in [0, 1].
-        labels: Integer tensor `(batch,)`.
-        eps: Radius in pixel units.
         classifier_relus: ReLUs behind the split.
         steps: Steps of the latent attack.
         w_taps: Weight of the TAPS gradient against the IBP gradient.
         c: Connector parameter in (0, 1].
-        num_classes: Number of logits.
         points: Latent points to use in place of an attack.
     """
     statistics = clean_pass(network, x)
-    differences = difference_matrix(labels, num_classes)
+    differences = difference_matrix(labels, network[-1].out_features)
     extractor, classifier = split(network, classifier_relus)
-    centre, radius = run_box(extractor, input_box(x, eps), statistics)
+    box = region(network, x, labels, eps, statistics, tau_ratio, images)
+    centre, radius = run_box(extractor, box, statistics)
     ibp = cross_entropy(box_margins(classifier, (centre, radius), statistics, differences))
     if points is None:
         points = latent_attack(classifier, (centre, radius), statistics, differences, steps)

@@ -1,4 +1,4 @@
-"""Write docs/benchmarks.md and the table of the README from the JSON files of the benchmarks.
+"""Write docs/benchmarks.md, its picture and the table of the README from the benchmarks' JSON.
 
     python benchmarks/tables.py
     python benchmarks/tables.py --check
@@ -12,7 +12,9 @@ from pathlib import Path
 
 from certification_tables import branch_and_bound, certification, competition
 from provenance import DOCS, RESULTS, read_json
+from startup_table import startup
 from tables_format import BACKENDS, NOT_MEASURED, machine, mean_and_deviation, ratio, table
+from training_step_tables import pictures, precision, sections, stale_pictures
 
 PAGE = """\
 # Benchmarks
@@ -22,15 +24,38 @@ not edit it. Each file also holds the command, the machine and the versions it w
 
 ## One training step
 
-Seconds and peak resident memory of one training step after annealing, for CNN7 on random images
-of MNIST's shape, in keras_taps on its three backends and in eager PyTorch. The eager step is
+Seconds and peak resident memory of one training step after annealing, on random images, in
+keras_taps on its three backends and in eager PyTorch. The eager step is
 `benchmarks/eager_torch.py`: same mathematics, the computation arranged as in the public PyTorch
-codes, where every step of the latent attack also computes weight gradients. All four take turns
-within one run. A ratio below 1 is faster than eager PyTorch.
+codes, where every step of an attack also computes weight gradients. All take turns within one run.
+A ratio below 1 is faster than eager PyTorch.
+
+`cnn7-16-mnist-taps3-s8-b32` is CNN7 of width 16, images of MNIST's shape, TAPS with 3 ReLUs behind
+the split, 8 steps of the latent attack, a batch of 32 (64 if not said); `c200` stands for 200
+classes, and `name=value` for an argument of the training model. The eager step always attacks all
+classes.
+
+"products alone" is the machine's ceiling: the convolutions and matrix products of the step by
+themselves, shape by shape the fastest of the primitives of PyTorch and TensorFlow, times their
+number in the algorithm of keras_taps (input gradients alone in attacks). All else that a step does
+comes on top; "Ceiling / median" is the share reached.
 
 {training_step}
 
-Run it with `python benchmarks/training_step.py`.
+Run it with `python benchmarks/training_step.py`; `--group full` measures every configuration.
+
+### Lower precision
+
+An attack needs only the signs of its gradients. Whether searching in lower precision can save time
+depends on the machine: seconds of the products alone, the fastest of each library's ways.
+
+{precision}
+
+Run it with `python benchmarks/precision.py`.
+
+## Starting
+
+{startup}
 
 ## The family with 400 steps
 
@@ -101,7 +126,6 @@ Networks and properties of 2021 on which the competition's tools agree, with the
 Run it with `python benchmarks/competition.py --folder DIR`.
 """
 MARKERS = ("<!-- results: written by benchmarks/tables.py -->", "<!-- results end -->")
-EAGER = "eager-torch"
 METHODS = {
     "standard": "Standard",
     "pgd": "PGD",
@@ -112,6 +136,7 @@ METHODS = {
     "taps-paper": "TAPS, paper's gradient",
     "taps-single": "TAPS, single estimator",
     "taps-only": "TAPS, without the IBP factor",
+    **{f"taps-{k}": f"TAPS, {k} of 9 classes attacked" for k in (1, 2, 3)},
     "staps": "STAPS (0.4)",
     "cc-ibp": "CC-IBP",
     "mtl-ibp": "MTL-IBP",
@@ -119,54 +144,6 @@ METHODS = {
 }
 STEPS_PER_EPOCH = 235  # 60 000 images in batches of 256
 FIGURES = ("natural", "pgd", "ibp", "taps")
-IMPLEMENTATIONS = {
-    **{key: f"keras_taps, {name}" for key, name in BACKENDS.items()},
-    EAGER: "eager PyTorch",
-}
-
-
-def training_step(content):
-    """Section of `training_step.json`."""
-    if not content or not content["results"]:
-        return NOT_MEASURED
-    results = content["results"]
-    eager = {r["configuration"]: r for r in results if r["implementation"] == EAGER}
-    rows = []
-    for r in results:
-        low, high = r["quartiles_s"]
-        other = eager.get(r["configuration"])
-        rows.append(
-            [
-                r["configuration"],
-                IMPLEMENTATIONS[r["implementation"]],
-                f"{r['median_s']:.3f}",
-                f"{low:.3f} to {high:.3f}",
-                f"{r['minimum_s']:.3f}",
-                ratio(r["median_s"], other and other["median_s"]),
-                f"{r['first_step_s']:.1f}",
-                f"{r['peak_mib']:.0f}",
-                f"{r['peak_mib'] - r['baseline_mib']:.0f}",
-                ratio(r["peak_mib"], other and other["peak_mib"]),
-            ]
-        )
-    head = [
-        "Step",
-        "Implementation",
-        "Median s",
-        "Quartiles s",
-        "Minimum s",
-        "Median / eager",
-        "First step s",
-        "Peak MiB",
-        "above import",
-        "Peak / eager",
-    ]
-    s = content["settings"]
-    settings = (
-        f"CNN7 width {s['width']}, batch {s['batch']}, {s['attack_steps']} attack steps, "
-        f"rounds: {s['rounds']}."
-    )
-    return "\n\n".join([settings, table(head, rows), machine([content["provenance"]])])
 
 
 def accuracies(content):
@@ -269,7 +246,9 @@ def page(results=RESULTS):
     """The page as text, from a folder of results."""
     results = Path(results)
     return PAGE.format(
-        training_step=training_step(read_json(results / "training_step.json")),
+        training_step=sections(results),
+        startup=startup(read_json(results / "startup.json")),
+        precision=precision(read_json(results / "precision.json")),
         mnist=short_training(read_json(results / "short_training_mnist.json")),
         fashion_mnist=short_training(read_json(results / "short_training_fashion_mnist.json")),
         runs=runs(results / "runs"),
@@ -301,14 +280,19 @@ def main(arguments=None):
         options.output: page(options.results),
         options.readme: with_results(readme, options.results),
     }
+    images = options.output.parent / "images"
+    if options.check:
+        stale = [p for p, text in pages.items() if not p.exists() or p.read_text("utf-8") != text]
+        stale += stale_pictures(options.results, images)
+        for path in stale:
+            print(f"{path} is stale: run python benchmarks/tables.py", file=sys.stderr)
+        if stale:
+            sys.exit(1)
+        return
     for path, text in pages.items():
-        if options.check:
-            if not path.exists() or path.read_text(encoding="utf-8") != text:
-                print(f"{path} is stale: run python benchmarks/tables.py", file=sys.stderr)
-                sys.exit(1)
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    pictures(options.results, images)
 
 
 if __name__ == "__main__":
