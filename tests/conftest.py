@@ -26,3 +26,11 @@ hypothesis.settings.load_profile("keras_taps")
 def seed():
     """Every test starts from the same global seed and names its layers anew."""
     keras.utils.set_random_seed(0)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Tests marked `once` use no backend, so the one that starts fastest runs them for all."""
+    if keras.backend.backend() != "torch":
+        once = [item for item in items if item.get_closest_marker("once")]
+        config.hook.pytest_deselected(items=once)
+        items[:] = [item for item in items if not item.get_closest_marker("once")]

@@ -11,6 +11,8 @@ SLOW = ("keras", "tensorflow", "jax", "torch", "onnx", "highspy", "scipy", "matp
 LOADED = f"import sys; print([name for name in {SLOW} if name in sys.modules])"
 COMMAND = """
 from keras_taps.cli import main
+
+pytestmark = pytest.mark.once
 try:
     main({})
 except SystemExit as end:

@@ -10,6 +10,8 @@ from keras_taps.verification.graph_nodes import Dense, Relu
 from keras_taps.verification.task import CERTIFIED, Task
 from tests.verification.searches import graph_of
 
+pytestmark = pytest.mark.once
+
 GROUPS = np.array([0, 1, 1, 1, 2, 2])
 
 

@@ -14,6 +14,8 @@ from keras_taps.verification.graph_nodes import Conv, Dense, MaxPool, Relu, Resh
 from keras_taps.verification.rounding import input_interval
 from tests.verification.helpers import KINDS, interval_boxes, random_box, random_graph, sample
 
+pytestmark = pytest.mark.once
+
 FORMS = np.array([[-1.0, 1.0, 0.0], [-1.0, 0.0, 1.0]])
 OFFSET = np.array([0.1, -0.2])
 SEEDS = st.integers(0, 10**6)

@@ -16,6 +16,8 @@ from keras_taps.verification.relu_lines import ReluLines
 from keras_taps.verification.rounding import Form
 from tests.verification.helpers import KINDS, random_box, random_graph, sample
 
+pytestmark = pytest.mark.once
+
 FORMS = np.array([[-1.0, 1.0, 0.0], [-1.0, 0.0, 1.0]])
 OFFSET = np.array([0.1, -0.2])
 SEEDS = st.integers(0, 10**6)

@@ -20,6 +20,8 @@ from keras_taps.verification.milp_solver import lagrangian_bound, minimise
 from keras_taps.verification.unsafe import Unsafe
 from tests.verification.helpers import KINDS, interval_boxes, random_box, random_graph, sample
 
+pytestmark = pytest.mark.once
+
 WEIGHTS, OFFSET = np.array([1.0, -1.0, 0.5]), 0.3
 
 

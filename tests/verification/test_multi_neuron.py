@@ -11,6 +11,8 @@ from scipy.optimize import linprog
 from keras_taps.verification.multi_neuron import choose_groups, hull_facets, separate, vertices
 from keras_taps.verification.octahedron import axes, directions, largest_over_octahedron
 
+pytestmark = pytest.mark.once
+
 SIZES = st.integers(1, 3)
 SEEDS = st.integers(0, 10**6)
 SLOPES = st.sampled_from([0.0, 0.1])

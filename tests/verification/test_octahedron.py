@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from keras_taps.verification import octahedron
 from keras_taps.verification.octahedron import axes, directions, largest_over_octahedron
 
+pytestmark = pytest.mark.once
+
 SIZES = st.integers(1, 3)
 SEEDS = st.integers(0, 10**6)
 

@@ -13,6 +13,8 @@ from keras_taps.verification.split_lp import split_lp
 from keras_taps.verification.unpool import without_pooling
 from tests.verification.helpers import interval_boxes, random_box, random_graph, sample
 
+pytestmark = pytest.mark.once
+
 KINDS = ("dense", "leaky", "conv", "strided", "grouped", "scale", "residual", "pool")
 FORMS = np.array([[1.0, -1.0, 0.5], [-0.5, 1.0, 1.0], [0.2, 0.1, -1.0]])
 OFFSET = np.array([0.3, -0.2, 0.1])

@@ -20,6 +20,8 @@ from keras_taps.verification.tree import (
 from keras_taps.verification.tree_checker import check_trees, leaf_bounds
 from tests.verification.helpers import KINDS, random_box, random_graph, sample
 
+pytestmark = pytest.mark.once
+
 SEEDS = st.integers(0, 10**6)
 FORMS = np.array([[-1.0, 1.0, 0.0], [-1.0, 0.0, 1.0], [0.0, -1.0, 1.0]])
 

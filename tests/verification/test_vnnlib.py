@@ -18,6 +18,8 @@ from keras_taps.verification.onnx_reader import OnnxNetwork, read_onnx
 from keras_taps.verification.unsafe import Unsafe, margin_forms
 from keras_taps.verification.vnnlib import read_vnnlib, write_vnnlib
 
+pytestmark = pytest.mark.once
+
 FILES = Path(os.environ.get("VNNLIB_DIR", "not set"))
 ROWS = list(csv.DictReader((FILES / "verdicts.csv").open())) if FILES.is_dir() else []
 needs_files = pytest.mark.skipif(not ROWS, reason="no competition files; set VNNLIB_DIR")
