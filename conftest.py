@@ -1,6 +1,7 @@
 """Names that the examples in docstrings use without importing them."""
 
 import keras
+import keras_tuner
 import numpy as np
 import pytest
 
@@ -12,9 +13,11 @@ def _example_names(doctest_namespace):
     doctest_namespace.update({"keras": keras, "np": np, "ops": keras.ops, "kt": keras_taps})
     rooms = (keras_taps, keras_taps.layers, keras_taps.networks, keras_taps.bounds)
     rooms = (*rooms, keras_taps.datasets, keras_taps.training, keras_taps.verification)
+    rooms = (*rooms, keras_taps.tuning)
     for room in rooms:
         doctest_namespace.update({name: getattr(room, name) for name in room.__all__})
     nodes = keras_taps.verification.graph_nodes
     doctest_namespace.update({name: getattr(nodes, name) for name in ("Dense", "Relu")})
     doctest_namespace["recipe"] = keras_taps.recipes.recipe
+    doctest_namespace["keras_tuner"] = keras_tuner
     keras.utils.set_random_seed(0)

@@ -10,6 +10,12 @@ _VERDICTS = {  # what each verdict looks like in every figure
     "misclassified": "#56B4E9",
 }
 _STAGES = {"bab": "branch and bound", "milp": "integer programming"}  # others by their own names
+_MARKERS = "osD^v"
+_MEASURES = {  # of trials
+    "val_natural_accuracy": "natural accuracy",
+    "val_certified_accuracy": "certified accuracy",
+    "val_taps_accuracy": "TAPS accuracy, an estimate,",
+}
 _BINS = 40
 
 
@@ -267,5 +273,44 @@ def certified_curve(points):
         axis.plot(radii, values, style, color=colours[name], label=name, lw=1.6, ms=4, zorder=order)
     axis.set(xlabel="eps in pixel units", ylabel="accuracy in %", ylim=(0, 102))
     axis.legend(frameon=False, fontsize=8)
+    _tidy(axis)
+    return figure
+
+
+def pareto(fronts):
+    """Trials of a search by natural and certified accuracy, and the front that none dominates.
+
+    Args:
+        fronts: `ParetoFront`, or a dictionary from names to fronts of the same measures, for
+            instance of several methods.
+
+    Returns:
+        matplotlib `Figure`: a colour and a legend entry with the hypervolume a front; filled points
+        lie on it, hollow ones are dominated.
+
+    Example:
+
+    >>> rows = [{"natural": 0.9, "certified": 0.5}, {"natural": 0.8, "certified": 0.6}]
+    >>> figure = pareto(kt.tuning.ParetoFront(rows, ("natural", "certified")))
+    >>> figure.axes[0].get_xlabel()
+    'natural in %'
+    """
+    fronts = fronts if isinstance(fronts, dict) else {"": fronts}
+    figure, axis = _subplots(1, 1, figsize=(5.6, 4.2))
+    for number, (name, front) in enumerate(fronts.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
+        marker = _MARKERS[number // len(_COLOURS) % len(_MARKERS)]
+        beaten = [front.point(row) for row in front.trials if row.get("dominated")]
+        beaten, best = (
+            100 * np.array(points).reshape(-1, 2)
+            for points in (beaten, [front.point(row) for row in front.front])
+        )
+        axis.scatter(*beaten.T, s=20, marker=marker, facecolors="none", edgecolors=colour)
+        # Steps, for between two networks there is none.
+        label = f"{name}: {front.hypervolume():.3f}".removeprefix(": ")
+        axis.step(*best.T, where="pre", marker=marker, color=colour, ms=5, lw=1.2, label=label)
+    x, y = (f"{_MEASURES.get(measure, measure)} in %" for measure in front.measures)
+    axis.set(xlabel=x, ylabel=y)
+    axis.legend(title="hypervolume", frameon=False, fontsize=8, title_fontsize=8)
     _tidy(axis)
     return figure

@@ -7,6 +7,8 @@ import pytest
 
 import keras_taps
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(keras_taps.__file__).parent
 LONGEST = 400  # lines; the aim is half of that, one idea a file
 
@@ -14,7 +16,9 @@ LONGEST = 400  # lines; the aim is half of that, one idea a file
 RANKS = {
     "version": 0,
     "checks": 0,
+    "choices": 0,
     "files": 0,
+    "saved": 0,
     "interval": 1,
     "backend": 1,
     "provenance": 2,
@@ -28,8 +32,8 @@ RANKS = {
     "verification": 6,  # never imports training
     "training": 7,
     "callbacks": 8,
-    "tuning": 9,
-    "experiments": 10,
+    "experiments": 9,
+    "tuning": 10,
     "cli": 11,
     "__main__": 12,
 }

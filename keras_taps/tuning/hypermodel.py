@@ -1,0 +1,322 @@
+"""KerasTuner hypermodels: a recipe with a search space; every trial is a recipe of its own."""
+
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import keras
+import keras_tuner
+import numpy as np
+
+from keras_taps.callbacks import BestModel
+from keras_taps.checks import check_choice, check_count, check_real, check_seed, check_text
+from keras_taps.choices import OBJECTIVES
+from keras_taps.datasets import Batches, load
+from keras_taps.experiments.build import build_model, build_network, training_callbacks
+from keras_taps.experiments.diverged import TrainingDiverged
+from keras_taps.experiments.recipe import Recipe
+from keras_taps.files import write_atomically, write_csv
+from keras_taps.training import METHODS, IBPModel
+from keras_taps.tuning.front import CERTIFIED, ESTIMATED, NATURAL, scalarise
+from keras_taps.tuning.space import declare, recipe_changes, search_space
+from keras_taps.verification.certify import certify, check_stages
+
+SCALARISED = "val_scalarised_accuracy"
+MEASURED = (NATURAL, "val_ibp_certified_accuracy", ESTIMATED)  # of every trial
+ERROR_FILE = "error.txt"
+
+
+class CertifiedHyperModel(keras_tuner.HyperModel):
+    """A search space around a recipe, for any tuner of KerasTuner.
+
+    A trial is the recipe with some values changed, trained as `keras-taps train` would: the radius
+    grows, the epoch with the best validation figure at the final radius is kept. Then that epoch
+    is measured on the validation images, never on test images. All trials start from the same
+    seed, so that they differ by their values alone, and give the same numbers in whatever order
+    or process they run.
+
+    TAPS accuracy depends on the split at which it is estimated: the more ReLUs lie behind it, the
+    more optimistic it is. All trials are measured at the same split, `evaluation_relus`, whatever
+    split they train with.
+
+    Args:
+        recipe: `Recipe`; its epochs are those of a trial (`recipe.scaled(10)`). A tuner that gives
+            epochs of its own, as Hyperband does, scales the radius schedule and the decays.
+        search: What to search: names, or a dictionary from names to `(low, high)`, a `Range` or a
+            list of values; by default what the methods have of their own. Accepted names:
+            classifier_relus (by default every legal split of the network), w_taps, c,
+            attack_steps, attack_step_size, tau_ratio, alpha, final_crown_weight, pgd_steps,
+            pgd_step_size, pgd_radius, train_eps_factor (of eps), l1, warmup_weight, anneal_share
+            (of the epochs), learning_rate, decay, decay_share (of the epochs, the first decay).
+        methods: Names of methods; several make the method a choice, and each dimension exists
+            only under the methods that take it. By default that of the recipe.
+        objective: Quantity to maximise, one of `OBJECTIVES`. By default the certified accuracy if
+            there are `stages`, the scalarised one if there is a `weight`, else TAPS accuracy.
+        stages: Stages of `certify` that measure `val_certified_accuracy`; none for no
+            certification.
+        certify_count: Number of validation images to certify, the first ones; `None` for all.
+        certify_options: Further arguments of `certify`, such as `timeout` or `batch_size`.
+        weight: Weight in [0, 1] of the certified (without `stages`: TAPS) accuracy against the
+            natural one in `val_scalarised_accuracy`.
+        evaluation_relus: Split at which TAPS accuracy is measured, by default the smallest but 0.
+        data: `Dataset` with validation images; by default that of the recipe, drawn by the seed.
+        network: Function without arguments that makes a fresh `IntervalSequential`; by default
+            the network of the recipe.
+        seed: Whole number of all trials.
+        callbacks: Keras callbacks of every trial; unlike those given to `search` they are not
+            copied.
+
+    Raises:
+        ValueError: For a value out of range, a dimension that no method takes, or data without
+            validation images.
+
+    Example:
+
+    >>> hypermodel = CertifiedHyperModel(recipe("digits-0.1-taps"), search=["w_taps", "tau_ratio"],
+    ...                                  methods=["sabr", "taps"])
+    >>> hp = keras_tuner.HyperParameters()
+    >>> type(hypermodel.build(hp)).__name__, "tau_ratio" in hp.values, "w_taps" in hp.values
+    ('SABRModel', True, False)
+    """
+
+    method = None  # of a hypermodel of one method
+
+    def __init__(
+        self,
+        recipe,
+        search=None,
+        *,
+        methods=None,
+        objective=None,
+        stages=(),
+        certify_count=None,
+        certify_options=None,
+        weight=None,
+        evaluation_relus=None,
+        data=None,
+        network=None,
+        seed=0,
+        callbacks=(),
+    ):
+        super().__init__()
+        if not isinstance(recipe, Recipe):
+            raise ValueError(
+                "`recipe` must be a Recipe, for instance kt.recipes.recipe('mnist-0.1-cnn3-taps'). "
+                f"Received: {type(recipe).__name__}"
+            )
+        if self.method and methods:
+            raise ValueError(
+                f"{type(self).__name__} searches '{self.method}' alone; CertifiedHyperModel takes "
+                f"`methods`. Received: methods={methods!r}"
+            )
+        methods = methods or self.method or [recipe.method]
+        methods = [methods] if isinstance(methods, str) else list(dict.fromkeys(methods))
+        self.methods = [check_choice("methods", check_text("methods", m), METHODS) for m in methods]
+        self.recipe = recipe
+        self.network = network
+        self.seed = check_seed(seed)
+        self.callbacks = callbacks
+        fresh = self._network() if network else build_network(recipe)
+        self.space = search_space(search, self.methods, fresh.legal_splits)
+        if evaluation_relus is None:
+            evaluation_relus = fresh.default_split
+        self.evaluation_relus = check_choice(
+            "evaluation_relus", evaluation_relus, fresh.legal_splits
+        )
+        self.stages = check_stages(stages) if len(stages) else ()
+        if certify_count is not None:
+            check_count("certify_count", certify_count, low=1)
+        self.certify_count = certify_count
+        self.certify_options = dict(certify_options or {})
+        self.weight = None if weight is None else check_real("weight", weight, 0, 1)
+        self.objective_name = self._objective(objective)
+        self.data = data or load(recipe.dataset, validation=recipe.validation, seed=self.seed)
+        if not len(self.data.validation[0]):
+            raise ValueError(
+                "A search needs validation images, which choose among trials: give the recipe a "
+                "`validation` above 0. Received: no validation image"
+            )
+        self._check_corners(fresh)
+
+    def _network(self):
+        return None if self.network is None else self.network()
+
+    def _objective(self, name):
+        if name is None:
+            if self.weight is not None:
+                return SCALARISED
+            return CERTIFIED if self.stages else ESTIMATED
+        check_choice("objective", name, OBJECTIVES)
+        needed = {CERTIFIED: ("stages", self.stages), SCALARISED: ("weight", self.weight)}
+        argument, given = needed.get(name, (None, True))
+        if given is None or given == ():
+            raise ValueError(f"The objective '{name}' needs `{argument}`. Received: none")
+        return name
+
+    def _check_corners(self, network):
+        """Refuse now what would make trials fail later: the ends of ranges and every value."""
+        ends = {n: v if isinstance(v, list) else [v.low, v.high] for n, v in self.space.items()}
+        for i in range(max(map(len, ends.values()))):
+            values = {name: end[min(i, len(end) - 1)] for name, end in ends.items()}
+            for method in self.methods:
+                changed = self._changed(self.recipe, {"method": method, **values})
+                build_model(changed, 1, self.seed, network=network)
+        if self.stages:
+            self._certify(network, self.recipe.eps, count=0)
+
+    def _changed(self, recipe, values):
+        values = {**recipe_changes(recipe, values)}
+        accepted = recipe.changed(method=values["method"]).accepted_names()
+        changed = recipe.changed(**{k: v for k, v in values.items() if k in accepted})
+        if changed.annealed_epoch > changed.epochs:
+            raise ValueError(
+                "The radius must be final before the last epoch ends, for the epochs before do not "
+                f"count. Received: {changed.epochs} epochs, the radius final after "
+                f"{changed.annealed_epoch:g}"
+            )
+        return changed
+
+    @property
+    def objective(self):
+        """`keras_tuner.Objective`, to be maximised; KerasTuner cannot tell that from the name."""
+        return keras_tuner.Objective(self.objective_name, "max")
+
+    def trial_recipe(self, hp):
+        """The `Recipe` of a trial.
+
+        Args:
+            hp: `keras_tuner.HyperParameters` with the values of the trial.
+        """
+        epochs = hp.values.get("tuner/epochs")  # Hyperband's
+        recipe = self.recipe if epochs is None else self.recipe.scaled(epochs)
+        return self._changed(recipe, declare(hp, self.space, self.methods))
+
+    def build(self, hp):
+        """The compiled model of a trial; it starts from the seed of the search.
+
+        Args:
+            hp: `keras_tuner.HyperParameters`.
+        """
+        recipe = self.trial_recipe(hp)
+        keras.utils.set_random_seed(self.seed)
+        steps = len(Batches(*self.data.train, recipe.batch_size))
+        model = build_model(recipe, steps, self.seed, network=self._network())
+        model.optimizer.build(model.trainable_variables)  # so that Hyperband's weights bring it
+        return model
+
+    def fit(self, hp, model, *args, callbacks=(), epochs=None, initial_epoch=0, **options):
+        """Train the model of a trial and measure it; KerasTuner calls this.
+
+        Args:
+            hp: `keras_tuner.HyperParameters`.
+            model: What `build` returned.
+            *args: Refused, for the data are those of the hypermodel.
+            callbacks: Keras callbacks; KerasTuner adds its own.
+            epochs: Only from Hyperband.
+            initial_epoch: Only from Hyperband.
+            **options: `verbose`; others are refused.
+
+        Returns:
+            Dictionary of the validation figures of the epoch that was kept, `OBJECTIVES` as far as
+            they are measured, with `train_seconds` and `certify_seconds`.
+
+        Raises:
+            TrainingDiverged: If the loss is no number any more.
+        """
+        unknown = [name for name in options if name != "verbose"]
+        if args or unknown or (epochs is not None and "tuner/epochs" not in hp.values):
+            # Of this class, KerasTuner raises errors instead of calling the trial failed.
+            raise keras_tuner.errors.FatalValueError(
+                "`search` takes `callbacks` and `verbose` alone: data belong to the hypermodel "
+                "(`data`), epochs to its recipe (`recipe.scaled(10)`). Received: "
+                f"{len(args)} arrays, epochs={epochs}, {', '.join(unknown) or 'nothing else'}"
+            )
+        trial = next((c for c in callbacks if hasattr(c, "tuner") and hasattr(c, "trial")), None)
+        folder = trial and Path(trial.tuner.get_trial_dir(trial.trial.trial_id))
+        try:
+            return self._train_and_measure(
+                self.trial_recipe(hp), model, folder, callbacks, initial_epoch, options
+            )
+        except Exception as error:
+            # KerasTuner goes on, but a worker does not tell the chief why its trial failed.
+            if folder:
+                text = f"{type(error).__name__}: {error}"
+                write_atomically(folder / ERROR_FILE, lambda path: path.write_text(text))
+                warnings.warn(
+                    f"Trial {trial.trial.trial_id} failed and is skipped; the search goes on. "
+                    f"{text}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            if isinstance(error, TrainingDiverged):  # it would diverge again: no retries
+                raise keras_tuner.errors.FailedTrialError(str(error)) from error
+            raise
+
+    def _train_and_measure(self, recipe, model, folder, callbacks, initial_epoch, options):
+        with tempfile.TemporaryDirectory() as temporary:
+            # KerasTuner's checkpoint of the best epoch would count epochs of smaller radius.
+            savers = [c for c in callbacks if type(c).__name__ == "SaveBestEpoch"]
+            path = savers[0].filepath if savers else str(Path(temporary) / "best.weights.h5")
+            selection = BestModel(path, model.monitor, averaged=bool(recipe.ema_momentum))
+            callbacks = [c for c in callbacks if c not in savers]
+            train_seconds = self._train(
+                recipe, model, folder, [selection, *callbacks], initial_epoch, options
+            )
+            model.load_weights(path)
+        figures = self._figures(recipe, model)
+        certify_seconds = 0.0
+        if self.stages:
+            began = time.perf_counter()
+            shares = self._certify(model.network, recipe.eps, self.certify_count).accuracies()
+            figures |= {CERTIFIED: shares["certified"], "val_unknown": shares["unknown"]}
+            certify_seconds = time.perf_counter() - began
+        if self.weight is not None:
+            robust = figures[CERTIFIED if self.stages else ESTIMATED]
+            figures[SCALARISED] = scalarise(figures[NATURAL], robust, self.weight)
+        figures |= {"train_seconds": train_seconds, "certify_seconds": certify_seconds}
+        # As KerasTuner sends them from worker to chief, so that both ways give the same numbers.
+        return {name: float(np.float32(value)) for name, value in figures.items()}
+
+    def _train(self, recipe, model, folder, callbacks, initial_epoch, options):
+        data = self.data
+        began = time.perf_counter()
+        history = model.fit(
+            data.train_batches(recipe.batch_size, self.seed, initial_epoch, recipe.augment),
+            epochs=recipe.epochs,
+            initial_epoch=initial_epoch,
+            validation_data=Batches(*data.validation, recipe.batch_size, shuffle=False),
+            callbacks=[
+                *training_callbacks(recipe, data),
+                *callbacks,
+                keras.callbacks.TerminateOnNaN(),
+                *self.callbacks,
+            ],
+            verbose=0,
+        )
+        seconds = time.perf_counter() - began
+        rows = [
+            {"epoch": epoch + 1, **{name: float(v[i]) for name, v in history.history.items()}}
+            for i, epoch in enumerate(history.epoch)
+        ]
+        if folder:
+            write_csv(folder / "history.csv", rows)
+        if not np.isfinite(rows[-1]["loss"]):
+            raise TrainingDiverged(
+                f"Training diverged in epoch {rows[-1]['epoch']}: the loss is {rows[-1]['loss']}."
+            )
+        return seconds
+
+    def _figures(self, recipe, model):
+        """`MEASURED`, at the same split for all trials."""
+        if model.classifier_relus != self.evaluation_relus:
+            model = IBPModel(model.network, recipe.eps, classifier_relus=self.evaluation_relus)
+            model.compile()
+        x, y = self.data.validation
+        shares = model.evaluate(x, y, batch_size=recipe.batch_size, verbose=0, return_dict=True)
+        return {name: shares[name.removeprefix("val_")] for name in MEASURED}
+
+    def _certify(self, network, eps, count):
+        x, y = (part[:count] for part in self.data.validation)
+        options = {"seed": self.seed, **self.certify_options}
+        return certify(network, x, y, eps, stages=self.stages, **options)

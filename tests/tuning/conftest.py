@@ -1,0 +1,14 @@
+"""What tests of tuning share."""
+
+import gc
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_collection():
+    """KerasTuner collects garbage twice a trial, among all that pytest and a backend hold."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
