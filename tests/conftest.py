@@ -29,7 +29,7 @@ def seed():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Tests marked `once` use no backend, so the one that starts fastest runs them for all."""
+    """Tests marked `once` run on the backend that starts and compiles fastest."""
     if keras.backend.backend() != "torch":
         once = [item for item in items if item.get_closest_marker("once")]
         config.hook.pytest_deselected(items=once)

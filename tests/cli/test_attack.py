@@ -7,6 +7,8 @@ import pytest
 
 from tests.cli.helpers import call, refused
 
+pytestmark = pytest.mark.once
+
 QUICK = ("--dataset", "digits", "--limit", 8, "--steps", 2, "--restarts", 1)
 
 

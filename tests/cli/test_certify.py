@@ -11,6 +11,8 @@ from keras_taps.cli.target import radius_name
 from keras_taps.verification.report import Report
 from tests.cli.helpers import call, refused
 
+pytestmark = pytest.mark.once
+
 QUICK = ("--dataset", "digits", "--limit", 8, "--stages", "ibp,crown-ibp", "--batch-size", 8)
 
 

@@ -12,6 +12,8 @@ from keras_taps.verification.rounding import input_interval
 from keras_taps.verification.vnnlib import read_vnnlib
 from tests.cli.helpers import call, refused
 
+pytestmark = pytest.mark.once
+
 
 def test_network_and_properties_read_back(capsys, stock, tmp_path):
     path = tmp_path / "new" / "digits.onnx"

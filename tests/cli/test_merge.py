@@ -2,8 +2,12 @@
 
 import json
 
+import pytest
+
 from keras_taps.verification.report import Report
 from tests.cli.helpers import call, refused
+
+pytestmark = pytest.mark.once
 
 
 def test_shards_become_one_report(capsys, shards, tmp_path):

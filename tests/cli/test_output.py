@@ -5,6 +5,8 @@ import pytest
 from keras_taps.cli.output import certification_table
 from keras_taps.verification.report import Report
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize(
     ("stages", "columns"),

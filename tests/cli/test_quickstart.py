@@ -9,6 +9,9 @@ from keras_taps.cli import quickstart
 from keras_taps.experiments.recipes import recipe
 from keras_taps.verification.report import Report
 from tests.cli.helpers import call
+from tests.helpers import BACKEND
+
+pytestmark = pytest.mark.skipif(BACKEND == "jax", reason="compiles for minutes; same commands")
 
 
 def test_quickstart(capsys, tmp_path, monkeypatch):

@@ -4,9 +4,12 @@ import json
 import shutil
 
 import numpy as np
+import pytest
 
 from keras_taps.verification.report import Report
 from tests.cli.helpers import call, refused
+
+pytestmark = pytest.mark.once
 
 
 def test_proofs_are_confirmed_or_rejected(capsys, stock, softmax, shards, tmp_path):

@@ -11,6 +11,8 @@ from keras_taps.training import IBPModel
 from keras_taps.tuning import Study
 from tests.cli.helpers import call, refused
 
+pytestmark = pytest.mark.once
+
 TINY = ("--limit", 64, "--epochs", 1)
 for change in ("width=1", "batch_size=32", "anneal_epochs=0", "decay_epochs=[]"):
     TINY += ("--set", change)

@@ -11,6 +11,8 @@ from keras_taps.verification.graph_nodes import Dense, Relu
 from keras_taps.verification.onnx_writer import write_onnx
 from tests.cli.helpers import call, refused
 
+pytestmark = pytest.mark.once
+
 SPEC = """
 (declare-const X_0 Real)
 (declare-const X_1 Real)

@@ -11,6 +11,8 @@ from keras_taps import plots
 from keras_taps.files import read_csv
 from keras_taps.tuning import ParetoFront, dominated, hypervolume, scalarise
 
+pytestmark = pytest.mark.once
+
 GRID = 8
 POINTS = st.lists(st.tuples(st.integers(0, GRID), st.integers(0, GRID)), max_size=12)
 

@@ -17,6 +17,8 @@ from keras_taps.tuning.space import (
     takes,
 )
 
+pytestmark = pytest.mark.once
+
 SPLITS = (0, 1, 2)
 
 

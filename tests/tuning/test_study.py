@@ -12,6 +12,8 @@ from keras_taps.tuning import Range, Study
 from keras_taps.tuning import study as module
 from tests.tuning.helpers import LIMIT, Untrained, tiny
 
+pytestmark = pytest.mark.once
+
 SETTINGS = {"search": {"l1": [0.0, 1e-3]}, "kind": "grid", "trials": 2, "limit": LIMIT}
 SAME = ("trial", "status", "method", "l1")
 FIGURES = ("score", "val_natural_accuracy", "val_taps_accuracy")

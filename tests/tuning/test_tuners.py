@@ -9,6 +9,8 @@ from keras_taps.experiments.diverged import TrainingDiverged
 from keras_taps.tuning import ParetoFront, make_tuner, read_trials
 from tests.tuning.helpers import Untrained, hypermodel
 
+pytestmark = pytest.mark.once
+
 FEW = {"classifier_relus": [0, 1], "w_taps": (1, 10)}
 
 
