@@ -11,10 +11,11 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 quickstart: .venv/run.stamp  ## environment and the main job on the embedded data set
 	$(BIN)/keras-taps quickstart
 
+# One thread a worker: PyTorch is many times slower where its threads outnumber the cores.
 test: .venv/dev.stamp  ## environment and the whole test suite on three backends
 	@for backend in $(BACKENDS); do \
 		echo "== $$backend" && \
-		KERAS_BACKEND=$$backend $(BIN)/python -m pytest $(PYTEST) tests keras_taps || exit 1; \
+		OMP_NUM_THREADS=1 KERAS_BACKEND=$$backend $(BIN)/python -m pytest $(PYTEST) tests keras_taps || exit 1; \
 	done
 
 lint: .venv/dev.stamp

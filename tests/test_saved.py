@@ -17,6 +17,8 @@ import keras_taps as kt
 from keras_taps.saved import CLASSES
 from tests.helpers import numpy
 
+pytestmark = pytest.mark.once
+
 ORDERS = (
     "import keras, keras_taps",
     "import keras_taps, keras",
@@ -38,8 +40,6 @@ print(json.dumps(found))
 # A package in the place of Keras, with a registry and nothing else.
 STAND_IN = """
 import os, types
-
-pytestmark = pytest.mark.once
 if os.environ.pop("FAILS", None):
     raise ImportError("not now")
 registry = {}

@@ -7,12 +7,12 @@ import pytest
 
 from keras_taps.cli.app import COMMANDS
 
+pytestmark = pytest.mark.once
+
 SLOW = ("keras", "tensorflow", "jax", "torch", "onnx", "highspy", "scipy", "matplotlib")
 LOADED = f"import sys; print([name for name in {SLOW} if name in sys.modules])"
 COMMAND = """
 from keras_taps.cli import main
-
-pytestmark = pytest.mark.once
 try:
     main({})
 except SystemExit as end:

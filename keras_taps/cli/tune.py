@@ -71,7 +71,7 @@ def run(
 ):
     """Search settings on validation images; Ctrl-C leaves a study that --resume goes on with.
 
-    The best model of each search becomes a run folder for `keras-taps certify`. Trials that fail
+    The best model of each search becomes a run folder, which `certify` takes. Trials that fail
     are recorded and skipped.
 
     Examples: `keras-taps tune mnist-0.1-cnn3-taps --epochs 5 --trials 20 --workers 2`,

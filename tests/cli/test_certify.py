@@ -7,6 +7,7 @@ import json
 import pytest
 
 from keras_taps.cli.certify import _stages, report_path
+from keras_taps.cli.output import console
 from keras_taps.cli.target import radius_name
 from keras_taps.verification.report import Report
 from tests.cli.helpers import call, refused
@@ -66,7 +67,7 @@ def test_a_run_folder_knows_data_radius_and_place(capsys, run_folder):
 
 def test_several_models_make_one_table_and_one_picture(capsys, stock, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(console, "width", 120)
     for name in ("a", "b"):
         (tmp_path / f"{name}.keras").write_bytes(stock.read_bytes())
     command = ("certify", "a.keras", "b.keras", *QUICK, "--eps", "0.01,0.05", "--plot")
