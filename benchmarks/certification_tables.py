@@ -65,6 +65,7 @@ def _cascades(records):
             BACKENDS[r["backend"]],
             f"{r['eps']:g}",
             str(r["accuracies"]["count"]),
+            f"{r['timeout']:g}",
             *(f"{100 * r['accuracies'][k]:.2f}" for k in ("natural", "adversarial")),
             *(f"{100 * _certified_up_to(r, stage):.2f}" for stage in ("ibp", "crown-ibp", None)),
             f"{100 * r['accuracies']['unknown']:.2f}",
@@ -73,8 +74,8 @@ def _cascades(records):
         for r in records
     ]
     head = [
-        "Model", "Backend", "eps", "Inputs", "Natural %", "Adversarial %", "IBP %", "CROWN-IBP %",
-        "Complete %", "Unknown %", "ms an input",
+        "Model", "Backend", "eps", "Inputs", "Limit s", "Natural %", "Adversarial %", "IBP %",
+        "CROWN-IBP %", "Complete %", "Unknown %", "ms an input",
     ]  # fmt: skip
     decided = []
     for r in records:
