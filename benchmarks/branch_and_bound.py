@@ -10,12 +10,11 @@ way of branching, one input at a time. A first round of every setting compiles a
 
 import argparse
 import copy
-import json
 import os
 import time
 from pathlib import Path
 
-from provenance import RESULTS, provenance, read_json, write_json
+from provenance import RESULTS, add_record, provenance, training_of
 
 SETTINGS = {
     "default": {},
@@ -97,7 +96,6 @@ def main(arguments=None):
     _, graph = load_network(options.model)
     x, y = (part[: options.count] for part in kt.datasets.load(options.dataset).test)
     tasks = open_tasks(graph, x, y, options.eps)
-    config = options.model.parent / "config.json"
     for name in options.only:
         alone = name == "one input at a time"
         record = {
@@ -109,16 +107,11 @@ def main(arguments=None):
             "inputs": len(tasks),
             "budget": options.budget,
             **measure(graph, tasks, SETTINGS[name], alone, options.budget),
-            "training": json.loads(config.read_text()) if config.exists() else None,
+            "training": training_of(options.model),
             "provenance": provenance(),
         }
         print({k: v for k, v in record.items() if k not in ("training", "provenance")}, flush=True)
-        same = ("name", "setting", "backend", "eps")
-        records = read_json(options.output, [])
-        others = [r for r in records if any(r[k] != record[k] for k in same)]
-        write_json(
-            options.output, sorted([*others, record], key=lambda r: [str(r[k]) for k in same])
-        )
+        add_record(options.output, record, ("name", "setting", "backend", "eps"))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from provenance import RESULTS, provenance, read_json, write_json
+from provenance import RESULTS, add_record, provenance, training_of
 
 
 def cascade(options, x, y):
@@ -173,7 +173,6 @@ def main(arguments=None):
     x, y = kt.datasets.load(options.dataset).test
     if options.kind == "cascade":
         x, y = x[: options.count], y[: options.count]
-    config = options.model.parent / "config.json"
     record = {
         "kind": options.kind,
         "name": options.name or options.model.parent.name,
@@ -181,13 +180,10 @@ def main(arguments=None):
         "dataset": options.dataset,
         "eps": options.eps,
         **kinds[options.kind](options, x, y),
-        "training": json.loads(config.read_text()) if config.exists() else None,
+        "training": training_of(options.model),
         "provenance": provenance(),
     }
-    same = ("kind", "name", "backend", "dataset", "eps")
-    others = [r for r in read_json(options.output, []) if any(r[k] != record[k] for k in same)]
-    records = sorted([*others, record], key=lambda r: [str(r[k]) for k in same])
-    write_json(options.output, records)
+    add_record(options.output, record, ("kind", "name", "backend", "dataset", "eps"))
     print(json.dumps({k: v for k, v in record.items() if k not in ("training", "provenance")}))
 
 

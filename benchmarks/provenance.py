@@ -75,6 +75,17 @@ def write_json(path, content):
     os.replace(draft, path)
 
 
+def add_record(path, record, same):
+    """Write a record into a file's list, in place of one with equal values of the names `same`."""
+    others = [r for r in read_json(path, []) if any(r[k] != record[k] for k in same)]
+    write_json(path, sorted([*others, record], key=lambda r: [str(r[k]) for k in same]))
+
+
+def training_of(model):
+    """How the model of a run folder was trained: its `config.json`, or `None`."""
+    return read_json(Path(model).parent / "config.json")
+
+
 def _command():
     script = os.path.relpath(sys.argv[0], ROOT)
     return shlex.join(["python", script, *sys.argv[1:]])

@@ -22,7 +22,7 @@ import os
 import time
 from pathlib import Path
 
-from provenance import RESULTS, provenance, threads, write_json
+from provenance import RESULTS, provenance, read_json, threads, write_json
 
 RECIPE = "mnist-0.1-cnn3-taps"
 FRONTS = ("ibp", "sabr", "taps", "staps", "mtl-ibp")
@@ -118,8 +118,6 @@ def run(study, name, count):
 
 def metrics(run):
     """What the best model of a search reaches on test images."""
-    from provenance import read_json
-
     found = read_json(run.path("metrics.json"))
     return {key: value for key, value in found.items() if key.endswith(("accuracy", "count"))}
 

@@ -8,7 +8,7 @@ Names are imported when they are first asked for: `import keras_taps` does not w
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from keras_taps.saved import announce
+from keras_taps.saved import CLASSES, announce
 from keras_taps.version import __version__
 
 if TYPE_CHECKING:  # for editors and type checkers alone
@@ -71,19 +71,7 @@ _NAMES = {
     "keras_taps.interval": ("Interval", "input_box"),
     "keras_taps.layers": ("BatchStatistics",),
     "keras_taps.networks": ("IBPInitializer", "IntervalSequential", "convert"),
-    "keras_taps.training": (
-        "AdversarialModel",
-        "CCIBPModel",
-        "CertifiedModel",
-        "CrownIBPModel",
-        "ExpIBPModel",
-        "IBPModel",
-        "MTLIBPModel",
-        "SABRModel",
-        "STAPSModel",
-        "StandardModel",
-        "TAPSModel",
-    ),
+    "keras_taps.training": ("CertifiedModel", *CLASSES["keras_taps.training"]),
     "keras_taps.verification": ("certify",),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}

@@ -76,6 +76,28 @@ if NAME == "tensorflow":
     _ascend = tf.function(_ascend, autograph=False, reduce_retracing=True, jit_compile=True)
 
 
+def repeat(step, state, count, done=None):
+    """Run `state = step(i, state)` for i = 0 to `count - 1`, or until enough has been found.
+
+    Args:
+        step: Maps an index and a tuple of tensors to the next tuple.
+        state: Tuple of tensors whose last entry holds the best values so far.
+        count: Number of steps.
+        done: Maps these best values to a boolean scalar, true when the loop may end early; by
+            default all steps are taken.
+
+    Returns:
+        The last state.
+    """
+    if done is None:
+        return ops.fori_loop(0, count, step, state)
+    return ops.while_loop(
+        lambda i, *state: ops.logical_and(i < count, ops.logical_not(done(state[-1]))),
+        lambda i, *state: (i + 1, *step(i, state)),
+        (ops.convert_to_tensor(0, dtype="int32"), *state),
+    )[1:]
+
+
 def transposed(function, x, rows):
     """Transpose of the derivative of `function` at `x`, applied to `rows`.
 

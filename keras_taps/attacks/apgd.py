@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_taps import backend
-from keras_taps.attacks.pgd import keep_best, repeat
+from keras_taps.attacks.pgd import keep_best
 from keras_taps.checks import check_count
 
 _MOMENTUM = 0.75  # share of the new step; the rest goes the way of the last one
@@ -111,7 +111,7 @@ def auto_maximise(objective, start, box, steps, done=None):
         start,
         worst,
     )
-    points, *_, best_points, best_values = repeat(step, state, steps, done)
+    points, *_, best_points, best_values = backend.repeat(step, state, steps, done)
     return keep_best((best_points, best_values), (points, objective(points)))
 
 

@@ -35,14 +35,19 @@ def margins_at(segment, points, rows):
     Returns:
         Tensor `(batch, classes)`: with n > 1, the margin of class i at point i.
     """
-    return _margins(segment.layers[:-1], points, rows)
+    return point_margins(rows, features_at(segment.layers[:-1], points))
 
 
-def _margins(body, points, rows):
-    """`margins_at`, the layers in front of the last given as functions."""
+def features_at(body, points):
+    """Inputs `(batch, n, features)` of a last layer at points `(batch, n, ...)`.
+
+    Args:
+        body: Layers, or functions of tensors, in front of the last layer.
+        points: Tensor `(batch, n, ...)`.
+    """
     shape = ops.shape(points)
     features = walk(body, ops.reshape(points, (-1, *points.shape[2:])))
-    return point_margins(rows, ops.reshape(features, (-1, shape[1], features.shape[-1])))
+    return ops.reshape(features, (-1, shape[1], features.shape[-1]))
 
 
 def box_attack(
@@ -91,7 +96,7 @@ def box_attack(
         rows, body = margin_rows(last, labels, classes), fold(body)
 
         def objective(points):
-            margins = _margins(body, points, rows)
+            margins = point_margins(rows, features_at(body, points))
             return margins if estimator == "multi" else cross_entropy(margins)[:, None]
 
         count = rows.weights.shape[1] if estimator == "multi" else 1

@@ -69,29 +69,8 @@ def maximise(objective, start, box, sizes, done=None):
         return backend.ascend(points, gradient, length, box.lower, box.upper), *best
 
     worst = ops.full(ops.shape(start)[:2], -float("inf"), dtype=start.dtype)
-    points, *best = repeat(step, (start, start, worst), len(sizes), done)
+    points, *best = backend.repeat(step, (start, start, worst), len(sizes), done)
     return keep_best(best, (points, objective(points)))
-
-
-def repeat(step, state, count, done=None):
-    """Run `state = step(i, state)` for i = 0 to `count - 1`, or until enough has been found.
-
-    Args:
-        step: Maps an index and a tuple of tensors to the next tuple.
-        state: Tuple of tensors whose last entry holds the best values so far.
-        count: Number of steps.
-        done: As in `maximise`.
-
-    Returns:
-        The last state.
-    """
-    if done is None:
-        return ops.fori_loop(0, count, step, state)
-    return ops.while_loop(
-        lambda i, *state: ops.logical_and(i < count, ops.logical_not(done(state[-1]))),
-        lambda i, *state: (i + 1, *step(i, state)),
-        (ops.convert_to_tensor(0, dtype="int32"), *state),
-    )[1:]
 
 
 def keep_best(best, found):

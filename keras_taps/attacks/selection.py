@@ -2,9 +2,9 @@
 
 from keras import ops
 
+from keras_taps.attacks.box_attack import features_at
 from keras_taps.bounds.margins import cross_entropy, wrong_classes
 from keras_taps.checks import check_count
-from keras_taps.layers.residual import walk
 
 
 def check_estimators(estimators, num_classes):
@@ -64,9 +64,7 @@ class Selection:
         Returns:
             Tensor `(batch, classes - 1)`.
         """
-        count = points.shape[1]
-        features = walk(segment.layers[:-1], ops.reshape(points, (-1, *points.shape[2:])))
-        features = ops.reshape(features, (-1, count, features.shape[-1]))
+        features = features_at(segment.layers[:-1], points)
         found = ops.einsum("bkf,bnf->bkn", features, rows.weights) + rows.bias[:, None]
         own = ops.sum(found * self._points_of, axis=1)
         return ops.where(self._chosen, own, ops.max(found, axis=1))

@@ -81,16 +81,12 @@ def with_slopes(traces, slopes):
             of the n forms that will be sent back. Any slope between those of the two pieces is
             sound.
     """
-    replaced = []
-    for trace in traces:
-        if isinstance(trace, Lines):
-            crossing = trace.upper_intercept > 0
-            slope = ops.where(crossing, next(slopes), trace.lower_slope)
-            trace = trace._replace(lower_slope=slope)
-        elif isinstance(trace, list):
-            trace = with_slopes(trace, slopes)
-        replaced.append(trace)
-    return replaced
+
+    def change(lines):
+        slope = ops.where(lines.upper_intercept > 0, next(slopes), lines.lower_slope)
+        return lines._replace(lower_slope=slope)
+
+    return _replaced(traces, change)
 
 
 def with_shift(traces, shifts):
@@ -98,16 +94,13 @@ def with_shift(traces, shifts):
 
     The derivative of a bound by these tensors is how it depends on each activation.
     """
-    replaced = []
-    for trace in traces:
-        if isinstance(trace, Lines):
-            steep, over, below, under = trace
-            shift = next(shifts)
-            trace = Lines(steep, over + shift, below, under + shift)
-        elif isinstance(trace, list):
-            trace = with_shift(trace, shifts)
-        replaced.append(trace)
-    return replaced
+
+    def change(lines):
+        steep, over, below, under = lines
+        shift = next(shifts)
+        return Lines(steep, over + shift, below, under + shift)
+
+    return _replaced(traces, change)
 
 
 def with_multipliers(traces, outer, inner):
@@ -119,12 +112,17 @@ def with_multipliers(traces, outer, inner):
             the rows of its outputs.
         inner: The same for its inputs.
     """
+    return _replaced(traces, lambda lines: Lagrangian(lines, next(outer), next(inner)))
+
+
+def _replaced(traces, change):
+    """The traces with `change(lines)` in place of each `Lines`, asked for depth-first."""
     replaced = []
     for trace in traces:
         if isinstance(trace, Lines):
-            trace = Lagrangian(trace, next(outer), next(inner))
+            trace = change(trace)
         elif isinstance(trace, list):
-            trace = with_multipliers(trace, outer, inner)
+            trace = _replaced(trace, change)
         replaced.append(trace)
     return replaced
 

@@ -28,8 +28,8 @@ def optimise(bound, start, low, high=1.0, iterations=20, rate=0.1, enough=None):
     """
 
     def better(best, bounds, found):
-        smaller = bounds < best[0]
-        return ops.where(smaller, bounds, best[0]), ops.where(smaller[..., None], found, best[1])
+        smaller = bounds < best[1]
+        return ops.where(smaller[..., None], found, best[0]), ops.where(smaller, bounds, best[1])
 
     def step(i, state):
         found, mean, square, *best = state
@@ -47,13 +47,8 @@ def optimise(bound, start, low, high=1.0, iterations=20, rate=0.1, enough=None):
 
     nothing = ops.zeros_like(start)
     worst = ops.full(ops.shape(start)[:2], float("inf"), dtype=start.dtype)
-    state = (start, nothing, nothing, worst, start)
-    if enough is None:
-        found, _, _, *best = ops.fori_loop(0, iterations, step, state)
-    else:
-        _, found, _, _, *best = ops.while_loop(
-            lambda i, *state: ops.logical_and(i < iterations, ops.any(state[3] >= enough)),
-            lambda i, *state: (i + 1, *step(i, state)),
-            (ops.convert_to_tensor(0, dtype="int32"), *state),
-        )
-    return better(best, bound(found), found)
+    state = (start, nothing, nothing, start, worst)
+    done = None if enough is None else (lambda bounds: ops.all(bounds < enough))
+    found, _, _, *best = backend.repeat(step, state, iterations, done)
+    parameters, bounds = better(best, bound(found), found)
+    return bounds, parameters

@@ -112,25 +112,29 @@ class TAPSModel(CertifiedModel):
         if self.classifier_relus == 0:
             return Outcome(ibp_loss, ibp, ibp_loss, ibp)
 
+        chooses = self.estimators != "all" and batch.training
+        no_gap = ops.zeros_like(ibp[:, 0])
+
         def latent():
             rows = margin_rows(classifier.layers[-1], batch.labels)
-            if self.estimators == "all" or not batch.training:
+            if chooses:
+                chosen = Selection(ibp, batch.labels, self.estimators)
+                points = self.latent_attack(classifier, features, batch, chosen.classes)
+                taps = chosen.margins_at(classifier, connect(points, features, self.c), rows)
+                gap = chosen.loss_gap(taps)
+            else:
                 points = self.latent_attack(classifier, features, batch)
                 taps = margins_at(classifier, connect(points, features, self.c), rows)
-                return ops.mean(cross_entropy(taps)), taps, ops.zeros_like(ibp[:, 0])
-            chosen = Selection(ibp, batch.labels, self.estimators)
-            points = self.latent_attack(classifier, features, batch, chosen.classes)
-            taps = chosen.margins_at(classifier, connect(points, features, self.c), rows)
-            return ops.mean(cross_entropy(taps)), taps, chosen.loss_gap(taps)
+                gap = no_gap
+            return ops.mean(cross_entropy(taps)), taps, gap
 
         def nothing():
-            return ops.zeros_like(ibp_loss), ibp, ops.zeros_like(ibp[:, 0])
+            return ops.zeros_like(ibp_loss), ibp, no_gap
 
         if batch.annealing is False:
             taps_loss, taps, gap = latent()
         else:
             taps_loss, taps, gap = ops.cond(batch.annealing, nothing, latent)
-        chooses = self.estimators != "all" and batch.training
         return Outcome(ibp_loss, ibp, taps_loss, taps, taps_loss_gap=gap if chooses else None)
 
     def _update_metrics(self, labels, logits, outcome, counts_taps):

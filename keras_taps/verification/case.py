@@ -8,6 +8,7 @@ from keras_taps.verification.multi_neuron import choose_groups, separate
 from keras_taps.verification.octahedron import largest_over_octahedron
 from keras_taps.verification.task import CERTIFIED, covering, worst_of
 from keras_taps.verification.tree import Tree, dequantise, quantise
+from keras_taps.verification.tree_checker import bound_leaves
 
 
 class Case:
@@ -148,32 +149,20 @@ class Case:
 
     def close(self, groups, nodes, slopes, betas, mix, gammas, bounds):
         """Close nodes of trees that the checker confirms; the bounds it found, else as given."""
-        size = len(self.neurons)
-        slopes, betas = slopes[:, :size], betas[:, :size]
-        mix = [m[: len(self.forms[g])] for m, g in zip(mix, groups, strict=True)]
-        if self.check:
-            bounds = self._checked(groups, nodes, slopes, betas, mix, gammas)
-        for row in np.flatnonzero(bounds < 0):
-            own = self._placed(groups[row], gammas[row])
-            tree = self.trees[groups[row]]
-            tree.close(int(nodes[row]), slopes[row], betas[row], mix[row], own)
+        size, task = len(self.neurons), self.task
+        leaves = [(self.trees[g], int(node)) for g, node in zip(groups, nodes, strict=True)]
+        for row, (tree, node) in enumerate(leaves):
+            own = mix[row, : len(self.forms[tree.group])]
+            placed = self._placed(tree.group, gammas[row])
+            tree.close(node, slopes[row, :size], betas[row, :size], own, placed)
+        if self.check:  # what is in the trees, as whoever reads them later
+            given = task.forms, task.offset, task.groups
+            bounds = bound_leaves(self.root, *given, leaves, self.cuts)
+        for row in np.flatnonzero(~(bounds < 0)):
+            tree, node = leaves[row]
+            tree.reopen(node)
         self.proved += [float(bound) for bound in bounds[bounds < 0]]
         return bounds
-
-    def _checked(self, groups, nodes, slopes, betas, mix, gammas):
-        count, total = len(groups), self.root.neurons
-        signs = np.zeros((count, total), "int8")
-        wide = np.full((count, total), np.nan)
-        prices = np.zeros((count, total))
-        weights = np.zeros((count, len(self.task.offset)))
-        for row, group in enumerate(groups):
-            signs[row, self.neurons] = self.trees[group].signs(int(nodes[row]))
-            wide[row, self.neurons] = dequantise(slopes[row], self.kinks[self.neurons])
-            prices[row, self.neurons] = betas[row]
-            weights[row, self.forms[group]] = mix[row]
-        forms, offset, error = self.root.mixed(weights, self.task.forms, self.task.offset)
-        gammas = np.stack([self._placed(g, v) for g, v in zip(groups, gammas, strict=True)])
-        return self.root.upper_bounds(forms, offset, signs, wide, prices, self.cuts, gammas, error)
 
     def finish(self, stage):
         """Certify the task if every tree is complete; whether it has a verdict."""

@@ -78,9 +78,10 @@ def certified_radius(
     check_real("tolerance", tolerance, 0, 1, low_open=True)
     check_count("batch_size", batch_size, low=1)
     check_seed(seed)
+    own = own_outputs(network, batch_size)
     verifier = Verifier(
         graph,
-        own_outputs(network, batch_size),
+        own,
         batch_size,
         check,
         seed,
@@ -89,7 +90,7 @@ def certified_radius(
         cuts=cuts,
         memory=memory,
     )
-    right = np.flatnonzero(own_outputs(network, batch_size)(x).argmax(-1) == y) if len(x) else []
+    right = np.flatnonzero(own(x).argmax(-1) == y) if len(x) else []
     low, top = np.full(len(x), -1.0), np.full(len(x), float(high))
     low[right] = 0.0
 

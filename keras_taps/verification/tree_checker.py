@@ -39,7 +39,7 @@ def leaf_bounds(root, forms, offset, groups, trees, cuts=None):
     size = max(1, _BATCH // (32 * max(root.neurons, 1)))
     for start in range(0, len(todo), size):
         part = todo[start : start + size]
-        found = _batch(root, forms, offset, groups, [item[:2] for item in part], cuts)
+        found = bound_leaves(root, forms, offset, groups, [item[:2] for item in part], cuts)
         for (_, _, values, at), bound in zip(part, found, strict=True):
             values[at] = bound
     return bounds
@@ -72,8 +72,17 @@ def check_trees(root, forms, offset, groups, trees, cuts=None):
     return found
 
 
-def _batch(root, forms, offset, groups, leaves, cuts):
-    """Bounds of leaves `(tree, node)`."""
+def bound_leaves(root, forms, offset, groups, leaves, cuts):
+    """Rigorous upper bounds `(L,)` on some leaves, all at a time.
+
+    Args:
+        root: As in `leaf_bounds`, like the rest.
+        forms: Array.
+        offset: Array.
+        groups: Array.
+        leaves: List of pairs of a `Tree` and the number of a closed node of it.
+        cuts: `Cuts` or `None`.
+    """
     count, total = len(leaves), 0 if cuts is None else len(cuts.members)
     signs = np.zeros((count, root.neurons), "int8")
     slopes = np.full((count, root.neurons), np.nan)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_taps import backend
 from keras_taps.attacks import maximise, step_sizes
-from keras_taps.attacks.pgd import repeat
 from keras_taps.interval import Interval
 from tests.helpers import assert_contains, close, numbers, numpy, random_box
 
@@ -126,7 +126,7 @@ def test_never_done_is_the_plain_search():
 
 @pytest.mark.parametrize(("enough", "expected"), [(3.0, 3), (100.0, 8)])
 def test_repeat(enough, expected):
-    (value,) = repeat(
+    (value,) = backend.repeat(
         lambda i, state: (state[0] + 1,), (ops.zeros(()),), 8, lambda value: value >= enough
     )
     assert float(value) == expected

@@ -214,8 +214,8 @@ def test_bounds_that_float32_cannot_tell_from_zero(tiny, monkeypatch):
     """What the checker proved is proved; it must not come back as a domain to split."""
     search = set_up(tiny, [1, -1], [0, 0], [1, 1], 0)
     task = question(offset=-1.5)
-    monkeypatch.setattr("keras_taps.verification.case.Case._checked", lambda *a: np.full(
-        len(a[1]), -1e-60))  # fmt: skip
+    monkeypatch.setattr("keras_taps.verification.case.bound_leaves", lambda *a: np.full(
+        len(a[4]), -1e-60))  # fmt: skip
     monkeypatch.setattr("keras_taps.verification.leaf_checker.RootBox.upper_bounds",
                         lambda *a, **k: np.full(1, np.inf))  # fmt: skip
     search.solve([task], timeout=5)
