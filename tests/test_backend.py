@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+import pytest
 from keras import ops
 
 from keras_taps import backend
@@ -36,3 +37,58 @@ def test_compiled_reads_variables_anew():
 def test_one_replica():
     assert backend.replica_count() == 1
     close(backend.global_mean(ops.array(2.0)), 2.0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "window", "strides", "padding"),
+    [
+        ((2, 9, 9, 1), (5, 5), 2, "valid"),  # rows and columns behind the last window
+        ((3, 9, 7, 3), (3, 2), (2, 3), "same"),
+        ((2, 6, 6, 2), (4, 4), (2, 2), "valid"),
+        ((2, 7, 7, 2), (1, 1), 2, "same"),
+        ((2, 6, 6, 2), (2, 2), 3, "valid"),  # strides over pixels that no window sees
+    ],
+)
+def test_convolution_and_its_derivatives(shape, window, strides, padding):
+    random = np.random.default_rng(0)
+    x = ops.convert_to_tensor(random.normal(size=shape).astype("float32"))
+    kernel = random.normal(size=(*window, shape[-1], 4)).astype("float32")
+
+    def own(x):
+        return backend.convolution(x, kernel, strides, padding, "channels_last", (1, 1))
+
+    def stock(x):
+        return ops.conv(x, kernel, strides=strides, padding=padding)
+
+    rows = ops.sin(stock(x))
+    close(own(x), stock(x), 1e-4)
+    close(backend.transposed(own, x, rows), backend.transposed(stock, x, rows), 1e-4)
+
+    def again(function):  # the derivative of the transpose, as in the training with CROWN
+        def pulled(rows):
+            return ops.sin(backend.transposed(function, x, rows))
+
+        return backend.input_gradient(pulled, rows)[1]
+
+    close(again(own), again(stock), 1e-4)
+
+
+@pytest.mark.skipif(backend.NAME != "jax", reason="only JAX has derivatives of its own")
+def test_derivatives_of_the_kernel_gradient():
+    import jax
+
+    random = np.random.default_rng(0)
+    x = random.normal(size=(2, 9, 7, 3)).astype("float32")
+    kernel = random.normal(size=(3, 2, 3, 4)).astype("float32")
+
+    def second(function):
+        def total(x, kernel):
+            y, pull = jax.vjp(function, x, kernel)
+            return sum(ops.sum(ops.sin(part)) for part in pull(ops.sin(y)))
+
+        return jax.grad(total, (0, 1))(x, kernel)
+
+    own = second(lambda x, k: backend.convolution(x, k, 2, "same", "channels_last", 1))
+    stock = second(lambda x, k: ops.conv(x, k, strides=2, padding="same"))
+    for one, other in zip(own, stock, strict=True):
+        close(one, other, 1e-4)

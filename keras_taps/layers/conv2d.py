@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_taps import backend
 from keras_taps.layers.activations import ActivatedLayer
 from keras_taps.layers.base import affine, serializable
 
@@ -37,6 +38,12 @@ class IntervalConv2D(_ConvolutionLayer, keras.layers.Conv2D):
     References:
         Gowal et al. 2018, equation 6.
     """
+
+    def convolution_op(self, inputs, kernel):
+        """The stock convolution, on JAX's CPU with faster derivatives."""
+        return backend.convolution(
+            inputs, kernel, self.strides, self.padding, self.data_format, self.dilation_rate
+        )
 
 
 @serializable
