@@ -1,4 +1,4 @@
-"""Write docs/benchmarks.md, its picture and the table of the README from the benchmarks' JSON.
+"""Write docs/benchmarks.md, docs/results.md and the table of the README from the results' JSON.
 
     python benchmarks/tables.py
     python benchmarks/tables.py --check
@@ -10,6 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import results_page
 from certification_tables import branch_and_bound, certification, competition
 from provenance import DOCS, RESULTS, read_json
 from startup_table import startup
@@ -278,12 +279,14 @@ def main(arguments=None):
     readme = options.readme.read_text(encoding="utf-8")
     pages = {
         options.output: page(options.results),
+        options.output.parent / "results.md": results_page.page(options.results),
         options.readme: with_results(readme, options.results),
     }
     images = options.output.parent / "images"
     if options.check:
         stale = [p for p, text in pages.items() if not p.exists() or p.read_text("utf-8") != text]
         stale += stale_pictures(options.results, images)
+        stale += results_page.stale_pictures(options.results, images)
         for path in stale:
             print(f"{path} is stale: run python benchmarks/tables.py", file=sys.stderr)
         if stale:
@@ -293,6 +296,7 @@ def main(arguments=None):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     pictures(options.results, images)
+    results_page.pictures(options.results, images)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # safe for the colour-blind
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # safe for the colour-blind
 _VERDICTS = {  # what each verdict looks like in every figure
     "certified": "#009E73",
     "unknown": "#999999",
@@ -19,15 +19,19 @@ _MEASURES = {  # of trials
 _BINS = 40
 
 
-def _subplots(*args, **options):
-    # The object interface: a library must not touch pyplot's global state or pick a screen.
+def subplots(*args, **options):
+    """A figure and its axes, as `matplotlib.pyplot.subplots`.
+
+    By the object interface: a library must not touch pyplot's global state or pick a screen.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(layout="constrained", dpi=150, figsize=options.pop("figsize"))
     return figure, figure.subplots(*args, **options)
 
 
-def _tidy(axes):
+def tidy(axes):
+    """Take away what says nothing from one or more axes, and add a faint grid."""
     for axis in np.ravel(axes):
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25)
@@ -55,8 +59,8 @@ def training_curves(histories):
         "natural_accuracy": "natural accuracy",
         "taps_accuracy": "TAPS accuracy",
     }
-    figure, axes = _subplots(1, 4, figsize=(13, 3.2))
-    for colour, (name, history) in zip(_COLOURS, histories.items(), strict=False):
+    figure, axes = subplots(1, 4, figsize=(13, 3.2))
+    for colour, (name, history) in zip(COLOURS, histories.items(), strict=False):
         columns = _columns(history)
         for axis, key in zip(axes, panels, strict=True):
             for prefix, style in (("", "-"), ("val_", "--")):
@@ -70,7 +74,7 @@ def training_curves(histories):
     axes[1].set_yscale("log")
     if axes[2].lines:
         axes[2].legend(frameon=False, fontsize=8)
-    _tidy(axes)
+    tidy(axes)
     return figure
 
 
@@ -97,7 +101,7 @@ def margin_bounds(images, labels, bounds, attacked, eps):
         matplotlib `Figure`: a column an image; bars reach from attack to bound.
     """
     rows, count = 1 + len(bounds), len(images)
-    figure, axes = _subplots(
+    figure, axes = subplots(
         rows, count, figsize=(1.9 * count, 1.9 * rows), squeeze=False, sharey="row"
     )
     classes = next(iter(bounds.values())).shape[1] + 1
@@ -118,7 +122,7 @@ def margin_bounds(images, labels, bounds, attacked, eps):
             axis.set_title(state, fontsize=9)
     for axis, name in zip(axes[1:, 0], bounds, strict=True):
         axis.set_ylabel(f"{name}: margin")
-    _tidy(axes[1:])
+    tidy(axes[1:])
     figure.suptitle(
         f"Margins of the wrong classes over all images within {eps:g}: from the worst attack "
         "(bottom of a bar) to the IBP bound (top).\n"
@@ -140,7 +144,7 @@ def certification(reports):
     """
     if not isinstance(reports, dict):
         reports = {f"eps {reports.header['eps']:.4g}": reports}
-    figure, axis = _subplots(1, 1, figsize=(9, 2.1 + 0.45 * len(reports)))
+    figure, axis = subplots(1, 1, figsize=(9, 2.1 + 0.45 * len(reports)))
     shares = {name: _shares(report) for name, report in reports.items()}
     left = np.zeros(len(reports))
     for verdict, stage, shade in _parts(reports.values(), shares.values()):
@@ -155,7 +159,7 @@ def certification(reports):
     axis.set(xlim=(0, 100), xlabel="inputs in %")
     if axis.containers:
         figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=8)
-    _tidy(axis)
+    tidy(axis)
     axis.set_axisbelow(True)
     axis.grid(axis="y", visible=False)
     return figure
@@ -196,7 +200,7 @@ def margin_histogram(report):
     Returns:
         matplotlib `Figure`. Bounds that lie far out are counted in the outermost bars.
     """
-    figure, axis = _subplots(1, 1, figsize=(6.4, 3.4))
+    figure, axis = subplots(1, 1, figsize=(6.4, 3.4))
     bounds = {
         verdict: [
             record["bound"]
@@ -226,7 +230,7 @@ def margin_histogram(report):
         xlabel="upper bound on the largest margin of a wrong class; below 0 is proved",
         ylabel="inputs",
     )
-    _tidy(axis)
+    tidy(axis)
     return figure
 
 
@@ -259,7 +263,7 @@ def certified_curve(points):
     >>> len(certified_curve({0.1: shares, 0.2: shares}).axes[0].lines)
     3
     """
-    figure, axis = _subplots(1, 1, figsize=(5.2, 3.4))
+    figure, axis = subplots(1, 1, figsize=(5.2, 3.4))
     radii = sorted(points)
     lines = {
         name: [100 * points[eps][name] for eps in radii]
@@ -273,7 +277,7 @@ def certified_curve(points):
         axis.plot(radii, values, style, color=colours[name], label=name, lw=1.6, ms=4, zorder=order)
     axis.set(xlabel="eps in pixel units", ylabel="accuracy in %", ylim=(0, 102))
     axis.legend(frameon=False, fontsize=8)
-    _tidy(axis)
+    tidy(axis)
     return figure
 
 
@@ -296,10 +300,10 @@ def pareto(fronts):
     'natural in %'
     """
     fronts = fronts if isinstance(fronts, dict) else {"": fronts}
-    figure, axis = _subplots(1, 1, figsize=(5.6, 4.2))
+    figure, axis = subplots(1, 1, figsize=(5.6, 4.2))
     for number, (name, front) in enumerate(fronts.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
-        marker = _MARKERS[number // len(_COLOURS) % len(_MARKERS)]
+        colour = COLOURS[number % len(COLOURS)]
+        marker = _MARKERS[number // len(COLOURS) % len(_MARKERS)]
         beaten = [front.point(row) for row in front.trials if row.get("dominated")]
         beaten, best = (
             100 * np.array(points).reshape(-1, 2)
@@ -312,5 +316,5 @@ def pareto(fronts):
     x, y = (f"{_MEASURES.get(measure, measure)} in %" for measure in front.measures)
     axis.set(xlabel=x, ylabel=y)
     axis.legend(title="hypervolume", frameon=False, fontsize=8, title_fontsize=8)
-    _tidy(axis)
+    tidy(axis)
     return figure

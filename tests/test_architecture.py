@@ -34,6 +34,7 @@ RANKS = {
     "callbacks": 8,
     "experiments": 9,
     "tuning": 10,
+    "reproduction": 10,
     "cli": 11,
     "__main__": 12,
 }
@@ -44,7 +45,7 @@ ASIDE = {
 }
 READERS = {
     "datasets": {"training", "experiments", "cli", "tuning"},  # training keeps the order of Batches
-    "plots": {"experiments", "cli", "tuning"},
+    "plots": {"experiments", "cli", "tuning", "reproduction"},
 }
 BACKENDS = {"tensorflow", "jax", "torch", "tensorflow_datasets"}
 MAY_NAME_BACKENDS = {

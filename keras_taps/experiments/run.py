@@ -1,7 +1,7 @@
 """A run folder: one training run, its settings, history, checkpoints and figures.
 
 config.json     recipe, seed, backend, versions
-history.csv     one row an epoch
+history.csv     one row an epoch, its seconds with the validation
 last.keras      the model after the last whole epoch, with optimizer state: what resume reads
 best.keras      the model with the highest validation TAPS accuracy at the final radius
 metrics.json    the evaluation on the test images
@@ -10,6 +10,7 @@ curves.png      the history, drawn
 
 import json
 import math
+import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -227,8 +228,12 @@ class _Recorder(keras.callbacks.Callback):
         super().__init__()
         self.run, self.history = run, list(history)
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self._began = time.perf_counter()
+
     def on_epoch_end(self, epoch, logs=None):
         row = {name: float(value) for name, value in (logs or {}).items()}
+        row["seconds"] = time.perf_counter() - self._began
         if not math.isfinite(row["loss"]):
             raise TrainingDiverged(
                 f"Training diverged in epoch {epoch + 1}: the loss is {row['loss']}. The files in "

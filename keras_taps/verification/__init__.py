@@ -6,7 +6,12 @@ from keras_taps.verification.checker import Checker
 from keras_taps.verification.engine import BoundEngine
 from keras_taps.verification.from_keras import read_network
 from keras_taps.verification.graph import Graph
-from keras_taps.verification.milp import exact_bound, exact_verdict, minimal_distance
+from keras_taps.verification.milp import (
+    exact_bound,
+    exact_maximum,
+    exact_verdict,
+    minimal_distance,
+)
 from keras_taps.verification.onnx_reader import read_onnx
 from keras_taps.verification.onnx_writer import write_onnx
 from keras_taps.verification.radius import certified_radius
@@ -32,6 +37,7 @@ __all__ = [
     "certified_radius",
     "certify",
     "exact_bound",
+    "exact_maximum",
     "exact_verdict",
     "input_interval",
     "merge_reports",

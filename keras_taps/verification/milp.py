@@ -82,6 +82,75 @@ def exact_bound(
     return replace(bracket, seconds=time.monotonic() - began)
 
 
+def exact_maximum(
+    graph, lower, upper, weights, offset, boxes, bounds=None, start=None, timeout=60, gap=0.0,
+    slack=1e-6, threads=1,
+):  # fmt: skip
+    """Maximise the largest of several linear forms of the outputs over a box.
+
+    With the margins of an image as forms this is its exact worst-case margin.
+
+    Args:
+        graph: `Graph`.
+        lower: Array of the shape of one input.
+        upper: Array of the same shape.
+        weights: Array `(forms, outputs)`.
+        offset: Array `(forms,)`.
+        boxes: As in `exact_bound`.
+        bounds: Array `(forms,)` of sound upper bounds from a cheaper method: the highest is tried
+            first, and a form whose bound is reached by another is left out. By default none.
+        start: As in `exact_bound`.
+        timeout: Seconds for all forms.
+        gap: As in `exact_bound`.
+        slack: As in `exact_bound`.
+        threads: As in `exact_bound`.
+
+    Returns:
+        `Bracket`; `optimal` if all forms were searched to their end or left out.
+
+    Raises:
+        ValueError: If an argument is not finite or does not fit the graph.
+        RuntimeError: If the boxes contradict each other or a point, or HiGHS fails.
+
+    Example:
+
+    >>> graph = Graph((Relu((2,)), Dense(np.eye(2), np.zeros(2))))
+    >>> low, high = -np.ones(2), np.array([1.0, 2.0])
+    >>> bracket = exact_maximum(graph, low, high, np.eye(2), np.zeros(2), [(low, high)])
+    >>> round(bracket.value, 6)
+    2.0
+    """
+    began = time.monotonic()
+    weights, offset = checked_forms(graph, weights, offset)
+    known = np.full(len(offset), np.inf) if bounds is None else np.asarray(bounds, "float64")
+    if known.shape != offset.shape:
+        raise ValueError(
+            f"`bounds` must have shape {offset.shape}, one number a form. Received: {known.shape}"
+        )
+    known = np.where(np.isnan(known), np.inf, known)
+    program = Program(graph, lower, upper, boxes, slack)
+    found, best = [], None
+    for i in np.argsort(-known, kind="stable"):
+        if best is not None and known[i] <= best.value:
+            found.append(Bracket(best.value, known[i], best.point, 0.0, True, 0, 0.0))
+            continue
+        left = max(timeout - (time.monotonic() - began), 0)
+        row = slice(i, i + 1)
+        bracket = maximise(program, weights[row], offset[row], start, left, gap, None, threads)
+        found.append(replace(bracket, bound=max(min(bracket.bound, known[i]), bracket.value)))
+        if best is None or bracket.value > best.value:
+            best = bracket
+    return Bracket(
+        value=best.value,
+        bound=float(max(bracket.bound for bracket in found)),
+        point=best.point,
+        seconds=time.monotonic() - began,
+        optimal=all(bracket.optimal for bracket in found),
+        nodes=sum(bracket.nodes for bracket in found),
+        tolerance=max(bracket.tolerance for bracket in found),
+    )
+
+
 def exact_verdict(
     graph, unsafe_sets, boxes, start=None, timeout=60, bounds=None, slack=1e-6, threads=1
 ):

@@ -11,6 +11,7 @@ from keras_taps.verification.graph import Graph
 from keras_taps.verification.graph_nodes import Conv, Dense, MaxPool, Relu, Reshape, Sum
 from keras_taps.verification.milp import (
     exact_bound,
+    exact_maximum,
     exact_verdict,
     minimal_distance,
     triangle_bound,
@@ -201,6 +202,30 @@ def test_start_is_taken():
     assert exact_bound(*arguments, start=best.point).value >= best.value
     with pytest.raises(ValueError, match="start"):
         exact_bound(*arguments, start=best.point[:-1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_maximum_of_several_forms(kind):
+    graph = random_graph(kind, 3)
+    lower, upper = random_box(graph, 3)
+    random = np.random.default_rng(3)
+    weights, offset = random.normal(size=(4, graph.outputs)), random.normal(size=4)
+    boxes = interval_boxes(graph, lower, upper)
+    box = graph, lower, upper
+    each = [exact_bound(*box, w, b, boxes) for w, b in zip(weights, offset, strict=True)]
+    best = max(bracket.value for bracket in each)
+    bounds = np.array([bracket.bound for bracket in each])
+    for known in (None, bounds, bounds + 5, np.full(4, np.nan)):
+        found = exact_maximum(*box, weights, offset, boxes, known)
+        assert found.optimal
+        assert found.value == pytest.approx(best, abs=1e-6)
+        assert found.value <= found.bound <= max(bounds) + 1e-9
+        scores = graph(found.point[None])[0] @ weights.T + offset
+        assert max(scores) == pytest.approx(found.value)
+    stopped = exact_maximum(*box, weights, offset, boxes, timeout=0)
+    assert stopped.bound >= best
+    with pytest.raises(ValueError, match="one number a form"):
+        exact_maximum(*box, weights, offset, boxes, bounds[:2])
 
 
 def test_threshold_stops_on_either_side():

@@ -1,0 +1,125 @@
+"""The page of the reproduced tables and figures, from `keras-taps reproduce`.
+
+Copy `results.json` of a target to `benchmarks/results/reproduction/SCALE/TARGET.json` and run
+tables.py: it writes docs/results.md and draws the figures into docs/images/results.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from provenance import read_json
+from tables_format import BACKENDS, NOT_MEASURED, table
+
+PAGE = """\
+# Results
+
+The tables and figures of the paper (Mao et al. 2023), made again: ours beside the paper's numbers,
+in percent where nothing else is said. This page is written by `python benchmarks/tables.py` from
+the files in `benchmarks/results/reproduction`, each of which holds every recipe, seed, figure and
+version; do not edit it. Each section names the command that made it; `keras-taps reproduce list`
+lists all targets, also those that have not been run.
+
+A scale other than `full` shrinks networks, epochs and test sets as its section says. Its numbers
+are not to be compared with the paper's one by one: what can be compared are the trends. The epoch
+is chosen by TAPS accuracy on a held-out tenth of the training images, where the authors chose on
+the test images.
+
+{sections}
+"""
+# What the numbers say, in words; the numbers themselves are generated.
+NOTES = {}
+
+
+def page(results):
+    """The page as text, from a folder of results."""
+    sections = [_section(content) for content in _contents(results).values()]
+    return PAGE.format(sections="\n\n".join(sections) or NOT_MEASURED)
+
+
+def pictures(results, folder):
+    """Draw the figures of all results."""
+    from keras_taps.reproduction import figures
+
+    folder = Path(folder) / "results"
+    for content in _contents(results).values():
+        if drawing := _figure(content):
+            folder.mkdir(parents=True, exist_ok=True)
+            metadata = {"Software": None, "Description": _digest(content)}
+            figure = getattr(figures, drawing)(content)
+            figure.savefig(folder / _picture(content), metadata=metadata)
+
+
+def stale_pictures(results, folder):
+    """Paths of the pictures that do not show the results; they carry a digest of them."""
+    from PIL import Image
+
+    stale = []
+    for content in _contents(results).values():
+        path = Path(folder) / "results" / _picture(content)
+        if _figure(content) and not (
+            path.exists() and Image.open(path).info.get("Description") == _digest(content)
+        ):
+            stale.append(path)
+    return stale
+
+
+def _contents(results):
+    """Dictionary from paths to results, in the order of the targets."""
+    from keras_taps.reproduction import TARGETS
+
+    folder = Path(results) / "reproduction"
+    found = [path for name in TARGETS for path in sorted(folder.glob(f"*/{name}.json"))]
+    return {path: read_json(path) for path in found}
+
+
+def _section(content):
+    from keras_taps.reproduction import TARGETS
+    from keras_taps.reproduction.results import table_of
+
+    name, scale = content["target"], content["scale"]
+    target = TARGETS[name]
+    head, rows = table_of(target, content)
+    seeds = ", ".join(map(str, content["seeds"]))
+    seconds = sum(record["train_seconds"] for record in content["records"])
+    counts = {record["count"] for record in content["records"]}
+    versions = content["provenance"]["versions"]
+    broken = [f"{r['method']} {r['setting']}" for r in content["records"] if "diverged" in r]
+    parts = [
+        f"## {name}: {content['title']}",
+        f"Scale `{scale}`: {content['scale_text']}",
+        NOTES.get((name, scale), ""),
+        f"![{content['title']}](images/results/{_picture(content)})" if _figure(content) else "",
+        table([each.replace("_", " ") for each in head], rows),
+        f"Not at this scale: {'; '.join(content['left_out'])}." if content["left_out"] else "",
+        f"Training diverged, the epochs before are shown: {'; '.join(broken)}." if broken else "",
+        f"- Seeds {seeds}; {', '.join(str(each) for each in sorted(counts))} test images; "
+        f"{BACKENDS[content['backend']]}; {seconds / 60:.0f} minutes of training; "
+        + ", ".join(f"{package} {v}" for package, v in versions.items() if v)
+        + f".\n- `{_command(content)}`"
+        + ("" if _complete(content) else "\n- Not complete: the same command goes on."),
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def _command(content):
+    seeds = ",".join(map(str, content["seeds"]))
+    return f"{content['command']} --seeds {seeds} --backend {content['backend']}"
+
+
+def _complete(content):
+    return len(content["records"]) == content["rows"]
+
+
+def _figure(content):
+    from keras_taps.reproduction import TARGETS
+
+    return TARGETS[content["target"]].figure
+
+
+def _picture(content):
+    return f"{content['scale']}-{content['target']}.png"
+
+
+def _digest(content):
+    return hashlib.sha256(json.dumps(content["records"], sort_keys=True).encode()).hexdigest()

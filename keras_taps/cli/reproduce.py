@@ -1,0 +1,162 @@
+"""`keras-taps reproduce`: tables and figures of the paper, ours beside the paper's."""
+
+import json
+from pathlib import Path
+
+import typer
+from rich.table import Table
+
+from keras_taps.checks import did_you_mean
+from keras_taps.cli.backend import switch_backend
+from keras_taps.cli.bar import progress_bar
+from keras_taps.cli.output import console, duration, print_json, stages
+
+NAME = "reproduce"
+
+
+def run(
+    targets: list[str] = typer.Argument(
+        ..., help="Names such as table2 or figure1; `list` shows them, `all` is all of them."
+    ),
+    scale: str = typer.Option("cpu", "--scale", help="full, cpu, or smoke to see that it runs."),
+    seeds: str = typer.Option(
+        None, "--seeds", help="Whole numbers with commas. Default: the target's, mostly 0."
+    ),
+    out: Path = typer.Option(
+        Path("runs/reproduction"), "--out", help="Folder; each scale has its own in it."
+    ),
+    resume: bool = typer.Option(
+        True, "--resume/--no-resume", help="Go on with what is there, or refuse it."
+    ),
+    backend: str = typer.Option(None, "--backend", help="tensorflow, jax or torch."),
+    data_dir: str = typer.Option(None, "--data-dir", help="Folder of TFDS data sets."),
+    as_json: bool = typer.Option(False, "--json", help="Print the results as JSON only."),
+):
+    """Train, certify and draw tables and figures of the paper, beside the paper's numbers.
+
+    Networks that several targets need are trained once; the same command goes on where it stopped.
+
+    Examples: `keras-taps reproduce table2 --scale cpu`, `keras-taps reproduce list`,
+    `keras-taps reproduce figure1 figure6 --scale full --seeds 0,1,2`
+    """
+    switch_backend(backend)
+    from keras_taps.reproduction import SCALES, TARGETS, Workshop, reproduce
+    from keras_taps.reproduction.targets import ALIASES
+
+    if scale not in SCALES:
+        raise ValueError(f"--scale must be one of {', '.join(SCALES)}. Received: --scale {scale}")
+    folder = out / scale
+    if targets == ["list"]:
+        show_list(TARGETS, SCALES[scale], folder, as_json)
+        return
+    names = list(TARGETS) if targets == ["all"] else [ALIASES.get(t, t) for t in targets]
+    for name in names:
+        if name not in TARGETS:
+            known = [*TARGETS, *ALIASES, "all", "list"]
+            raise ValueError(
+                f"Unknown target. Accepted: {', '.join(known)}. Received: {name!r}."
+                f"{did_you_mean(name, known)}"
+            )
+    if not resume and folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(
+            f"'{folder}' is not empty. Choose another folder with --out, or leave out --no-resume."
+        )
+    workshop = Workshop(folder, SCALES[scale], data_dir, None if as_json else progress_shown())
+    found, missing = {}, {}
+    for name in dict.fromkeys(names):
+        announce = None if as_json else lambda text: console.print(f"[bold]{text}[/]")
+        try:
+            found[name] = reproduce(TARGETS[name], workshop, parse_seeds(seeds), announce)
+        except FileNotFoundError as error:  # data that is not there; the others go on
+            if len(names) == 1:
+                raise
+            missing[name] = str(error)
+            continue
+        except KeyboardInterrupt:
+            if not as_json:
+                console.print("\nThe same command goes on where this stopped.")
+            raise
+        if not as_json:
+            show(TARGETS[name], found[name], folder / name)
+    if as_json:
+        print_json(next(iter(found.values())) if len(names) == 1 else found)
+    if missing:
+        raise FileNotFoundError(
+            f"Without results: {', '.join(missing)}. {next(iter(missing.values()))}"
+        )
+
+
+def parse_seeds(text):
+    """List of seeds from text such as "0,1,2"; `None` stays `None`.
+
+    Example:
+
+    >>> parse_seeds("0, 2")
+    [0, 2]
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() for part in parts):
+        raise ValueError(f"--seeds takes whole numbers with commas. Received: --seeds {text}")
+    return list(dict.fromkeys(int(part) for part in parts))
+
+
+def progress_shown():
+    """What shows the progress of a `Workshop` on this console."""
+    from keras_taps.cli.progress import training_progress
+
+    return {
+        "training": training_progress,
+        "stages": stages,
+        "images": lambda: progress_bar("images"),
+    }
+
+
+def show_list(targets, scale, folder, as_json):
+    """Print the targets, what they need and what is there of them."""
+    rows = []
+    for name, target in targets.items():
+        path = folder / name / "results.json"
+        done = json.loads(path.read_text()) if path.exists() else {"records": [], "rows": None}
+        count = sum(scale.recipe(row.recipe) is not None for row in target.rows)
+        rows.append(
+            {
+                "target": name,
+                "title": target.title,
+                "networks": count * len(target.seeds),
+                "datasets": list(target.datasets),
+                "done": f"{len(done['records'])}/{done['rows']}" if done["rows"] else "",
+            }
+        )
+    if as_json:
+        print_json(rows)
+        return
+    console.print(f"Scale {scale.name}: {scale.text}")
+    table = Table("target", "shows", "networks", "data", "done", pad_edge=False)
+    for row in rows:
+        row |= {"networks": str(row["networks"]), "datasets": ", ".join(row["datasets"])}
+        table.add_row(*row.values())
+    console.print(table)
+
+
+def show(target, content, folder):
+    """Print the results of a target beside the paper's."""
+    from keras_taps.reproduction.results import table_of
+
+    head, rows = table_of(target, content)
+    title = f"{target.title} ({content['scale']} scale)"
+    table = Table(title=title, title_justify="left", pad_edge=False)
+    for name, cell in zip(head, rows[0] if rows else head, strict=True):
+        is_number = cell[:1].isdigit() or cell == "-"
+        table.add_column(name, justify="right" if is_number else "left")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    console.print(content["scale_text"], soft_wrap=True)
+    if content["left_out"]:
+        console.print(f"Not at this scale: {'; '.join(content['left_out'])}", soft_wrap=True)
+    seconds = sum(record["train_seconds"] for record in content["records"])
+    console.print(f"Training took {duration(seconds)} in all.")
+    names = "results.json, results.csv" + (", figure.png" if target.figure else "")
+    console.print(f"In {folder}: {names}", soft_wrap=True)

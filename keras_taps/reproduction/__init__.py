@@ -1,0 +1,7 @@
+"""Tables and figures of the paper: what each trains and measures, beside the paper's numbers."""
+
+from keras_taps.reproduction.scale import SCALES, Scale
+from keras_taps.reproduction.targets import TARGETS, Row, Target
+from keras_taps.reproduction.workshop import Workshop, reproduce
+
+__all__ = ["SCALES", "TARGETS", "Row", "Scale", "Target", "Workshop", "reproduce"]

@@ -1,0 +1,86 @@
+"""What is measured of a trained network for each kind of target."""
+
+import json
+
+from keras import ops
+
+from keras_taps import backend
+from keras_taps.attacks.latent import taps_margins
+from keras_taps.bounds.margins import certified
+from keras_taps.interval import input_box
+from keras_taps.reproduction.approximation import approximations
+
+
+def accuracies(workshop, run):
+    """Shares of the certified images in percent, and times.
+
+    Returns:
+        Dictionary: `natural`, `adversarial`, `certified` (by all stages), `certified_ibp`,
+        `certified_crown_ibp`, `unknown`, `count`, `certify_seconds`, `mean_certify_seconds`.
+    """
+    report = workshop.report(run)
+    shares, by = report.accuracies(), report.certified_by()
+    seconds = sum(record["seconds"] for record in report.records)
+    return {
+        **{name: 100 * shares[name] for name in ("natural", "adversarial", "certified")},
+        "certified_ibp": 100 * by["ibp"],
+        "certified_crown_ibp": 100 * by["crown-ibp"],
+        "unknown": 100 * shares["unknown"],
+        "count": shares["count"],
+        "certify_seconds": seconds,
+        "mean_certify_seconds": seconds / max(shares["count"], 1),
+    }
+
+
+def estimates(workshop, run):
+    """Natural and TAPS accuracy in percent, of all test images."""
+    metrics = json.loads(run.path("metrics.json").read_text())
+    return {
+        "natural": 100 * metrics["natural_accuracy"],
+        "taps": 100 * metrics["taps_accuracy"],
+        "count": metrics["count"],
+    }
+
+
+def goodness(workshop, run):
+    """TAPS accuracy of the same images that are certified, beside what is proved of them."""
+    found = accuracies(workshop, run)
+    split = run.load_best().classifier_relus
+    return {**found, "taps": 100 * taps_accuracy(workshop, run, [split])[split]}
+
+
+def splits(workshop, run):
+    """TAPS accuracy in percent at every split of the test."""
+    relus = run.load_best().network.legal_splits
+    found = taps_accuracy(workshop, run, [split for split in relus if split])
+    return {"taps_by_split": {str(split): 100 * share for split, share in found.items()}}
+
+
+def taps_accuracy(workshop, run, relus, batch_size=250):
+    """Share of the images whose TAPS estimate is robust, by the split of the estimate."""
+    network = run.load_best().network
+    x, y = workshop.images(run)
+    found = {}
+    for split in relus:
+
+        def robust(images, labels, seed, split=split):
+            box = input_box(images, run.recipe.eps)
+            return certified(taps_margins(network, box, labels, split, seed))
+
+        compiled = backend.compiled(robust, network.variables)
+        count = 0
+        for start in range(0, len(x), batch_size):
+            part = slice(start, start + batch_size)
+            images, labels = (ops.convert_to_tensor(each[part]) for each in (x, y))
+            count += int(ops.sum(compiled(images, labels, backend.seed_tensor(start))))
+        found[split] = count / len(x)
+    return found
+
+
+MEASURES = {
+    "accuracies": accuracies,
+    "estimates": estimates,
+    "goodness": goodness,
+    "splits": splits,
+    "approximation": approximations,
+}

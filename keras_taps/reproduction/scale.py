@@ -1,0 +1,90 @@
+"""At which size the paper is reproduced: its own, or one that two CPU cores can do."""
+
+from dataclasses import dataclass
+
+from keras_taps.experiments.build import build_network
+
+PAPER_STEPS = 20  # of the latent attack
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A rule that turns the recipes of the paper into those that are trained.
+
+    Args:
+        name: Name for the command line.
+        text: What it changes, in a sentence.
+        epochs: Share in (0, 1] of the paper's epochs, at which all times of a recipe shrink.
+        network: `(name, width)` in place of CNN7; other networks stay. `None` changes none.
+        attack_steps: Steps of the latent attack where the paper takes 20, and more are left out.
+        limit: Number of images taken of each split, or `None` for all.
+        images: Number of test images that are certified, the first ones; `None` for all.
+        timeout: Seconds of certification an image.
+    """
+
+    name: str
+    text: str
+    epochs: float = 1.0
+    network: tuple | None = None
+    attack_steps: int | None = None
+    limit: int | None = None
+    images: int | None = None
+    timeout: float = 1000.0
+
+    def recipe(self, recipe):
+        """A recipe of the paper at this scale.
+
+        Args:
+            recipe: `Recipe` at full scale.
+
+        Returns:
+            `Recipe`, or `None` if the scale leaves such a row out: a split that its network does
+            not have, or an attack of more than 20 steps.
+
+        Example:
+
+        >>> SCALES["cpu"].recipe(recipe("mnist-0.1-taps")).epochs
+        7
+        """
+        changes = {}
+        if self.network and recipe.network == "cnn7":
+            network, width = self.network
+            changes |= {"network": network, "width": width, "network_options": {}}
+        if self.attack_steps and recipe.method in ("taps", "staps"):
+            if recipe.options.get("attack_steps", 0) > PAPER_STEPS:
+                return None
+            changes |= {"attack_steps": self.attack_steps} | recipe.options
+        scaled = recipe.changed(**changes)
+        if scaled.classifier_relus and scaled.classifier_relus > build_network(scaled).relus:
+            return None
+        epochs = max(1, round(self.epochs * recipe.epochs))
+        return scaled if epochs == recipe.epochs else scaled.scaled(epochs)
+
+
+SCALES = {
+    scale.name: scale
+    for scale in (
+        Scale("full", "The networks, epochs and test sets of the paper, 1000 s an image."),
+        Scale(
+            "cpu",
+            "CNN5 of width 8 in place of CNN7 of width 64, a tenth of the epochs, 8 steps of the "
+            "latent attack in place of 20, and the first 1000 test images with 10 s each.",
+            epochs=0.1,
+            network=("cnn5", 8),
+            attack_steps=8,
+            images=1000,
+            timeout=10.0,
+        ),
+        Scale(
+            "smoke",
+            "One epoch of 256 images on a tiny network: shows that everything runs, and its "
+            "figures mean nothing.",
+            epochs=0.001,
+            network=("cnn5", 1),
+            attack_steps=1,
+            limit=256,
+            images=8,
+            timeout=2.0,
+        ),
+    )
+}

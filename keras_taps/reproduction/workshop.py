@@ -1,0 +1,187 @@
+"""Train, certify and measure the networks of a target; what is finished is kept and shared.
+
+OUT/models/NAME/          a run folder for each network and seed, with its certification report
+OUT/TARGET/results.json   records of all rows beside the paper's numbers, with provenance
+OUT/TARGET/results.csv    the same, one quantity a line
+OUT/TARGET/figure.png     if the target has one
+"""
+
+import hashlib
+import json
+from contextlib import nullcontext
+from pathlib import Path
+
+from keras_taps.backend import NAME
+from keras_taps.experiments.diverged import TrainingDiverged
+from keras_taps.experiments.run import Run
+from keras_taps.files import write_atomically, write_csv, write_json
+from keras_taps.provenance import provenance
+from keras_taps.reproduction import figures
+from keras_taps.reproduction.measures import MEASURES
+from keras_taps.reproduction.results import correlations, long_rows, summary
+from keras_taps.verification import Report, certify
+
+_DIVERGED = "diverged.json"
+
+
+class Workshop:
+    """The folder of a scale: its models and what was measured of them.
+
+    Args:
+        folder: Path.
+        scale: `Scale`.
+        data_dir: Folder of TFDS data sets.
+        shown: What shows the progress, functions that return contexts: 'training' of callbacks
+            for `Run.train`, 'stages' of a function for `Run.evaluate`, 'images' of a function
+            `show(done, total, text)`. By default nothing is shown.
+    """
+
+    def __init__(self, folder, scale, data_dir=None, shown=None):
+        self.folder, self.scale, self.data_dir = Path(folder), scale, data_dir
+        self.shown = shown or {
+            "training": lambda: nullcontext([]),
+            "stages": lambda: nullcontext(None),
+            "images": lambda: nullcontext(None),
+        }
+
+    def run(self, recipe, seed):
+        """The trained and evaluated `Run` of a recipe at this scale.
+
+        Of a training that diverged the epochs before are measured.
+        """
+        folder = self.folder / "models" / model_name(recipe, seed)
+        if (folder / "config.json").exists():
+            run = Run.open(folder, self.data_dir)
+        else:
+            run = Run.create(folder, recipe, seed, self.scale.limit, self.data_dir)
+        if not (folder / "metrics.json").exists():
+            try:
+                with self.shown["training"]() as callbacks:
+                    run.train(callbacks)
+            except TrainingDiverged as error:
+                run.best_path()  # without an epoch before it, there is nothing to measure
+                write_json(run.path(_DIVERGED), {"diverged": str(error)})
+            with self.shown["stages"]() as progress:
+                run.evaluate(progress)
+        return run
+
+    def images(self, run):
+        """The test images and labels that this scale measures, the first ones."""
+        return tuple(part[: self.scale.images] for part in run.data.test)
+
+    def report(self, run):
+        """The certification report of a run at its radius."""
+        path = run.path("certification.jsonl")
+        if path.exists():
+            report = Report.load(path)
+            if len(report.records) == report.header["count"]:
+                return report
+        x, y = self.images(run)
+        with self.shown["images"]() as show:
+
+            def progress(report, total):
+                shares = report.accuracies()
+                show(shares["count"], total, f"certified {shares['certified']:.1%}")
+
+            return certify(
+                run.load_best(),
+                x,
+                y,
+                run.recipe.eps,
+                timeout=self.scale.timeout,
+                out=path,
+                progress=progress if show else None,
+            )
+
+
+def diverged(run):
+    """What there is to say of a training that diverged; empty for others."""
+    path = run.path(_DIVERGED)
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def model_name(recipe, seed):
+    """Name of the folder of a network: the same for equal recipes, whatever they are called.
+
+    Example:
+
+    >>> model_name(recipe("mnist-0.1-taps"), 0).rsplit("-", 2)[0]
+    'mnist-0.1-taps'
+    """
+    config = {k: v for k, v in recipe.to_config().items() if k not in ("name", "source")}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
+    eps = f"{round(recipe.eps * 255)}_255" if recipe.eps < 0.04 else f"{recipe.eps:g}"
+    return f"{recipe.dataset}-{eps}-{recipe.method}-{digest}-{seed}"
+
+
+def reproduce(target, workshop, seeds=None, announce=None):
+    """Train and measure all rows of a target and write its results.
+
+    What is finished in the folder is not done again; after each row the results are written, so an
+    interrupted run leaves those that it has.
+
+    Args:
+        target: `Target`.
+        workshop: `Workshop`.
+        seeds: Whole numbers, by default those of the target.
+        announce: Called with a short text before each row.
+
+    Returns:
+        The content of `results.json`.
+
+    Raises:
+        FileNotFoundError: If a data set is not there.
+        ValueError: If the folder holds runs of another backend.
+    """
+    seeds = tuple(target.seeds if seeds is None else seeds)
+    scale, measure = workshop.scale, MEASURES[target.kind]
+    chosen = [(row, scale.recipe(row.recipe)) for row in target.rows]
+    left_out = [row.key for row, recipe in chosen if recipe is None]
+    work = [(row, recipe, seed) for row, recipe in chosen if recipe for seed in seeds]
+    if not work:
+        raise ValueError(f"Scale '{scale.name}' leaves out every row of '{target.name}'.")
+    content = {
+        "target": target.name,
+        "title": target.title,
+        "kind": target.kind,
+        "quantities": list(target.quantities),
+        "command": f"keras-taps reproduce {target.name} --scale {scale.name}",
+        "scale": scale.name,
+        "scale_text": scale.text,
+        "seeds": list(seeds),
+        "backend": NAME,
+        "left_out": [" ".join(filter(None, key)) for key in left_out],
+        "rows": len(work),
+        "records": [],
+    }
+    folder = workshop.folder / target.name
+    for number, (row, recipe, seed) in enumerate(work, 1):
+        if announce:
+            name = " ".join(filter(None, row.key))
+            announce(f"{target.name} {number}/{len(work)}: {name}, seed {seed}")
+        run = workshop.run(recipe, seed)
+        content["records"].append(
+            {
+                **dict(zip(("dataset", "eps", "method", "setting"), row.key, strict=True)),
+                "seed": seed,
+                "model": run.folder.name,
+                "recipe": recipe.to_config(),
+                "train_seconds": sum(each.get("seconds", 0.0) for each in run.history()),
+                **diverged(run),
+                **measure(workshop, run),
+            }
+        )
+        if target.kind == "goodness":
+            content["correlations"] = correlations(content["records"])
+        write(folder, target, {**content, "provenance": provenance()})
+    return content
+
+
+def write(folder, target, content):
+    """Write the results of a target: JSON, CSV and its figure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "results.json", content)
+    write_csv(folder / "results.csv", long_rows(target, summary(content)))
+    if target.figure:
+        drawing = getattr(figures, target.figure)(content)
+        write_atomically(folder / "figure.png", drawing.savefig)

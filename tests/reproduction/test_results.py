@@ -1,0 +1,67 @@
+"""From records to means, rows and tables."""
+
+import math
+
+import pytest
+
+from keras_taps.reproduction import TARGETS
+from keras_taps.reproduction.results import (
+    correlations,
+    long_rows,
+    reference,
+    summary,
+    table_of,
+)
+from tests.reproduction.helpers import content, record
+
+pytestmark = pytest.mark.once
+
+
+def test_means_over_seeds():
+    records = [record("w=5", seed=seed, natural=n, count=9) for seed, n in enumerate((90, 94))]
+    (row,) = summary(content(records))
+    assert row["seeds"] == 2
+    assert row["figures"] == {"natural": (92, math.sqrt(8))}
+
+
+def test_rows_stand_beside_the_paper():
+    target = TARGETS["table2"]
+    rows = long_rows(target, summary(content([record("w=5", natural=96.0, certified=90.0)])))
+    assert [(row["quantity"], row["mean"], row["paper"]) for row in rows] == [
+        ("natural", 96.0, 97.94),
+        ("certified", 90.0, 93.62),
+    ]
+    head, cells = table_of(target, content([record("w=5", natural=96.0)]))
+    assert len(head) == len(cells[0])
+    assert cells[0][head.index("natural") : head.index("natural") + 2] == ["96.00", "97.94"]
+    assert cells[0][head.index("certified")] == "-"
+
+
+def test_deviations_of_the_paper():
+    target = TARGETS["table15"]
+    own = record("3 repeats", eps="0.1", natural=98.0)
+    _, cells = table_of(target, content([own, {**own, "seed": 1, "natural": 99.0}]))
+    assert "98.50 ± 0.71" in cells[0]
+    assert "99.22 ± 0.03" in cells[0]
+
+
+def test_references_of_figures():
+    key = ("mnist", "0.05", "PGD", "")
+    found = reference(TARGETS["figure1"], key)
+    assert found["IBP: mean_error"] == 13.7488
+    assert found["exact_robust_accuracy"] == 0.7482
+    found = reference(TARGETS["figure11"], ("mnist", "0.3", "TAPS", "1 ReLUs"))
+    assert found["taps, 1 ReLUs in the test"] == pytest.approx(93.71)
+
+
+def test_correlations():
+    records = [record(taps=t, certified=2 * t - 90, adversarial=95.0) for t in (90, 92, 94)]
+    found = correlations([*records, record(dataset="cifar10", taps=50, certified=40)])
+    assert set(found) == {"mnist"}
+    assert found["mnist"]["corr_taps_cert"] == pytest.approx(1)
+    assert found["mnist"]["corr_taps_adv"] is None
+    assert found["mnist"]["taps_minus_cert_mean"] == pytest.approx(-0.02)
+    head, cells = table_of(TARGETS["table10"], content(records, correlations=found))
+    assert len(cells) == 6
+    assert all(len(row) == len(head) for row in cells)
+    assert cells[0][-2:] == ["1.0000", "0.9139"]

@@ -1,0 +1,89 @@
+"""A target from nothing to its files; what is there is not done again."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from keras_taps.experiments.run import Run
+from keras_taps.reproduction import Workshop, reproduce
+from keras_taps.reproduction.workshop import model_name
+from tests.reproduction.helpers import BASE, SCALE, target
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    return Workshop(tmp_path_factory.mktemp("reproduction"), SCALE)
+
+
+def test_accuracies(workshop, monkeypatch):
+    said = []
+    content = reproduce(target(), workshop, announce=said.append)
+    assert said == ["tiny 1/2: digits 0.1 IBP, seed 0", "tiny 2/2: digits 0.1 TAPS, seed 0"]
+    for record in content["records"]:
+        assert record["count"] == 6
+        shares = [record[name] for name in ("certified_ibp", "certified", "adversarial", "natural")]
+        assert shares == sorted(shares)
+        assert record["train_seconds"] > 0
+        assert record["recipe"]["epochs"] == 1
+    folder = workshop.folder / "tiny"
+    written = json.loads((folder / "results.json").read_text())
+    assert {k: v for k, v in written.items() if k != "provenance"} == json.loads(
+        json.dumps(content)
+    )
+    with open(folder / "results.csv", newline="") as file:
+        assert {"natural", "certified"} <= {row["quantity"] for row in csv.DictReader(file)}
+
+    def never(*args):
+        raise AssertionError
+
+    monkeypatch.setattr(Run, "train", never)
+    monkeypatch.setattr(Run, "evaluate", never)
+    again = reproduce(target(), workshop)
+    assert again["records"] == content["records"]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("kind", "figure"), [("goodness", "goodness"), ("splits", "split_matrix"), ("estimates", "")]
+)
+def test_other_kinds(workshop, kind, figure):
+    content = reproduce(target(kind, figure), workshop)
+    (record, _) = content["records"]
+    if kind == "splits":
+        assert set(record["taps_by_split"]) == {"1", "2"}
+    else:
+        assert 0 <= record["taps"] <= 100
+    assert not figure or (workshop.folder / "tiny" / "figure.png").exists()
+
+
+@pytest.mark.once
+def test_approximation_goes_on_where_it_stopped(workshop):
+    content = reproduce(target("approximation", "approximation", methods=("IBP",)), workshop)
+    (record,) = content["records"]
+    assert record["count"] == 6
+    path = workshop.folder / "models" / record["model"] / "approximation.npz"
+    arrays = dict(np.load(path))
+    whole = arrays["exact"]
+    np.savez_compressed(path, **{**arrays, "exact": whole[:2]})
+    again = reproduce(target("approximation", methods=("IBP",)), workshop)
+    np.testing.assert_allclose(np.load(path)["exact"][:, :2], whole[:, :2])
+    assert again["records"][0]["errors"] == record["errors"]
+
+
+@pytest.mark.once
+def test_equal_recipes_share_a_model():
+    named = BASE.changed(name="other", source="elsewhere")
+    assert model_name(named, 0) == model_name(BASE, 0)
+    assert model_name(BASE.changed(l1=1.0), 0) != model_name(BASE, 0)
+    assert model_name(BASE, 1) != model_name(BASE, 0)
+
+
+@pytest.mark.once
+def test_a_scale_without_rows_is_refused(workshop):
+    late = target(methods=("TAPS",))
+    row = late.rows[0]
+    row = type(row)(*row.key, row.recipe.changed(network="cnn7", classifier_relus=6))
+    with pytest.raises(ValueError, match="leaves out every row"):
+        reproduce(type(late)("late", "Late", (row,)), workshop)
