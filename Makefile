@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: quickstart test lint format docs clean
+.PHONY: quickstart test lint format docs tutorials notebooks clean
 
 quickstart: .venv/run.stamp  ## environment and the main job on the embedded data set
 	$(BIN)/keras-taps quickstart
@@ -29,6 +29,16 @@ format: .venv/dev.stamp
 docs: .venv/docs.stamp  ## generated tables, then the site with warnings as errors, into site/
 	$(BIN)/python benchmarks/tables.py --check
 	$(BIN)/mkdocs build --strict --quiet
+
+# Copies, because a notebook writes its files beside it.
+tutorials: .venv/dev.stamp  ## every notebook, reduced, as CI runs it
+	rm -rf build/tutorials && mkdir -p build/tutorials && cp tutorials/*.ipynb build/tutorials
+	KERAS_TAPS_QUICK=1 $(BIN)/python -m pytest --quiet --nbmake --nbmake-timeout=600 build/tutorials
+
+notebooks: .venv/dev.stamp  ## run the notebooks whole and keep their outputs
+	rm -rf build/notebooks && mkdir -p build/notebooks && cp tutorials/*.ipynb build/notebooks
+	$(BIN)/python -m pytest --quiet --nbmake --overwrite --nbmake-timeout=1800 build/notebooks
+	cp build/notebooks/*.ipynb tutorials
 
 clean:
 	rm -rf .venv site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -71,7 +71,8 @@ def split_matrix(content):
             if trained in line:  # the split it was trained for
                 axis.plot(trained, line[trained], "s", ms=7, mfc="none", color=colour)
         axis.set(title=title, xlabel="ReLUs in the classifier of the test")
-        axis.legend(title="in training", frameon=False, fontsize=7, title_fontsize=7)
+        if lines:
+            axis.legend(title="in training", frameon=False, fontsize=7, title_fontsize=7)
     axes[0, 0].set_ylabel("TAPS accuracy in %")
     return _finished(figure, axes, content)
 
