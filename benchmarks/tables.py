@@ -12,6 +12,7 @@ from pathlib import Path
 
 import results_page
 from certification_tables import branch_and_bound, certification, competition
+from convolution_table import convolution
 from provenance import DOCS, RESULTS, read_json
 from startup_table import startup
 from tables_format import BACKENDS, NOT_MEASURED, machine, mean_and_deviation, ratio, table
@@ -53,6 +54,16 @@ depends on the machine: seconds of the products alone, the fastest of each libra
 {precision}
 
 Run it with `python benchmarks/precision.py`.
+
+### Convolutions on JAX's CPU
+
+Speed in GFLOP/s of the gradients of one convolution, by the derivatives that JAX derives and by
+those of `backend.convolution`, at the top level of a program, in a loop as in attacks, and in a
+branch as in a training step of two phases.
+
+{convolution}
+
+Run it with `python benchmarks/convolution.py`.
 
 ## Starting
 
@@ -248,6 +259,7 @@ def page(results=RESULTS):
     results = Path(results)
     return PAGE.format(
         training_step=sections(results),
+        convolution=convolution(read_json(results / "convolution.json")),
         startup=startup(read_json(results / "startup.json")),
         precision=precision(read_json(results / "precision.json")),
         mnist=short_training(read_json(results / "short_training_mnist.json")),
