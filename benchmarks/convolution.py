@@ -2,9 +2,10 @@
 
     python benchmarks/convolution.py
 
-Speed of a gradient with respect to the images at the top level of a compiled program, of ten outputs
-and gradients in a loop, as an attack takes them, and of both gradients in a branch, as a training
-step with two phases takes them. The two implementations take turns; minima of several rounds.
+Speed of a gradient with respect to the images at the top level of a compiled program, of ten
+outputs and gradients in a loop, as an attack takes them, and of both gradients in a branch, as a
+training step with two phases takes them. The two implementations take turns; minima of several
+rounds.
 """
 
 import argparse
