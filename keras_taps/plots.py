@@ -1,5 +1,8 @@
 """Figures, one function each; they return a matplotlib figure and neither show nor save it."""
 
+from functools import cache
+from io import BytesIO
+
 import numpy as np
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # safe for the colour-blind
@@ -24,10 +27,23 @@ def subplots(*args, **options):
 
     By the object interface: a library must not touch pyplot's global state or pick a screen.
     """
+    figure = _figure_class()(layout="constrained", dpi=150, figsize=options.pop("figsize"))
+    return figure, figure.subplots(*args, **options)
+
+
+@cache
+def _figure_class():
     from matplotlib.figure import Figure
 
-    figure = Figure(layout="constrained", dpi=150, figsize=options.pop("figsize"))
-    return figure, figure.subplots(*args, **options)
+    class NotebookFigure(Figure):
+        """A figure that notebooks show, whether or not pyplot has been imported."""
+
+        def _repr_png_(self):
+            content = BytesIO()
+            self.savefig(content, format="png", dpi=80)
+            return content.getvalue()
+
+    return NotebookFigure
 
 
 def tidy(axes):

@@ -14,6 +14,11 @@ def test_training_curves_take_rows_and_histories():
     assert [list(line.get_ydata()) for line in radius.lines] == [[0.0, 0.1], [0.1]]
 
 
+def test_notebooks_show_figures_without_pyplot():
+    figure = plots.training_curves({"rows": {"eps": [0.0, 0.1]}})
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+
 def test_margin_bounds_tell_certified_from_open_and_attacked():
     images = np.zeros((3, 4, 4, 1))
     bounds = np.array([[-1.0, -2.0], [1.0, -1.0], [2.0, 2.0]])
