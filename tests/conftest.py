@@ -1,10 +1,16 @@
 """What every test shares: one seed, no device but the CPU, hypothesis without deadlines."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # The tests compile many tiny functions and run each of them once.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# Many of them alike. A folder for each worker, for JAX does not lock its files.
+_CACHE = Path(__file__).parent.parent / ".pytest_cache" / "jax"
+_CACHE /= os.environ.get("PYTEST_XDIST_WORKER", "alone")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import hypothesis
 import keras
