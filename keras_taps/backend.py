@@ -77,6 +77,7 @@ def _ascend(points, gradient, step, lower, upper):
 
 if NAME == "tensorflow":
     _ascend = tf.function(_ascend, autograph=False, reduce_retracing=True, jit_compile=True)
+    _ascend._omit_frequent_tracing_warning = True  # see `compiled`
 
 
 def convolution(x, kernel, strides, padding, data_format, dilation_rate):
@@ -292,7 +293,10 @@ def compiled(function, variables):
     """
     if NAME == "tensorflow":
         # AutoGraph off: there is no data-dependent Python to rewrite.
-        return tf.function(function, autograph=False, reduce_retracing=True)
+        made = tf.function(function, autograph=False, reduce_retracing=True)
+        # Each shape is traced once, on purpose; without this TensorFlow warns of it.
+        made._omit_frequent_tracing_warning = True
+        return made
     if NAME == "jax":
 
         @jax.jit

@@ -6,10 +6,16 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # The tests compile many tiny functions and run each of them once.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-# Many of them alike. A folder for each worker, for JAX does not lock its files.
-_CACHE = Path(__file__).parent.parent / ".pytest_cache" / "jax"
-_CACHE /= os.environ.get("PYTEST_XDIST_WORKER", "alone")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+# Many are alike, so compilations are kept; by each worker alone, for JAX does not lock its files.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR",
+    str(
+        Path(__file__).parent.parent
+        / ".pytest_cache"
+        / "jax"
+        / os.environ.get("PYTEST_XDIST_WORKER", "alone")
+    ),
+)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import hypothesis

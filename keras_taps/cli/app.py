@@ -3,7 +3,6 @@
 Commands import Keras, and what imports it, inside `run`: help and a mistyped option need neither.
 """
 
-import logging
 import re
 import sys
 
@@ -77,18 +76,12 @@ def _options(
     """Options of every command."""
 
 
-def _worth_saying(record):
-    """Not TensorFlow's warning that a function is traced again: each shape is, once, on purpose."""
-    return "retracing" not in record.getMessage()
-
-
 def main(arguments=None):
     """Run the command line.
 
     Exit code 0: done. 1: failed or interrupted. 2: bad input, with a message and no traceback.
     """
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    logging.getLogger("tensorflow").addFilter(_worth_saying)
     try:
         app(arguments, standalone_mode=True)
     except (ValueError, FileNotFoundError, FileExistsError) as error:
