@@ -44,7 +44,13 @@ ASIDE = {
     "plots": {"checks", "files", "plots"},
 }
 READERS = {
-    "datasets": {"training", "experiments", "cli", "tuning"},  # training keeps the order of Batches
+    "datasets": {
+        "training",
+        "experiments",
+        "cli",
+        "tuning",
+        "reproduction",
+    },  # training keeps the order of Batches
     "plots": {"experiments", "cli", "tuning", "reproduction"},
 }
 BACKENDS = {"tensorflow", "jax", "torch", "tensorflow_datasets"}

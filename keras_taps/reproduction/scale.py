@@ -1,8 +1,10 @@
 """At which size the paper is reproduced: its own, or one that two CPU cores can do."""
 
 from dataclasses import dataclass
+from functools import cache
 
-from keras_taps.experiments.build import build_network
+from keras_taps import networks
+from keras_taps.datasets import dataset_info
 
 PAPER_STEPS = 20  # of the latent attack
 
@@ -55,10 +57,17 @@ class Scale:
                 return None
             changes |= {"attack_steps": self.attack_steps} | recipe.options
         scaled = recipe.changed(**changes)
-        if scaled.classifier_relus and scaled.classifier_relus > build_network(scaled).relus:
+        if (scaled.classifier_relus or 0) > _relus(scaled.network, scaled.dataset):
             return None
         epochs = max(1, round(self.epochs * recipe.epochs))
         return scaled if epochs == recipe.epochs else scaled.scaled(epochs)
+
+
+@cache
+def _relus(network, dataset):
+    """ReLUs of a network, which do not depend on its width."""
+    info = dataset_info(dataset)
+    return getattr(networks, network)(info.input_shape, info.num_classes, width=1).relus
 
 
 SCALES = {
