@@ -81,11 +81,14 @@ if NAME == "tensorflow":
 
 
 def convolution(x, kernel, strides, padding, data_format, dilation_rate):
-    """`keras.ops.conv` of images, with derivatives that are fast everywhere on JAX's CPU.
+    """`keras.ops.conv` of images, without its detours on JAX's CPU and on PyTorch.
 
     XLA has a fast convolution on a CPU for one order of the axes, and brings others into it at the
     top level of a program only. Inside a loop or a branch, where attacks run, the derivatives
     that JAX derives take ten to forty times as long; so they are written in that order here.
+
+    On PyTorch Keras copies channels-last images into the other order and back around each
+    convolution; PyTorch takes them as they are.
 
     Args:
         x: Tensor of a batch of images.
@@ -101,6 +104,19 @@ def convolution(x, kernel, strides, padding, data_format, dilation_rate):
         image, window = x.shape[1:3], kernel.shape[:2]
         pads = jax.lax.padtype_to_pads(image, window, strides, padding.upper())
         return _correlate(_Window(image, window, strides, tuple(pads)), x, kernel)
+    if NAME == "torch" and data_format == "channels_last" and padding == "valid":
+        x = ops.convert_to_tensor(x)
+        first = x.permute(0, 3, 1, 2)
+        if x.shape[-1] == 1:  # both orders at once, of which PyTorch must not choose
+            first = x.reshape(-1, 1, *x.shape[1:3])
+        y = torch.nn.functional.conv2d(
+            first,
+            kernel.permute(3, 2, 0, 1),
+            stride=strides,
+            dilation=dilation_rate,
+            groups=x.shape[-1] // kernel.shape[2],
+        )
+        return y.permute(0, 2, 3, 1)
     return ops.conv(
         x,
         kernel,
