@@ -4,10 +4,9 @@ Copy `results.json` of a target to `benchmarks/results/reproduction/SCALE/TARGET
 tables.py: it writes docs/results.md and draws the figures into docs/images/results.
 """
 
-import hashlib
-import json
 from pathlib import Path
 
+from pictures import save_picture, shows
 from provenance import read_json
 from tables_format import BACKENDS, NOT_MEASURED, table
 
@@ -27,8 +26,6 @@ the test images.
 
 {sections}
 """
-# What the numbers say, in words; the numbers themselves are generated.
-NOTES = {}
 
 
 def page(results):
@@ -41,27 +38,20 @@ def pictures(results, folder):
     """Draw the figures of all results."""
     from keras_taps.reproduction import figures
 
-    folder = Path(folder) / "results"
-    for content in _contents(results).values():
-        if drawing := _figure(content):
-            folder.mkdir(parents=True, exist_ok=True)
-            metadata = {"Software": None, "Description": _digest(content)}
-            figure = getattr(figures, drawing)(content)
-            figure.savefig(folder / _picture(content), metadata=metadata)
+    for path, content in _drawn(results, folder).items():
+        save_picture(getattr(figures, _figure(content))(content), path, content["records"])
 
 
 def stale_pictures(results, folder):
-    """Paths of the pictures that do not show the results; they carry a digest of them."""
-    from PIL import Image
+    """Paths of the pictures that do not show the results."""
+    found = _drawn(results, folder)
+    return [path for path, content in found.items() if not shows(path, content["records"])]
 
-    stale = []
-    for content in _contents(results).values():
-        path = Path(folder) / "results" / _picture(content)
-        if _figure(content) and not (
-            path.exists() and Image.open(path).info.get("Description") == _digest(content)
-        ):
-            stale.append(path)
-    return stale
+
+def _drawn(results, folder):
+    """Dictionary from the paths of pictures to what they show."""
+    contents = filter(_figure, _contents(results).values())
+    return {Path(folder) / "results" / _picture(content): content for content in contents}
 
 
 def _contents(results):
@@ -88,7 +78,6 @@ def _section(content):
     parts = [
         f"## {name}: {content['title']}",
         f"Scale `{scale}`: {content['scale_text']}",
-        NOTES.get((name, scale), ""),
         f"![{content['title']}](images/results/{_picture(content)})" if _figure(content) else "",
         table([each.replace("_", " ") for each in head], rows),
         f"Not at this scale: {'; '.join(content['left_out'])}." if content["left_out"] else "",
@@ -119,7 +108,3 @@ def _figure(content):
 
 def _picture(content):
     return f"{content['scale']}-{content['target']}.png"
-
-
-def _digest(content):
-    return hashlib.sha256(json.dumps(content["records"], sort_keys=True).encode()).hexdigest()

@@ -1,9 +1,8 @@
 """Section of docs/benchmarks.md about training steps, and its picture."""
 
-import hashlib
-import json
 from pathlib import Path
 
+from pictures import save_picture, shows
 from provenance import read_json
 from tables_format import BACKENDS, NOT_MEASURED, machine, ratio, table
 
@@ -110,27 +109,14 @@ def precision(content):
 def pictures(results, folder):
     """Write the pictures of a folder of results, `training_step*.png`."""
     for path in _drawn(results):
-        folder.mkdir(parents=True, exist_ok=True)
         data = _points(_measurements(path))
-        metadata = {"Software": None, "Description": _digest(data)}
-        _draw(data).savefig(folder / f"{path.stem}.png", metadata=metadata)
+        save_picture(_draw(data), folder / f"{path.stem}.png", data)
 
 
 def stale_pictures(results, folder):
-    """Paths of the pictures that do not show the results.
-
-    The bytes of a picture depend on the versions of matplotlib and its fonts, so what is compared
-    is a digest of the figures drawn, which the file carries.
-    """
-    from PIL import Image
-
-    stale = []
-    for path in _drawn(results):
-        picture = folder / f"{path.stem}.png"
-        digest = _digest(_points(_measurements(path)))
-        if not picture.exists() or Image.open(picture).info.get("Description") != digest:
-            stale.append(picture)
-    return stale
+    """Paths of the pictures that do not show the results."""
+    found = {folder / f"{path.stem}.png": _measurements(path) for path in _drawn(results)}
+    return [path for path, measured in found.items() if not shows(path, _points(measured))]
 
 
 def _drawn(results):
@@ -151,10 +137,6 @@ def _points(measurements):
             ratios["ceiling"] = m["ceiling"]["seconds"] / eager["median_s"]
         points.append((m["configuration"]["name"], ratios))
     return points
-
-
-def _digest(points):
-    return hashlib.sha256(json.dumps(points).encode()).hexdigest()
 
 
 def _draw(points):

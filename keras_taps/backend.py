@@ -88,7 +88,7 @@ def convolution(x, kernel, strides, padding, data_format, dilation_rate):
     that JAX derives take ten to forty times as long; so they are written in that order here.
 
     On PyTorch Keras copies channels-last images into the other order and back around each
-    convolution; PyTorch takes them as they are.
+    convolution; PyTorch takes them as they are, but for padding 'same'.
 
     Args:
         x: Tensor of a batch of images.

@@ -61,12 +61,13 @@ def run(
         raise FileExistsError(
             f"'{folder}' is not empty. Choose another folder with --out, or leave out --no-resume."
         )
+    chosen = parse_seeds(seeds)
     workshop = Workshop(folder, SCALES[scale], data_dir, None if as_json else progress_shown())
     found, missing = {}, {}
     for name in dict.fromkeys(names):
         announce = None if as_json else lambda text: console.print(f"[bold]{text}[/]")
         try:
-            found[name] = reproduce(TARGETS[name], workshop, parse_seeds(seeds), announce)
+            found[name] = reproduce(TARGETS[name], workshop, chosen, announce)
         except FileNotFoundError as error:  # data that is not there; the others go on
             if len(names) == 1:
                 raise

@@ -40,7 +40,7 @@ class IntervalConv2D(_ConvolutionLayer, keras.layers.Conv2D):
     """
 
     def convolution_op(self, inputs, kernel):
-        """The stock convolution, on JAX's CPU with faster derivatives."""
+        """The stock convolution, without the detours of its backend."""
         return backend.convolution(
             inputs, kernel, self.strides, self.padding, self.data_format, self.dilation_rate
         )

@@ -7,13 +7,13 @@ integer programming, between the rigorous boxes of the float64 checker.
 import numpy as np
 from keras import ops
 
-from keras_taps import backend
 from keras_taps.attacks import box_attack, margins_at
 from keras_taps.attacks.latent import taps_margins
 from keras_taps.bounds import ibp_margins, margin_rows
 from keras_taps.files import write_atomically
 from keras_taps.interval import input_box
 from keras_taps.objectives import small_box
+from keras_taps.reproduction.batches import over_batches
 from keras_taps.verification import Checker, exact_maximum, input_interval, read_network
 from keras_taps.verification.unsafe import margin_forms
 
@@ -29,7 +29,8 @@ _BINS = 81
 def approximations(workshop, run):
     """Errors of the bounds of a network, and how far the latent attack takes bounds down.
 
-    What is computed is kept in `approximation.npz` of the run folder, a few images at a time.
+    What is computed is kept in the run folder: the bounds in `approximation.npz`, the exact margins
+    in `exact.npz`, a few images at a time.
 
     Returns:
         Dictionary: `errors`, for each bounding method the statistics of the paper's Figure 9 and a
@@ -39,23 +40,21 @@ def approximations(workshop, run):
     """
     network = run.load_best().network
     x, y = workshop.images(run)
-    eps, path = run.recipe.eps, run.path("approximation.npz")
-    found = dict(np.load(path)) if path.exists() else {}
-    if not {"adversarial", *METHODS} <= set(found):
-        found |= margin_bounds(network, x, y, eps)
-        _save(path, found)
-    done = len(found.get("exact", ()))
-    graph = read_network(network)
+    eps, graph = run.recipe.eps, read_network(network)
+    path, exact_path = run.path("approximation.npz"), run.path("exact.npz")
+    if not path.exists():
+        _save(path, margin_bounds(network, x, y, eps))
+    found = dict(np.load(path))
+    exact = np.load(exact_path)["exact"] if exact_path.exists() else np.zeros((0, 3))
     with workshop.shown["images"]() as show:
-        for start in range(done, len(x), _TOGETHER):
+        for start in range(len(exact), len(x), _TOGETHER):
             part = slice(start, start + _TOGETHER)
             rows = exact_margins(graph, x[part], y[part], eps, found["adversarial"][part])
-            rows = np.concatenate([found.get("exact", np.zeros((0, 3))), rows])
-            found["exact"] = rows
-            _save(path, found)
+            exact = np.concatenate([exact, rows])
+            _save(exact_path, {"exact": exact})
             if show:
-                show(len(rows), len(x), "exact margins")
-    return statistics(found)
+                show(len(exact), len(x), "exact margins")
+    return statistics({**found, "exact": exact})
 
 
 def _save(path, arrays):
@@ -95,14 +94,7 @@ def margin_bounds(network, x, y, eps, seed=0, batch_size=250):
         )
         return (*(ops.max(each, axis=1) for each in margins), points[:, 0])
 
-    compiled = backend.compiled(bounds, network.variables)
-    parts = []
-    for start in range(0, len(x), batch_size):
-        part = slice(start, start + batch_size)
-        images, labels = (ops.convert_to_tensor(each[part]) for each in (x, y))
-        results = compiled(images, labels, backend.seed_tensor(seed, start))
-        parts.append([ops.convert_to_numpy(result) for result in results])
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    columns = over_batches(bounds, network, x, y, batch_size, seed)
     return dict(zip((*METHODS, "adversarial"), columns, strict=True))
 
 
@@ -137,7 +129,7 @@ def exact_margins(graph, x, y, eps, adversarial, timeout=600):
 def statistics(found):
     """What `approximations` returns, from its arrays."""
     exact, upper, seconds = found["exact"].T
-    errors = {name: found[name][: len(exact)] - exact for name in METHODS}
+    errors = {name: found[name] - exact for name in METHODS}
     differences = {
         "TAPS against IBP": found["IBP"] - found["TAPS"],
         "STAPS against SABR": found["SABR"] - found["STAPS"],

@@ -3,8 +3,8 @@
 import numpy as np
 
 from keras_taps.plots import COLOURS, subplots, tidy
-from keras_taps.reproduction.published import published, published_splits
-from keras_taps.reproduction.results import correlations, summary
+from keras_taps.reproduction.published import KEY, published, published_splits
+from keras_taps.reproduction.results import summary
 
 _LINES = {
     "natural": "natural",
@@ -21,7 +21,7 @@ def weights(content):
     """Accuracies over the weight of the TAPS gradient (Tables 2 and 14)."""
     rows, title = summary(content), "weight of the TAPS gradient"
     paper = published(content["target"].removeprefix("table"))
-    keys = [(row["dataset"], row["eps"], row["method"], row["setting"]) for row in rows]
+    keys = [tuple(row[name] for name in KEY) for row in rows]
     panels = {
         "ours": [(_short(row["setting"]), _figures(row)) for row in rows],
         "paper": [(_short(key[-1]), paper.get(key, {})) for key in keys],
@@ -80,7 +80,7 @@ def split_matrix(content):
 def goodness(content):
     """TAPS accuracy against what it stands for (Table 10)."""
     figure, axes = subplots(1, 2, figsize=(8, 3.8))
-    found = correlations(content["records"])
+    found = content["correlations"]
     for axis, (name, quantity) in zip(
         axes, (("adv", "adversarial"), ("cert", "certified")), strict=True
     ):

@@ -2,13 +2,11 @@
 
 import json
 
-from keras import ops
-
-from keras_taps import backend
 from keras_taps.attacks.latent import taps_margins
 from keras_taps.bounds.margins import certified
 from keras_taps.interval import input_box
 from keras_taps.reproduction.approximation import approximations
+from keras_taps.reproduction.batches import over_batches
 
 
 def accuracies(workshop, run):
@@ -56,24 +54,18 @@ def splits(workshop, run):
     return {"taps_by_split": {str(split): 100 * share for split, share in found.items()}}
 
 
-def taps_accuracy(workshop, run, relus, batch_size=250):
+def taps_accuracy(workshop, run, relus):
     """Share of the images whose TAPS estimate is robust, by the split of the estimate."""
-    network = run.load_best().network
-    x, y = workshop.images(run)
+    network, images = run.load_best().network, workshop.images(run)
     found = {}
     for split in relus:
 
-        def robust(images, labels, seed, split=split):
-            box = input_box(images, run.recipe.eps)
-            return certified(taps_margins(network, box, labels, split, seed))
+        def robust(x, labels, seed, split=split):
+            margins = taps_margins(network, input_box(x, run.recipe.eps), labels, split, seed)
+            return (certified(margins),)
 
-        compiled = backend.compiled(robust, network.variables)
-        count = 0
-        for start in range(0, len(x), batch_size):
-            part = slice(start, start + batch_size)
-            images, labels = (ops.convert_to_tensor(each[part]) for each in (x, y))
-            count += int(ops.sum(compiled(images, labels, backend.seed_tensor(start))))
-        found[split] = count / len(x)
+        (held,) = over_batches(robust, network, *images)
+        found[split] = float(held.mean())
     return found
 
 

@@ -18,6 +18,7 @@ from keras_taps.files import write_atomically, write_csv, write_json
 from keras_taps.provenance import provenance
 from keras_taps.reproduction import figures
 from keras_taps.reproduction.measures import MEASURES
+from keras_taps.reproduction.published import KEY
 from keras_taps.reproduction.results import correlations, long_rows, summary
 from keras_taps.verification import Report, certify
 
@@ -143,7 +144,6 @@ def reproduce(target, workshop, seeds=None, announce=None):
     content = {
         "target": target.name,
         "title": target.title,
-        "kind": target.kind,
         "quantities": list(target.quantities),
         "command": f"keras-taps reproduce {target.name} --scale {scale.name}",
         "scale": scale.name,
@@ -162,7 +162,7 @@ def reproduce(target, workshop, seeds=None, announce=None):
         run = workshop.run(recipe, seed)
         content["records"].append(
             {
-                **dict(zip(("dataset", "eps", "method", "setting"), row.key, strict=True)),
+                **dict(zip(KEY, row.key, strict=True)),
                 "seed": seed,
                 "model": run.folder.name,
                 "recipe": recipe.to_config(),

@@ -132,8 +132,7 @@ def exact_maximum(
     found, best = [], None
     for i in np.argsort(-known, kind="stable"):
         if best is not None and known[i] <= best.value:
-            found.append(Bracket(best.value, known[i], best.point, 0.0, True, 0, 0.0))
-            continue
+            break  # the bounds that follow are no higher
         left = max(timeout - (time.monotonic() - began), 0)
         row = slice(i, i + 1)
         bracket = maximise(program, weights[row], offset[row], start, left, gap, None, threads)

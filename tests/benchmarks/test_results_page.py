@@ -28,7 +28,6 @@ def results(tmp_path):
     rows[1]["diverged"] = "the loss is nan"
     found = content(
         rows,
-        kind="accuracies",
         quantities=["natural", "certified"],
         scale="cpu",
         scale_text="Smaller.",

@@ -3,6 +3,7 @@
 import pytest
 
 from keras_taps.reproduction import TARGETS, figures
+from keras_taps.reproduction.results import correlations
 from tests.reproduction.helpers import content, record
 
 pytestmark = pytest.mark.once
@@ -54,7 +55,7 @@ def test_split_matrix():
 
 def test_goodness():
     records = [record(taps=90.0 + i, certified=88.0 + i, adversarial=91.0 + i) for i in range(3)]
-    axes = figures.goodness(content(records)).axes
+    axes = figures.goodness(content(records, correlations=correlations(records))).axes
     assert "correlation 1.0000" in axes[0].get_legend().get_texts()[0].get_text()
 
 
