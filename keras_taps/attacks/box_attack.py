@@ -93,7 +93,8 @@ def box_attack(
     box = Interval(*(ops.expand_dims(ops.stop_gradient(bound), 1) for bound in box))
     with constants(segment):
         *body, last = segment.layers
-        rows, body = margin_rows(last, labels, classes), fold(body)
+        rows = margin_rows(last, labels, classes)
+        body = fold(body, box.lower.shape[2:])
 
         def objective(points):
             margins = point_margins(rows, features_at(body, points))

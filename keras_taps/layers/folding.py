@@ -1,5 +1,6 @@
-"""Batch normalisation merged into the affine layer in front of it, for loops over points."""
+"""Layers merged and rewritten so that loops over points take less time."""
 
+import math
 from functools import partial
 
 from keras import ops
@@ -9,16 +10,23 @@ from keras_taps.layers.batch_normalization import IntervalBatchNormalization
 from keras_taps.layers.conv2d import IntervalConv2D
 from keras_taps.layers.dense import IntervalDense
 
+# Entries up to which a matrix took less time than its convolution in 34 of 36 timings on three
+# backends (`benchmarks/convolution.py`).
+_MATRIX_SIZE = 250_000
 
-def fold(layers):
-    """The same function of points with fewer passes over them.
+
+def fold(layers, shape):
+    """The same function of points, for less work in each of many evaluations.
 
     A Dense layer or convolution and the normalisation behind it become one affine map, whose
-    kernel is scaled here, once. The result is for points alone, in float rounding of its own.
+    kernel is scaled here, once. A convolution of few pixels and channels becomes a matrix: it
+    costs more products, but convolutions that small spend their time elsewhere. The result is for
+    points alone, in float rounding of its own.
 
     Args:
         layers: Sequence of built interval layers. Kernels and moments are read now, inside the
             scopes that are open.
+        shape: Shape of one input of the first layer, without the batch.
 
     Returns:
         List of layers and functions of a tensor, for `walk`.
@@ -26,29 +34,56 @@ def fold(layers):
     Example:
 
     >>> layers = [IntervalDense(2), IntervalBatchNormalization(), IntervalReLU()]
-    >>> len(fold(IntervalSequential(layers, input_shape=(3,)).layers))
+    >>> len(fold(IntervalSequential(layers, input_shape=(3,)).layers, (3,)))
     2
     """
     folded, rest = [], list(layers)
     while rest:
         layer, *rest = rest
-        if rest and _folds(layer, rest[0]):
-            scale, offset = (ops.reshape(t, (-1,)) for t in rest.pop(0).affine_form())
-            bias = offset + layer.bias * scale if layer.use_bias else offset
-            layer = partial(layer.affine_map, kernel=layer.kernel * scale, bias=bias)
+        inputs, shape = shape, layer.compute_output_shape((None, *shape))[1:]
+        if _is_affine(layer):
+            kernel, bias = layer.kernel, layer.bias if layer.use_bias else None
+            if rest and _normalizes(rest[0], layer):
+                scale, offset = (ops.reshape(t, (-1,)) for t in rest.pop(0).affine_form())
+                kernel = kernel * scale
+                bias = offset if bias is None else offset + bias * scale
+            layer = partial(layer.affine_map, kernel=kernel, bias=bias)
+            if len(shape) == 3 and math.prod(inputs) * math.prod(shape) <= _MATRIX_SIZE:
+                layer = _as_matrix(layer, inputs)
         folded.append(layer)
     return folded
 
 
-def _folds(layer, norm):
-    """Whether `norm` normalises the output channels of the affine `layer`, all in one precision."""
+def _is_affine(layer):
+    """Whether a layer is an affine map alone, in one precision."""
     return (
         isinstance(layer, (IntervalDense, IntervalConv2D))
-        and isinstance(norm, IntervalBatchNormalization)
         and activation_name(layer.activation) == "linear"
-        and layer.compute_dtype == layer.variable_dtype == norm.compute_dtype
+        and layer.compute_dtype == layer.variable_dtype
+    )
+
+
+def _normalizes(norm, layer):
+    """Whether `norm` normalises the output channels of the affine `layer`."""
+    return (
+        isinstance(norm, IntervalBatchNormalization)
+        and norm.compute_dtype == layer.compute_dtype
         and norm.axis in _channel_axes(layer, len(norm._reduction_axes) + 1)
     )
+
+
+def _as_matrix(affine, shape):
+    """An affine map of images of `shape` as one matrix product and an offset."""
+    size = math.prod(shape)
+    offset = affine(ops.zeros((1, *shape)))
+    images = affine(ops.reshape(ops.eye(size), (size, *shape))) - offset
+    matrix = ops.reshape(images, (size, -1))
+
+    def product(points):
+        found = ops.matmul(ops.reshape(points, (-1, size)), matrix)
+        return ops.reshape(found, (-1, *images.shape[1:])) + offset
+
+    return product
 
 
 def _channel_axes(layer, rank):

@@ -10,6 +10,7 @@ from keras_taps.layers import (
     IntervalDense,
     IntervalFlatten,
     IntervalReLU,
+    folding,
 )
 from keras_taps.layers.folding import fold
 from keras_taps.layers.residual import walk
@@ -31,7 +32,9 @@ def network(layers, shape):
 
 @pytest.mark.parametrize(("data_format", "axis"), CONV)
 @pytest.mark.parametrize("use_bias", [True, False])
-def test_convolution_and_dense(data_format, axis, use_bias):
+@pytest.mark.parametrize("largest", [0, 10**6], ids=["convolution", "matrix"])
+def test_convolution_and_dense(data_format, axis, use_bias, largest, monkeypatch):
+    monkeypatch.setattr(folding, "_MATRIX_SIZE", largest)
     options = {"use_bias": use_bias}
     layers = [
         IntervalConv2D(3, 3, strides=2, data_format=data_format, **options),
@@ -44,14 +47,14 @@ def test_convolution_and_dense(data_format, axis, use_bias):
     shape = (2, 5, 5) if data_format == "channels_first" else (5, 5, 2)
     net = network(layers, shape)
     x, other = (ops.convert_to_tensor(numbers(6, *shape, seed=seed)) for seed in (0, 1))
-    folded = fold(net.layers)
+    folded = fold(net.layers, shape)
     assert len(folded) == len(net.layers) - 2
     close(walk(folded, x), ops.convert_to_numpy(net(x)), 1e-4)
     statistics = BatchStatistics()
     with statistics.record():
         net(x, training=True)
     with statistics.replay():
-        close(walk(fold(net.layers), other), ops.convert_to_numpy(net(other)), 1e-4)
+        close(walk(fold(net.layers, shape), other), ops.convert_to_numpy(net(other)), 1e-4)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +66,28 @@ def test_convolution_and_dense(data_format, axis, use_bias):
     ],
 )
 def test_what_does_not_fold_stays(layers):
-    net = network(layers, (4, 4, 4))
+    shape = (4, 4, 4)
+    net = network(layers, shape)
     x = ops.convert_to_tensor(numbers(2, 4, 4, 4))
-    assert len(fold(net.layers)) == len(net.layers)
-    close(walk(fold(net.layers), x), ops.convert_to_numpy(net(x)), 1e-5)
+    assert len(fold(net.layers, shape)) == len(net.layers)
+    close(walk(fold(net.layers, shape), x), ops.convert_to_numpy(net(x)), 1e-5)
+
+
+def test_small_convolutions_become_matrices():
+    shape = (6, 6, 1)
+    layers = [
+        IntervalConv2D(2, 3, padding="same", dilation_rate=2),
+        IntervalReLU(),
+        IntervalConv2D(4, 3, groups=2),
+        IntervalConv2D(400, 4),
+        IntervalReLU(),
+        IntervalConv2D(400, 1),
+    ]
+    net = network(layers, shape)
+    folded = fold(net.layers, shape)
+    assert [getattr(f, "__name__", None) == "product" for f in folded[:6]] == [
+        *(True, False, True, True),
+        *(False, True),
+    ]
+    x = ops.convert_to_tensor(numbers(3, *shape))
+    close(walk(folded, x), ops.convert_to_numpy(net(x)), 1e-3)
