@@ -26,8 +26,9 @@ format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: .venv/docs.stamp  ## generated tables, then the site with warnings as errors, into site/
+docs: .venv/docs.stamp  ## tables up to date, commands, the site with warnings as errors, into site/
 	$(BIN)/python benchmarks/tables.py --check
+	$(BIN)/typer keras_taps.cli.app utils docs --name keras-taps --output docs/cli.md
 	$(BIN)/mkdocs build --strict --quiet
 
 # Copies, because a notebook writes its files beside it.
@@ -41,7 +42,7 @@ notebooks: .venv/dev.stamp  ## run the notebooks whole and keep their outputs
 	cp build/notebooks/*.ipynb tutorials
 
 clean:
-	rm -rf .venv site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv site docs/cli.md build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:

@@ -1,22 +1,38 @@
 """Every Python and YAML block of the README and the docs runs."""
 
 import re
+import shlex
 from pathlib import Path
 
 import keras
 import pytest
+import typer
 
 import keras_taps as kt
+from keras_taps.cli.app import app as main_app
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "docs/index.md", "docs/methods.md", "docs/certification.md"]
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+SMALLER = [
+    (r"epochs=(6|10|70)\b", "epochs=3"),
+    (r"\((8|28), \1, 1\), 10,(?! width)", "(8, 8, 1), 10, width=2,"),
+    (r'"mnist-0.1-cnn3-taps"\)\.scaled\(5\)', '"digits-0.1-taps").scaled(1)'),
+    ("trials=20", "trials=1"),
+]
+WRITTEN = {
+    "README.md": "taps.keras",
+    "docs/index.md": "taps.keras",
+    "docs/certification.md": "report.jsonl",
+    "docs/how-to.md": "network.onnx",
+    "docs/tuning.md": "studies",
+}
 
 
 def blocks(page, language):
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     """The same code on a few images of the embedded data, for one to three epochs."""
     monkeypatch.chdir(tmp_path)
@@ -26,20 +42,34 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
     if page == "docs/methods.md":  # it shows fragments
         names["network"] = kt.networks.cnn3((8, 8, 1), 10, width=1)
         names["x_train"], names["y_train"] = small.train
-    found = blocks(page, "python")
-    assert found
-    for block in found:
-        block = re.sub(r"epochs=(6|10|70)\b", "epochs=3", block)
-        block = re.sub(r"\((8|28), \1, 1\), 10,(?! width)", "(8, 8, 1), 10, width=2,", block)
+    for block in blocks(page, "python"):
+        for long, short in SMALLER:
+            block = re.sub(long, short, block)
         exec(compile(block, page, "exec"), names)
-    if page == "docs/certification.md":
-        assert (tmp_path / "report.jsonl").exists()
-    elif page == "docs/methods.md":
+    if page == "docs/methods.md":
         model = names["HardestHalf"](names["network"], eps=0.1, pgd_steps=1)
         model.compile("sgd")
         model.fit(*small.train, verbose=0)
-    else:
-        assert (tmp_path / "taps.keras").exists()
+    elif page in WRITTEN:
+        assert (tmp_path / WRITTEN[page]).exists()
+
+
+def shell_lines():
+    """`(page, line)` of every `keras-taps` command in the shell blocks."""
+    for page in PAGES:
+        for block in blocks(page, "sh"):
+            for line in block.replace("\\\n", " ").splitlines():
+                if line.startswith("keras-taps "):
+                    yield page, line
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(("page", "line"), shell_lines())
+def test_commands_parse(page, line):
+    """The command exists and has the options; what it needs on the disk is not there."""
+    name, *rest = shlex.split(line, comments=True)[1:]
+    app = typer.main.get_command(main_app).commands[name]
+    app.make_context(name, rest)
 
 
 def test_recipe_in_the_docs(tmp_path):
