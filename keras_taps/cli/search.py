@@ -17,17 +17,24 @@ BRANCHING = typer.Option(
 CUTS_OPTION = typer.Option(
     CUTS, "--cuts", help="Multi-neuron constraints of each input and class, at most; 0: none."
 )
+RECOMPUTE = typer.Option(
+    0,
+    "--recompute",
+    help="Derive the bounds of all neurons again after so many splits of branch and bound; "
+    "0: never.",
+)
 MEMORY_OPTION = typer.Option(
     MEMORY / GIB, "--memory", help="GiB for the open domains of branch and bound."
 )
 
 
-def search_options(branching, cuts, memory):
-    """Checked arguments of `certify`, from the three options.
+def search_options(branching, cuts, recompute, memory):
+    """Checked arguments of `certify`, from the options.
 
     Args:
         branching: One of `BRANCHINGS`.
         cuts: Whole number >= 0.
+        recompute: Whole number >= 0.
         memory: GiB > 0.
 
     Raises:
@@ -35,8 +42,8 @@ def search_options(branching, cuts, memory):
 
     Example:
 
-    >>> search_options("babsr", 0, 0.5)
-    {'branching': 'babsr', 'cuts': 0, 'memory': 536870912}
+    >>> search_options("babsr", 0, 6, 0.5)
+    {'branching': 'babsr', 'cuts': 0, 'recompute': 6, 'memory': 536870912}
     """
     most = check_real("--memory", memory, 0, math.inf, low_open=True)
     if most == math.inf:
@@ -44,5 +51,6 @@ def search_options(branching, cuts, memory):
     return {
         "branching": check_choice("--branching", branching, BRANCHINGS),
         "cuts": check_count("--cuts", cuts),
+        "recompute": check_count("--recompute", recompute),
         "memory": max(1, int(most * GIB)),
     }

@@ -7,7 +7,13 @@ import typer
 
 from keras_taps.cli.backend import switch_backend
 from keras_taps.cli.output import print_json
-from keras_taps.cli.search import BRANCHING, CUTS_OPTION, MEMORY_OPTION, search_options
+from keras_taps.cli.search import (
+    BRANCHING,
+    CUTS_OPTION,
+    MEMORY_OPTION,
+    RECOMPUTE,
+    search_options,
+)
 
 NAME = "verify"
 
@@ -21,6 +27,7 @@ def run(
     ),
     branching: str = BRANCHING,
     cuts: int = CUTS_OPTION,
+    recompute: int = RECOMPUTE,
     memory: float = MEMORY_OPTION,
     seed: int = typer.Option(0, "--seed", help="Whole number that decides the attacks."),
     backend: str = typer.Option(None, "--backend", help="tensorflow, jax or torch."),
@@ -30,7 +37,7 @@ def run(
 
     Example: `keras-taps verify network.onnx property.vnnlib --timeout 60`
     """
-    search = search_options(branching, cuts, memory)
+    search = search_options(branching, cuts, recompute, memory)
     for path in (network, spec):
         if not path.is_file():
             raise FileNotFoundError(f"There is no file '{path}'.")

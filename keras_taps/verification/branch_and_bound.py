@@ -3,7 +3,8 @@
 A domain fixes the signs of some pre-activations. Its bound is a Lagrangian with multipliers for
 those signs; where it is not below 0, one more neuron is split. A domain whose neurons are all split
 is a linear program. What is proved is written into trees, leaf by leaf, and each leaf is bounded
-again by the float64 checker before it counts.
+again by the float64 checker before it counts. The boxes of the neurons are those of the whole
+input; on request deep domains have theirs derived again, knowing the signs that are fixed.
 """
 
 import time
@@ -38,6 +39,7 @@ class BranchAndBound:
             'kfsb', which bounds the children of the best few of both and takes the best of them.
         cuts: Multi-neuron constraints of each input and class, at most; 0 for none.
         sizes: Domains at a time, ascending.
+        recompute: After how many splits the boxes of all neurons are derived again; 0 for never.
         memory: Bytes that open domains may take; then the input with the most is left unknown.
         charge_compilation: Whether the seconds of a task include compilation.
 
@@ -61,6 +63,7 @@ class BranchAndBound:
         iterations=10,
         branching="kfsb",
         cuts=CUTS,
+        recompute=0,
         sizes=SIZES,
         memory=MEMORY,
         charge_compilation=False,
@@ -70,6 +73,7 @@ class BranchAndBound:
         self.iterations = iterations
         self.branching = check_choice("branching", branching, BRANCHINGS)
         self.cuts = check_count("cuts", cuts)
+        self.recompute = check_count("recompute", recompute)
         self.charge_compilation = charge_compilation
         self.sizes, self.memory = sizes, memory
         self.nodes = 0
@@ -104,6 +108,7 @@ class BranchAndBound:
                 "case": ((), "int32"),
                 "group": ((), "int32"),
                 "node": ((), "int32"),
+                "base": ((), "int32"),
                 "signs": ((most,), "int8"),
                 "slopes": ((most,), "uint8"),
                 "betas": ((most,), "float32"),
@@ -165,8 +170,10 @@ class BranchAndBound:
         """Bound a batch, write what was found into its fields; which domains are linear."""
         free = np.array(
             [
-                cases[number].free(signs)
-                for number, signs in zip(part["case"], part["signs"], strict=True)
+                cases[number].free(signs, base)
+                for number, signs, base in zip(
+                    part["case"], part["signs"], part["base"], strict=True
+                )
             ],
             bool,
         )
@@ -225,7 +232,7 @@ class BranchAndBound:
     def _linear(self, cases, part, row):
         """A domain without a free neuron: its linear program has the last word."""
         case, group = cases[part["case"][row]], part["group"][row]
-        pattern, constrained = case.pattern(part["signs"][row])
+        pattern, constrained = case.pattern(part["signs"][row], part["base"][row])
         forms = case.forms[group]
         found = split_lp(
             self.graph,
@@ -277,24 +284,34 @@ class BranchAndBound:
                     raise RuntimeError("Branch and bound lost a domain.")
                 del cases[number]
                 pool.drop(number)
-        while len(pool) * pool.bytes > self.memory:
+        while len(pool) and self._bytes(cases, pool) > self.memory:
             counts = pool.counts()
-            largest = max(counts, key=counts.get)
+            largest = max(counts, key=lambda n: counts[n] * pool.bytes + cases[n].bytes)
             del cases[largest]
             pool.drop(largest)
+
+    def _bytes(self, cases, pool):
+        return len(pool) * pool.bytes + sum(case.bytes for case in cases.values())
 
     # Splits
 
     def _children(self, cases, pool):
-        """Split the worst domains of every case; several levels at once while there are few."""
+        """Split the worst domains of every case; several levels at once while there are few.
+
+        Domains whose boxes are derived again are bounded anew before they are split.
+        """
         slots = self.sizes[-1]
         levels = 1
         while levels < LEVELS and len(pool) * 2 ** (levels + 1) <= slots:
             levels += 1
         parents = pool.take(pool.best(max(slots // 2**levels, 1)))
-        order = self._ordered(cases, parents)
-        rows, nodes, signs = [], [], []
-        for row, choices in enumerate(order):
+        again = self._rebased(cases, parents)
+        splitting = np.flatnonzero(~again)
+        split = {name: values[splitting] for name, values in parents.items()}
+        order = self._ordered(cases, split) if len(splitting) else []
+        rows = np.flatnonzero(again).tolist()
+        nodes, signs = parents["node"][rows].tolist(), list(parents["signs"][rows])
+        for row, choices in zip(splitting, order, strict=True):
             case = cases[parents["case"][row]]
             tree = case.trees[parents["group"][row]]
             grown = [(int(parents["node"][row]), parents["signs"][row])]
@@ -312,6 +329,20 @@ class BranchAndBound:
         children = {name: values[rows] for name, values in parents.items()}
         children["node"], children["signs"] = np.array(nodes, "int32"), np.stack(signs)
         return children
+
+    def _rebased(self, cases, parents):
+        """Boolean array: whose boxes were derived again; their `base` says which they have now."""
+        old = parents["base"].copy()
+        if self.recompute:
+            fields = (parents[name] for name in ("case", "group", "node", "signs", "base"))
+            parents["base"] = np.array(
+                [
+                    cases[number].rebase(group, node, signs, base, self.recompute)
+                    for number, group, node, signs, base in zip(*fields, strict=True)
+                ],
+                "int32",
+            )
+        return parents["base"] != old
 
     def _ordered(self, cases, parents):
         """For each domain the neurons to split, best first, by their places in the case."""

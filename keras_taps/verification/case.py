@@ -23,7 +23,9 @@ class Case:
     Attributes:
         task: The task.
         root: `RootBox`: rigorous boxes of all N neurons.
-        neurons: Integer array `(U,)`, those that cross 0.
+        bases: List of pairs of arrays `(N,)`, the boxes of all neurons that domains start from:
+            of the whole box, then of each part whose boxes were derived again.
+        neurons: Integer array `(U,)`, those that cross 0 in the whole box.
         kinks: Array `(N,)`, slopes of the ReLUs for negative inputs.
         forms: Dictionary from each group that is left to the indices of its forms.
         trees: Dictionary from each group that is left to its `Tree`.
@@ -35,7 +37,7 @@ class Case:
         self.task, self.check = task, check
         self.root = checker.root(task.lower, task.upper)
         self.kinks = self.root.kinks
-        self.low, self.high = covering(self.root.lower, self.root.upper)
+        self.bases, self._depths = [covering(self.root.lower, self.root.upper)], [0]
         self.box = covering(task.lower, task.upper)
         known = np.isfinite(self.root.lower) & np.isfinite(self.root.upper)
         self.stuck = not known.all()
@@ -50,23 +52,53 @@ class Case:
 
     def start_slopes(self, group):
         """Slopes to begin with, as bytes: those of alpha-CROWN, or of CROWN."""
-        usual = np.where(self.high > -self.low, 1.0, self.kinks)[self.neurons]
+        low, high = self.bases[0]
+        usual = np.where(high > -low, 1.0, self.kinks)[self.neurons]
         if self.task.slopes is not None:
             given = self.task.slopes[self.forms[group][0], self.neurons]
             usual = np.where(np.isnan(given), usual, given)
         return quantise(usual, self.kinks[self.neurons])
 
-    def free(self, signs):
+    def free(self, signs, base=0):
         """Whether a neuron is left to split; `signs` as the pool has them."""
-        return not np.all(signs[: len(self.neurons)])
+        low, high = (side[self.neurons] for side in self.bases[base])
+        return bool(np.any((signs[: len(self.neurons)] == 0) & (low < 0) & (high > 0)))
 
-    def pattern(self, signs):
+    def pattern(self, signs, base=0):
         """Signs of all neurons of a domain without a free one, and which are constraints."""
-        pattern = np.where(self.root.lower >= 0, 1, -1).astype("int8")
-        pattern[self.neurons] = signs[: len(self.neurons)]
-        constrained = np.zeros(len(pattern), bool)
-        constrained[self.neurons] = True
-        return pattern, constrained
+        fixed = np.zeros(self.root.neurons, "int8")
+        fixed[self.neurons] = signs[: len(self.neurons)]
+        known = np.where(self.bases[base][0] >= 0, 1, -1)
+        return np.where(fixed, fixed, known).astype("int8"), fixed != 0
+
+    def rebase(self, group, node, signs, base, every):
+        """Derive the boxes of a domain again if this is due.
+
+        Args:
+            group: Group of forms.
+            node: Number of its open node.
+            signs: Its signs, as the pool has them.
+            base: Number of the base that it has.
+            every: Splits since then at which it is due.
+
+        Returns:
+            Number of the base that it has now, the same if none was derived.
+        """
+        depth = np.count_nonzero(signs)
+        if depth < self._depths[base] + every:
+            return base
+        fixed = np.zeros(self.root.neurons, "int8")
+        fixed[self.neurons] = signs[: len(self.neurons)]
+        part = self.root.within(fixed)
+        self.trees[group].rebase(node)
+        self.bases.append(covering(part.lower, part.upper))
+        self._depths.append(depth)
+        return len(self.bases) - 1
+
+    @property
+    def bytes(self):
+        """Bytes of the bases."""
+        return len(self.bases) * sum(side.nbytes for side in self.bases[0])
 
     def padded_forms(self, group, count):
         """Forms `(count, outputs)` and offsets of a group, the first repeated to fill."""
@@ -194,6 +226,7 @@ def gather(cases, part):
         wide["slopes"][row, mine] = dequantise(part["slopes"][row, :size], case.kinks[mine])
         wide["betas"][row, mine] = part["betas"][row, :size]
     pairs = list(zip(owners, groups, strict=True))
+    bases = [case.bases[base] for case, base in zip(owners, part["base"], strict=True)]
     forms = [case.padded_forms(group, part["mix"].shape[1]) for case, group in pairs]
     cuts = [case.padded_cuts(group, part["gammas"].shape[1]) for case, group in pairs]
     members, outer, inner, limit = (np.stack(values) for values in zip(*cuts, strict=True))
@@ -202,8 +235,8 @@ def gather(cases, part):
         upper=np.stack([case.box[1] for case in owners]),
         forms=np.stack([rows for rows, _ in forms]),
         offset=np.stack([offset for _, offset in forms]),
-        low=np.stack([case.low for case in owners]),
-        high=np.stack([case.high for case in owners]),
+        low=np.stack([low for low, _ in bases]),
+        high=np.stack([high for _, high in bases]),
         mix=part["mix"],
         gammas=part["gammas"],
         members=members,

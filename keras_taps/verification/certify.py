@@ -23,10 +23,10 @@ from keras_taps.files import write_atomically
 from keras_taps.networks.load import load_model
 from keras_taps.provenance import provenance
 from keras_taps.verification.from_keras import interval_network, read_network
+from keras_taps.verification.proofs import pack_proof
 from keras_taps.verification.report import FORMAT, ReportWriter, files_of, input_hash
 from keras_taps.verification.stages import Verifier
 from keras_taps.verification.task import MISCLASSIFIED, UNKNOWN, Task
-from keras_taps.verification.tree import pack_proof
 
 BLOCK = 1024  # inputs that go through the cascade together, so that the last open ones fill batches
 
@@ -47,6 +47,7 @@ def certify(
     iterations=20,
     branching="kfsb",
     cuts=CUTS,
+    recompute=0,
     memory=MEMORY,
     seed=0,
     progress=None,
@@ -81,6 +82,8 @@ def certify(
         iterations: Steps of alpha-CROWN.
         branching: How branch and bound chooses neurons: 'kfsb', 'babsr' or 'gap'.
         cuts: Multi-neuron constraints of each input and class, at most; 0 for none.
+        recompute: After how many splits branch and bound derives the bounds of all neurons again,
+            knowing the signs that are fixed by then; 0 for never.
         memory: Bytes for the open domains of branch and bound.
         seed: Whole number for the random starts of attacks.
         progress: Called as `progress(report, total)` when verdicts have come in.
@@ -113,6 +116,7 @@ def certify(
     check_count("iterations", iterations)
     check_choice("branching", branching, BRANCHINGS)
     check_count("cuts", cuts)
+    check_count("recompute", recompute)
     check_count("memory", memory, low=1)
     first, step = _parse_shard(shard)
     header = {
@@ -128,6 +132,7 @@ def certify(
         "iterations": iterations,
         "branching": branching,
         "cuts": cuts,
+        "recompute": recompute,
         "seed": seed,
         "provenance": provenance(),
     }
@@ -145,6 +150,7 @@ def certify(
         iterations,
         branching=branching,
         cuts=cuts,
+        recompute=recompute,
         memory=memory,
     )
     deep = stages.index("bab") if "bab" in stages else len(stages)

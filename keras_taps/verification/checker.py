@@ -123,12 +123,19 @@ class Checker:
         Raises:
             ValueError: If the box is empty or not finite, or shapes do not fit.
         """
-        box = self._checked_box(lower, upper)
+        return self._rooted(self._checked_box(lower, upper))
+
+    def _rooted(self, box, known=None, signs=None):
+        """The root of a box, or of its part with these signs between known boxes of neurons."""
         walk = _Walk(self._absolutes, "crown")
-        walk.pulls = []
+        walk.pulls, walk.known, walk.signs = [], known, signs
         with np.errstate(all="ignore"):
             records = walk.enter(self.graph.nodes, box)
-        return RootBox(walk, records, self.graph.outputs)
+
+        def within(signs):
+            return self._rooted(box, walk.boxes, signs)
+
+        return RootBox(walk, records, self.graph.outputs, within)
 
     def _checked_box(self, lower, upper):
         lower, upper = np.asarray(lower, "float64"), np.asarray(upper, "float64")
@@ -151,6 +158,9 @@ class _Walk:
         self.method = method
         self.boxes = []  # of the inputs of the nonlinear nodes, in their order
         self.pulls = None  # of each ReLU, if a list is put here: its `pull`
+        self.known = None  # boxes of the nonlinear nodes that hold as well
+        self.signs = None  # an array for each ReLU: 1 where z >= 0, -1 where z <= 0, else 0
+        self.empty = False  # whether these contradict each other
 
     def enter(self, nodes, box):
         """Forward; the records of the nodes up to the last that is not linear."""
@@ -201,6 +211,8 @@ class _Walk:
         if isinstance(node, Linear):
             return self._linear(node, box)
         if isinstance(node, Relu):
+            if self.known is not None:
+                box = self._narrowed(box)
             box = self._refined(box, (box[0] < 0) & (box[1] > 0), pull)
             self.boxes.append(box)
             if self.pulls is not None:
@@ -248,6 +260,20 @@ class _Walk:
             lower[chosen] = np.fmax(lower[chosen], -found[: len(chosen)])
             upper[chosen] = np.fmin(upper[chosen], found[len(chosen) :])
         return lower.reshape(box[0].shape), upper.reshape(box[0].shape)
+
+    def _narrowed(self, box):
+        """The box of a ReLU's inputs between the known bounds, where its neurons have their signs.
+
+        All that follows is then about the part of the inputs where they do.
+        """
+        known, signs = self.known[len(self.boxes)], self.signs[len(self.pulls)]
+        lower, upper = np.fmax(box[0], known[0]), np.fmin(box[1], known[1])
+        lower = np.where(signs > 0, np.fmax(lower, 0.0), lower)
+        upper = np.where(signs < 0, np.fmin(upper, 0.0), upper)
+        if np.any(lower > upper):  # of a part without inputs everything holds, so any box does
+            self.empty = True
+            return known
+        return lower, upper
 
     # Backward
 

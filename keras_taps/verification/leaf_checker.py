@@ -7,15 +7,15 @@ multipliers are moved to where they are sound, the limits of cuts are derived he
 that is added to a row pays for its rounding as in `rounding.py`.
 """
 
-from dataclasses import dataclass
 from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
 
+from keras_taps.verification.leaf_lines import LayerCuts, LeafLines, multipliers
 from keras_taps.verification.octahedron import axes, directions, largest_over_octahedron
-from keras_taps.verification.relu_lines import ReluLines, by_layer, lines_of, replaced
-from keras_taps.verification.rounding import ROUND, Form, dot, gamma, lost, size_of
+from keras_taps.verification.relu_lines import by_layer, lines_of, replaced
+from keras_taps.verification.rounding import Form, dot, gamma, lost, size_of
 
 _ROWS = 2**25  # bytes that rows may take at a time
 
@@ -60,7 +60,8 @@ class RootBox:
         Wang et al. 2021, beta-CROWN; Ferrari et al. 2022, MN-BaB; Zhang et al. 2022, GCP-CROWN.
     """
 
-    def __init__(self, walk, records, outputs):
+    def __init__(self, walk, records, outputs, within):
+        self._within, self._parts = within, {}
         self._walk = walk  # forward behind it, with the `pulls` of the ReLUs
         self._records = records
         self._outputs = outputs
@@ -88,6 +89,30 @@ class RootBox:
     def layers(self):
         """List of pairs: where the numbers of each ReLU's neurons begin and end."""
         return list(zip(self._starts[:-1].tolist(), self._starts[1:].tolist(), strict=True))
+
+    @property
+    def empty(self):
+        """Whether the signs contradict each other, in a part made by `within`."""
+        return self._walk.empty
+
+    def within(self, signs):
+        """The part of the box where some pre-activations have a sign, with boxes of its own.
+
+        Args:
+            signs: Array `(N,)`: 1 where z >= 0, -1 where z <= 0, 0 where nothing is known.
+
+        Returns:
+            `RootBox`, whose bounds are about this part. The last few are kept.
+        """
+        signs = np.asarray(signs)
+        self._check("signs", signs, (self.neurons,))
+        key = signs.astype("int8").tobytes()
+        if key not in self._parts:
+            while len(self._parts) * 12 * 8 * self.neurons > _ROWS:
+                del self._parts[next(iter(self._parts))]
+            layers = [part[0] for part in by_layer(signs[None], self._lines)]
+            self._parts[key] = self._within(layers)
+        return self._parts[key]
 
     def octahedra(self, members):
         """Proved upper bounds of all sums and differences of a few neurons of one ReLU.
@@ -118,7 +143,7 @@ class RootBox:
         Returns:
             `(forms, offset, error)` for `upper_bounds`: `(L, outputs)`, `(L,)` and `(L,)`.
         """
-        weights = _multipliers(weights)
+        weights = multipliers(weights)
         forms, offset = np.asarray(forms, "float64"), np.asarray(offset, "float64")
         size = size_of(self._walk.out)
         with np.errstate(all="ignore"):
@@ -191,7 +216,8 @@ class RootBox:
 
     def _empty(self, signs):
         """Which rows of signs contradict the boxes."""
-        return np.any(np.where(signs < 0, self.lower > 0, (signs > 0) & (self.upper < 0)), 1)
+        against = np.where(signs < 0, self.lower > 0, (signs > 0) & (self.upper < 0))
+        return self.empty | np.any(against, 1)
 
     def _check(self, name, values, shape):
         if values.shape != shape:
@@ -209,9 +235,9 @@ class RootBox:
             own_signs, own_slopes, own_betas = next(signs), next(slopes), next(betas)
             if own_slopes is not None:
                 lines = lines.with_slopes(np.asarray(own_slopes, "float64"))
-            pushes = None if own_betas is None else own_signs * _multipliers(own_betas)
+            pushes = None if own_betas is None else own_signs * multipliers(own_betas)
             cuts = next(layers)
-            return _LeafLines(
+            return LeafLines(
                 **vars(lines),
                 signs=own_signs,
                 pushes=pushes,
@@ -241,7 +267,7 @@ class RootBox:
             raise ValueError("The members of a cut must be neurons of one ReLU.")
         gammas = np.asarray(gammas)
         self._check("gammas", gammas, (count, len(members)))
-        gammas = _multipliers(gammas)
+        gammas = multipliers(gammas)
         used = gammas.any(0) & np.isfinite(outer).all(1) & np.isfinite(inner).all(1)
         found = []
         for number, lines in enumerate(self._lines):
@@ -251,7 +277,7 @@ class RootBox:
             rows = rows[known]
             places = members[rows] - self._starts[number]
             found.append(
-                _LayerCuts(rows, places, outer[rows], inner[rows], limits[known], lines.size)
+                LayerCuts(rows, places, outer[rows], inner[rows], limits[known], lines.size)
                 if len(rows)
                 else None
             )
@@ -306,85 +332,3 @@ class RootBox:
             found = pull(Form(rows, nothing, nothing)).reshape(len(chosen), -1)
             limits[start : start + chunk, slanted] = found
         return limits
-
-
-@dataclass(frozen=True)
-class _LayerCuts:
-    """The cuts of one ReLU that are used; `rows` are their numbers, `size` bounds its inputs.
-
-    The outputs of a ReLU are no larger than its inputs, so `size` serves for both.
-    """
-
-    rows: np.ndarray
-    places: np.ndarray
-    outer: np.ndarray
-    inner: np.ndarray
-    limits: np.ndarray
-    size: np.ndarray
-
-    def taken(self, rows, gammas, coefficients):
-        """Rows less `gammas @ coefficients`, and the rounding of it in a form."""
-        members, at = np.unique(self.places, return_inverse=True)
-        matrix = np.zeros((len(self.places), len(members)))
-        at = at.reshape(self.places.shape)
-        np.add.at(matrix, (np.arange(len(matrix))[:, None], at), coefficients)
-        size = self.size.reshape(-1)
-        scale = (np.abs(coefficients) * size[self.places]).sum(1)
-        flat = rows.reshape(len(rows), -1).copy()
-        flat[:, members] -= gammas @ matrix
-        error = gamma(self.places.size) * (gammas @ scale) + lost(size)
-        error = error + 4 * ROUND * np.abs(flat[:, members]) @ size[members]
-        return flat.reshape(rows.shape), error
-
-    def before(self, form, gammas):
-        """The form on the outputs of the ReLU, with the cuts' own part of it and their limits."""
-        rows, error = self.taken(form.rows, gammas, self.outer)
-        error = error + gamma(len(self.limits)) * (gammas @ np.abs(self.limits)) + lost(self.size)
-        return Form(rows, *_plus(form, gammas @ self.limits, error))
-
-    def behind(self, form, gammas):
-        """The form on the inputs of the ReLU, with the cuts' part."""
-        rows, error = self.taken(form.rows, gammas, self.inner)
-        return Form(rows, *_plus(form, 0.0, error))
-
-
-@dataclass(frozen=True)
-class _LeafLines(ReluLines):
-    """Lines of each leaf of a chunk, arrays `(L, ...)`; `pushes` are `sign * beta`."""
-
-    signs: np.ndarray
-    pushes: np.ndarray
-    cuts: _LayerCuts
-    gammas: np.ndarray
-
-    def back(self, form):
-        if self.cuts is not None:
-            form = self.cuts.before(form, self.gammas)
-        # What is split is linear: there is no line to lift, and one product to round.
-        split = self.signs != 0
-        rising, falling = np.maximum(form.rows, 0), np.minimum(form.rows, 0)
-        rising = np.where(split, 0.0, rising)
-        rows = np.where(
-            split,
-            form.rows * np.where(self.signs > 0, 1.0, self.slope),
-            rising * self.steep + falling * self.below,
-        )
-        form = self.through(form, rows, rising)
-        if self.pushes is not None:
-            rows = form.rows + self.pushes
-            error = 4 * ROUND * dot(np.abs(rows), self.size)
-            form = Form(rows, *_plus(form, 0.0, error))
-        if self.cuts is not None:
-            form = self.cuts.behind(form, self.gammas)
-        return form
-
-
-def _plus(form, constant, error):
-    form = form.plus(constant, error)
-    return form.constant, form.error
-
-
-def _multipliers(values):
-    """Numbers as multipliers: float64, and 0 where they are negative or not finite."""
-    values = np.asarray(values, "float64")
-    return np.where(np.isfinite(values) & (values > 0), values, 0.0)

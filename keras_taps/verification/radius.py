@@ -32,6 +32,7 @@ def certified_radius(
     iterations=20,
     branching="kfsb",
     cuts=CUTS,
+    recompute=0,
     memory=MEMORY,
     seed=0,
     progress=None,
@@ -54,6 +55,7 @@ def certified_radius(
         iterations: Steps of alpha-CROWN.
         branching: As for `certify`, for the stage 'bab'.
         cuts: Likewise.
+        recompute: Likewise.
         memory: Likewise.
         seed: Whole number for the random starts of attacks.
         progress: Called as `progress(done, total)` with numbers of halvings.
@@ -88,6 +90,7 @@ def certified_radius(
         iterations,
         branching=branching,
         cuts=cuts,
+        recompute=recompute,
         memory=memory,
     )
     right = np.flatnonzero(own(x).argmax(-1) == y) if len(x) else []

@@ -6,9 +6,9 @@ import numpy as np
 
 from keras_taps.verification.checker import Checker
 from keras_taps.verification.graph import Graph
+from keras_taps.verification.proofs import unpack_proof
 from keras_taps.verification.report import Report, files_of, input_hash
 from keras_taps.verification.rounding import input_interval
-from keras_taps.verification.tree import unpack_proof
 from keras_taps.verification.tree_checker import check_trees
 from keras_taps.verification.unpool import without_pooling
 from keras_taps.verification.unsafe import margin_forms

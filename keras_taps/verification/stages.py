@@ -47,6 +47,7 @@ class Verifier:
         strong: Arguments `steps` and `restarts` of the strong attack.
         branching: How branch and bound chooses neurons, as in `BranchAndBound`.
         cuts: Multi-neuron constraints of each input and class, at most.
+        recompute: After how many splits branch and bound derives the boxes of all neurons again.
         memory: Bytes for the open domains of branch and bound.
         charge_compilation: Whether the seconds of a task include compilation.
     """
@@ -62,11 +63,13 @@ class Verifier:
         strong=STRONG,
         branching="kfsb",
         cuts=CUTS,
+        recompute=0,
         memory=MEMORY,
         charge_compilation=False,
     ):
         check_choice("branching", branching, BRANCHINGS)
         check_count("cuts", cuts)
+        check_count("recompute", recompute)
         check_count("memory", memory, low=1)
         self.graph = graph
         self.network = build_network(graph)
@@ -81,6 +84,7 @@ class Verifier:
             "check": check,
             "branching": branching,
             "cuts": cuts,
+            "recompute": recompute,
             "memory": memory,
         }
         self._branch_and_bound = None

@@ -3,14 +3,13 @@
 The children of a node fix the sign of one pre-activation z_j: z_j <= 0 in the first, z_j >= 0 in
 the second. Every input lies in one of them, so the leaves of a binary tree cover the box whatever
 its nodes split; that is all that a tree has to be. What a leaf claims is not believed: the checker
-bounds it again from its slopes and multipliers, and any of those are sound.
+bounds it again from its slopes and multipliers, and any of those are sound. At some nodes it first
+derives the boxes of all neurons again, knowing the signs that are fixed there.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-
-from keras_taps.verification.leaf_checker import Cuts
 
 LEVELS = 255  # a slope is stored as a byte
 _ARRAYS = (
@@ -65,13 +64,17 @@ def dequantise(levels, kinks):
 
 @dataclass(slots=True)
 class _Node:
-    """`place` and `sign`: what the edge from the parent fixes; `split`: place split here."""
+    """`place` and `sign`: what the edge from the parent fixes; `split`: place split here.
+
+    `rebased`: whether boxes are derived again here.
+    """
 
     parent: int
     place: int
     sign: int
     split: int = -1
     children: tuple = None
+    rebased: bool = False
     proof: tuple = None  # slopes, betas along the path, mix, numbers of cuts, their gammas
 
 
@@ -146,6 +149,24 @@ class Tree:
         del self._open[node]
         self._open.update({first: None, first + 1: None})
         return first, first + 1
+
+    def rebase(self, node):
+        """Have the boxes of all neurons derived again at an open node, for all that is below it.
+
+        Args:
+            node: Number of an open node.
+
+        Raises:
+            ValueError: If the node is not open.
+        """
+        self._check_open(node)
+        self._nodes[node].rebased = True
+
+    def base(self, node):
+        """The nearest node, this one or one above, where boxes are derived again; or the root."""
+        while node != self.root and not self._nodes[node].rebased:
+            node = self._nodes[node].parent
+        return node
 
     def close(self, node, slopes, betas, mix, gammas=None):
         """Mark an open node as proved by these multipliers.
@@ -224,10 +245,10 @@ class Tree:
 
         Returns:
             `group`; `neurons` `(U,)`; `preorder`, for each node the neuron that it splits or -1 for
-            a leaf, an inactive child before the active one; for the leaves in this order `slopes`
-            `(leaves, U)`, `betas`, those along each path from the root one after the other, `mix`
-            `(leaves, m)`, and `gamma_counts` `(leaves,)` with as many entries in `gamma_cuts` and
-            `gamma_values`.
+            a leaf, an inactive child before the active one; `rebased`, for each node whether boxes
+            are derived again there; for the leaves in this order `slopes` `(leaves, U)`, `betas`,
+            those along each path from the root one after the other, `mix` `(leaves, m)`, and
+            `gamma_counts` `(leaves,)` with as many entries in `gamma_cuts` and `gamma_values`.
 
         Raises:
             ValueError: If a leaf is open.
@@ -242,6 +263,7 @@ class Tree:
             "group": np.array(self.group),
             "neurons": self.neurons.astype("int32"),
             "preorder": np.array([-1 if s < 0 else self.neurons[s] for s in split], "int32"),
+            "rebased": np.array([self._nodes[node].rebased for node in order]),
             "slopes": np.stack(slopes),
             "betas": np.concatenate(betas),
             "mix": np.stack(mix),
@@ -255,7 +277,7 @@ class Tree:
         """The tree that `pack` took apart.
 
         Args:
-            packed: Dictionary of arrays, from whatever source.
+            packed: Dictionary of arrays, from whatever source; without `rebased` there are none.
 
         Returns:
             `Tree`, complete.
@@ -268,6 +290,12 @@ class Tree:
             raise ValueError(f"The tree lacks {', '.join(missing)}.")
         tree = cls(_whole("group", packed["group"]), packed["neurons"])
         leaves = tree._grow(_integers("preorder", packed["preorder"]))
+        order = tree._preorder()
+        rebased = np.asarray(packed.get("rebased", np.zeros(len(order), bool)))
+        if rebased.dtype != bool or rebased.shape != (len(order),):
+            raise ValueError("`rebased` must be true or false for each node.")
+        for node in np.array(order)[rebased]:
+            tree._nodes[node].rebased = True
         slopes = np.asarray(packed["slopes"])
         if slopes.dtype != np.uint8 or slopes.shape != (len(leaves), len(tree.neurons)):
             raise ValueError("`slopes` must hold a byte for each leaf and neuron.")
@@ -327,49 +355,6 @@ class Tree:
             found.append(node)
             waiting += reversed(self._nodes[node].children or ())
         return found
-
-
-def pack_proof(trees, cuts=None):
-    """Trees and cuts as one flat dictionary of arrays, for a certificate.
-
-    Args:
-        trees: List of complete `Tree`.
-        cuts: `Cuts` or `None`.
-
-    Returns:
-        Dictionary with names such as 'tree0_preorder' and 'cut_members'.
-    """
-    packed = {
-        f"tree{number}_{name}": array
-        for number, tree in enumerate(trees)
-        for name, array in tree.pack().items()
-    }
-    if cuts is not None:
-        packed.update({f"cut_{name}": np.asarray(array) for name, array in cuts._asdict().items()})
-    return packed
-
-
-def unpack_proof(proof):
-    """The trees and the cuts of a certificate.
-
-    Args:
-        proof: Dictionary of arrays; names that `pack_proof` does not write are left alone.
-
-    Returns:
-        `(trees, cuts)`; `cuts` is `None` if there are none.
-
-    Raises:
-        ValueError: If a tree is none, or a part of the cuts is missing.
-    """
-    trees = []
-    while f"tree{len(trees)}_preorder" in proof:
-        prefix = f"tree{len(trees)}_"
-        own = {name.removeprefix(prefix): proof[name] for name in proof if name.startswith(prefix)}
-        trees.append(Tree.unpack(own))
-    given = [name for name in Cuts._fields if f"cut_{name}" in proof]
-    if given and len(given) < len(Cuts._fields):
-        raise ValueError("The cuts lack members, outer or inner coefficients.")
-    return trees, Cuts(*(proof[f"cut_{name}"] for name in given)) if given else None
 
 
 def _integers(name, values):

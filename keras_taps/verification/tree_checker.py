@@ -101,5 +101,20 @@ def bound_leaves(root, forms, offset, groups, leaves, cuts):
         betas[i, tree.neurons] = own_betas
         weights[i, mine] = mix
         gammas[i, used] = values
-    mixed, shift, error = root.mixed(weights, forms, offset)
-    return root.upper_bounds(mixed, shift, signs, slopes, betas, cuts, gammas, error)
+    mixed = root.mixed(weights, forms, offset)
+    bounds = np.zeros(count)
+    for fixed, rows in _by_base(root, leaves):
+        part = root.within(fixed) if fixed.any() else root
+        given = mixed[0][rows], mixed[1][rows], signs[rows], slopes[rows], betas[rows]
+        bounds[rows] = part.upper_bounds(*given, cuts, gammas[rows], mixed[2][rows])
+    return bounds
+
+
+def _by_base(root, leaves):
+    """Pairs of the signs at a base of some leaves and the rows of these leaves."""
+    bases = {}
+    for row, (tree, node) in enumerate(leaves):
+        fixed = np.zeros(root.neurons, "int8")
+        fixed[tree.neurons] = tree.signs(tree.base(node))
+        bases.setdefault(fixed.tobytes(), (fixed, []))[1].append(row)
+    return bases.values()

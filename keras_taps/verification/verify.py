@@ -43,6 +43,7 @@ def verify(
     *,
     branching="kfsb",
     cuts=CUTS,
+    recompute=0,
     memory=MEMORY,
 ):
     """Decide whether any input of a list of unsafe sets is reached.
@@ -57,6 +58,8 @@ def verify(
         seed: Whole number for the random starts of attacks.
         branching: How branch and bound chooses neurons: 'kfsb', 'babsr' or 'gap'.
         cuts: Multi-neuron constraints of each set, at most; 0 for none.
+        recompute: After how many splits branch and bound derives the bounds of all neurons again;
+            0 for never.
         memory: Bytes for the open domains of branch and bound.
 
     Returns:
@@ -85,6 +88,7 @@ def verify(
         strong=STRONG,
         branching=branching,
         cuts=cuts,
+        recompute=recompute,
         memory=memory,
         charge_compilation=True,
     )

@@ -88,9 +88,11 @@ def attempt(graph, task, points):
             task.decide(FALSIFIED, "bab")
 
 
-def loaded(kind, seed, branching="kfsb", cuts=CUTS, check=True):
+def loaded(kind, seed, branching="kfsb", cuts=CUTS, check=True, recompute=0):
     """A search with the weights of a graph."""
-    return with_graph(_search(kind, cuts), graph_of(kind, seed), branching, check)
+    search = with_graph(_search(kind, cuts), graph_of(kind, seed), branching, check)
+    search.recompute = recompute
+    return search
 
 
 def with_graph(search, graph, branching="kfsb", check=True):
@@ -98,7 +100,7 @@ def with_graph(search, graph, branching="kfsb", check=True):
     search.graph, search.checker, search.check = graph, Checker(graph), check
     search.branching, search._biases = branching, local_biases(graph)
     search.engine.network.set_weights(build_network(graph).get_weights())
-    search.sizes, search.memory, search.nodes = (16,), 2**31, 0
+    search.sizes, search.memory, search.nodes, search.recompute = (16,), 2**31, 0, 0
     return search
 
 

@@ -30,6 +30,7 @@ def fields(case, groups, members=3, cuts=4):
     return {
         "case": np.zeros(count, int),
         "group": np.array(groups),
+        "base": np.zeros(count, int),
         "signs": np.zeros((count, size + 2), "int8"),
         "slopes": np.full((count, size + 2), 255, "uint8"),
         "betas": np.zeros((count, size + 2), "float32"),
@@ -42,7 +43,8 @@ def test_neurons():
     case = case_of()
     crossing = (case.root.lower < 0) & (case.root.upper > 0)
     assert case.neurons.tolist() == np.flatnonzero(crossing).tolist()
-    assert np.all((case.low <= case.root.lower) & (case.high >= case.root.upper))
+    low, high = case.bases[0]
+    assert np.all((low <= case.root.lower) & (high >= case.root.upper))
     signs = np.zeros(len(case.neurons) + 3, "int8")
     assert case.free(signs)
     signs[: len(case.neurons)] = np.where(np.arange(len(case.neurons)) % 2, 1, -1)

@@ -11,7 +11,8 @@ from scipy.optimize import linprog
 from keras_taps.verification.checker import Checker
 from keras_taps.verification.graph import Graph
 from keras_taps.verification.graph_nodes import Dense, Relu, Sum
-from keras_taps.verification.leaf_checker import Cuts, _LayerCuts, _LeafLines
+from keras_taps.verification.leaf_checker import Cuts
+from keras_taps.verification.leaf_lines import LayerCuts, LeafLines
 from keras_taps.verification.relu_lines import ReluLines
 from keras_taps.verification.rounding import Form
 from tests.verification.helpers import KINDS, random_box, random_graph, sample
@@ -163,7 +164,7 @@ def test_every_sum_pays_for_its_rounding(seed):
     gammas, rows = np.abs(numbers(leaves, cuts)), numbers(leaves, n)
     gammas[:, 1] = gammas[:, 0]
     outer[1], inner[1], places[1], limits[1] = -outer[0], -inner[0], places[0], -limits[0]
-    own = _LayerCuts(np.arange(cuts), places, outer, inner, limits, size)
+    own = LayerCuts(np.arange(cuts), places, outer, inner, limits, size)
     form = Form(rows, numbers(leaves), np.zeros(leaves))
     for step, coefficients, limit in ((own.before, outer, limits), (own.behind, inner, 0 * limits)):
         matrix = np.full((cuts, n), Fraction(0))
@@ -181,7 +182,7 @@ def test_every_sum_pays_for_its_rounding(seed):
         (signs != 0) & (signs * nearly > 0), nearly, signs * np.abs(numbers(leaves, n))
     )
     form = Form(rows, numbers(leaves), np.zeros(leaves))
-    found = _LeafLines(**vars(lines), signs=signs, pushes=pushes, cuts=None, gammas=None).back(form)
+    found = LeafLines(**vars(lines), signs=signs, pushes=pushes, cuts=None, gammas=None).back(form)
     rising = np.maximum(rows, 0)
     lined = fractions(rising) * fractions(lines.steep) + fractions(rows - rising) * fractions(
         lines.below
@@ -345,6 +346,44 @@ def test_octahedra_hold_the_neurons(kind):
         assert np.all(limits >= reached - 1e-9)
         assert np.all(np.isfinite(limits))
         start += size
+
+
+@given(kind=st.sampled_from(KINDS), seed=SEEDS, radius=st.sampled_from([0.02, 0.3, 1.0]))
+def test_parts_of_a_box(kind, seed, radius):
+    """Boxes and bounds hold where the signs do; the boxes are no wider than those of the root."""
+    graph = random_graph(kind, seed % 1000)
+    lower, upper = random_box(graph, seed, radius)
+    points = sample(lower, upper, 2000)
+    values, sizes = pre_activations(graph, points)
+    outputs = graph(points)
+    root, rng = Checker(graph).root(lower, upper), np.random.default_rng(seed)
+    (base,) = leaves_at(rng, values, 1, 0.3)
+    part = root.within(base)
+    assert part is root.within(base)
+    assert not part.empty
+    there = np.all((base == 0) | (base * values >= 0), -1)
+    assert np.all((values[there] >= part.lower - 1e-9) & (values[there] <= part.upper + 1e-9))
+    assert np.all((part.lower >= root.lower) & (part.upper <= root.upper))
+    signs = np.where(base, base, leaves_at(rng, values[there], 5, 0.3)).astype("int8")
+    forms, offset = rng.normal(size=(5, 3)), rng.normal(size=5)
+    cuts = random_cuts(rng, sizes)
+    garbled = (garbage(rng, signs.shape), garbage(rng, signs.shape), cuts)
+    found = part.upper_bounds(forms, offset, signs, *garbled, garbage(rng, (5, len(cuts.members))))
+    inside = np.all((signs[:, None] == 0) | (signs[:, None] * values[None] >= 0), -1)
+    reached = np.where(inside, forms @ outputs.T + offset[:, None], -np.inf).max(1)
+    assert np.all(found >= reached - 1e-9)
+
+
+def test_parts_that_contradict_each_other():
+    first = Dense(np.ones((1, 2)), np.array([0.5, -0.5]))
+    graph = Graph((first, Relu((2,)), Dense(np.ones((2, 1)), np.zeros(1))))
+    root = Checker(graph).root(-np.ones(1), np.ones(1))
+    assert not root.empty
+    assert root.within(np.array([1, 0], "int8")).lower[0] == 0
+    sure = Checker(graph).root(np.full(1, 0.9), np.ones(1))
+    part = sure.within(np.array([0, -1], "int8"))
+    assert part.empty
+    assert part.upper_bounds(np.ones((1, 1)), np.zeros(1)).tolist() == [-np.inf]
 
 
 def test_contradictory_signs():

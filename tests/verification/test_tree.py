@@ -10,13 +10,8 @@ from hypothesis import strategies as st
 from keras_taps.verification.checker import Checker
 from keras_taps.verification.leaf_checker import Cuts
 from keras_taps.verification.milp import exact_bound
-from keras_taps.verification.tree import (
-    Tree,
-    dequantise,
-    pack_proof,
-    quantise,
-    unpack_proof,
-)
+from keras_taps.verification.proofs import pack_proof, unpack_proof
+from keras_taps.verification.tree import Tree, dequantise, quantise
 from keras_taps.verification.tree_checker import check_trees, leaf_bounds
 from tests.verification.helpers import KINDS, random_box, random_graph, sample
 
@@ -31,6 +26,8 @@ def random_tree(rng, neurons, leaves, forms=1, cuts=0, group=0, reach=1.0):
     tree, size = Tree(group, neurons), len(neurons)
     while len(tree.open_nodes) < leaves:
         node = rng.choice(tree.open_nodes)
+        if rng.random() < 0.3:
+            tree.rebase(int(node))
         left = np.setdiff1d(neurons, tree.neurons[tree.path(node)[0]])
         if not len(left):
             break
@@ -133,6 +130,9 @@ def test_packed_and_back(seed, leaves, cuts):
         np.testing.assert_array_equal(tree.signs(one), again.signs(other))
         for left, right in zip(tree.proof(one), again.proof(other), strict=True):
             np.testing.assert_array_equal(left, right)
+    for one, other in zip(tree.leaves, again.leaves, strict=True):
+        base, other_base = tree.base(one), again.base(other)
+        np.testing.assert_array_equal(tree.signs(base), again.signs(other_base))
     for name, array in tree.pack().items():
         np.testing.assert_array_equal(array, again.pack()[name])
 
