@@ -12,7 +12,7 @@ from pathlib import Path
 
 import results_page
 from certification_tables import branch_and_bound, certification, competition
-from convolution_table import convolution
+from convolution_table import convolution, small_convolutions
 from provenance import DOCS, RESULTS, read_json
 from startup_table import startup
 from tables_format import BACKENDS, NOT_MEASURED, machine, mean_and_deviation, ratio, table
@@ -64,6 +64,16 @@ branch as in a training step of two phases.
 {convolution}
 
 Run it with `python benchmarks/convolution.py`.
+
+### Small convolutions as matrices
+
+An output and an input gradient at 1000 points, as attacks take them: seconds of the convolution over
+seconds of the matrix that does the same, so above 1 the matrix is faster. Attacks take it up to a
+number of entries.
+
+{small_convolutions}
+
+Run it with `python benchmarks/small_convolutions.py --backend tensorflow` (or jax, torch).
 
 ## Starting
 
@@ -260,6 +270,7 @@ def page(results=RESULTS):
     return PAGE.format(
         training_step=sections(results),
         convolution=convolution(read_json(results / "convolution.json")),
+        small_convolutions=small_convolutions(read_json(results / "small_convolutions.json")),
         startup=startup(read_json(results / "startup.json")),
         precision=precision(read_json(results / "precision.json")),
         mnist=short_training(read_json(results / "short_training_mnist.json")),
