@@ -36,9 +36,7 @@ def small_convolutions(records):
             ratio(r["median_s"]["convolution"], r["median_s"]["matrix"]) if r else "-" for r in own
         ]
         taken = "matrix" if any(r["matrix"] for r in own if r) else "convolution"
-        name = (
-            f"{pixels} x {pixels} x {channels} to {filters}, {window} x {window}, stride {stride}"
-        )
-        rows.append([name, f"{entries:,}".replace(",", " "), *gains, taken])
-    head = ["Convolution", "Entries", *BACKENDS.values(), "Taken"]
+        name = f"{pixels} x {pixels} x {channels} to {filters}, {window} x {window}"
+        rows.append([name, str(stride), str(entries), *gains, taken])
+    head = ["Convolution", "Stride", "Entries", *BACKENDS.values(), "Taken"]
     return "\n\n".join([table(head, rows), machine([r["provenance"] for r in records])])

@@ -67,9 +67,9 @@ Run it with `python benchmarks/convolution.py`.
 
 ### Small convolutions as matrices
 
-An output and an input gradient at 1000 points, as attacks take them: seconds of the convolution over
-seconds of the matrix that does the same, so above 1 the matrix is faster. Attacks take it up to a
-number of entries.
+An output and an input gradient at 1000 points, as attacks take them: seconds of the convolution
+over seconds of the matrix that does the same, so above 1 the matrix is faster. Attacks take it up
+to a number of entries.
 
 {small_convolutions}
 

@@ -10,8 +10,8 @@ from keras_taps.layers.batch_normalization import IntervalBatchNormalization
 from keras_taps.layers.conv2d import IntervalConv2D
 from keras_taps.layers.dense import IntervalDense
 
-# Entries up to which a matrix took less time than its convolution in 34 of 36 timings on three
-# backends (`benchmarks/convolution.py`).
+# Entries up to which a matrix takes no longer than its convolution, as measured on three backends
+# by `benchmarks/small_convolutions.py`.
 _MATRIX_SIZE = 250_000
 
 
