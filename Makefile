@@ -34,7 +34,7 @@ docs: .venv/docs.stamp  ## tables up to date, commands, the site with warnings a
 # Copies, because a notebook writes its files beside it.
 tutorials: .venv/dev.stamp  ## every notebook, reduced, as CI runs it
 	rm -rf build/tutorials && mkdir -p build/tutorials && cp tutorials/*.ipynb build/tutorials
-	KERAS_TAPS_QUICK=1 $(BIN)/python -m pytest --quiet --nbmake --nbmake-timeout=600 build/tutorials
+	KERAS_TAPS_QUICK=1 $(BIN)/python -m pytest $(PYTEST) --quiet --nbmake --nbmake-timeout=600 build/tutorials
 
 notebooks: .venv/dev.stamp  ## run the notebooks whole and keep their outputs
 	rm -rf build/notebooks && mkdir -p build/notebooks && cp tutorials/*.ipynb build/notebooks
