@@ -47,9 +47,10 @@ def fold(layers, shape):
                 scale, offset = (ops.reshape(t, (-1,)) for t in rest.pop(0).affine_form())
                 kernel = kernel * scale
                 bias = offset if bias is None else offset + bias * scale
+            dtype = layer.compute_dtype
             layer = partial(layer.affine_map, kernel=kernel, bias=bias)
             if len(shape) == 3 and math.prod(inputs) * math.prod(shape) <= _MATRIX_SIZE:
-                layer = _as_matrix(layer, inputs)
+                layer = _as_matrix(layer, inputs, dtype)
         folded.append(layer)
     return folded
 
@@ -72,11 +73,12 @@ def _normalizes(norm, layer):
     )
 
 
-def _as_matrix(affine, shape):
+def _as_matrix(affine, shape, dtype):
     """An affine map of images of `shape` as one matrix product and an offset."""
     size = math.prod(shape)
-    offset = affine(ops.zeros((1, *shape)))
-    images = affine(ops.reshape(ops.eye(size), (size, *shape))) - offset
+    offset = affine(ops.zeros((1, *shape), dtype=dtype))
+    units = ops.reshape(ops.eye(size, dtype=dtype), (size, *shape))
+    images = partial(affine, bias=None)(units)  # without what an offset would round away
     matrix = ops.reshape(images, (size, -1))
 
     def product(points):

@@ -22,6 +22,7 @@ from keras_taps.verification.tree import quantise
 
 SIZES = (16, 128)  # domains at a time: one compilation each
 CANDIDATES = 3  # best neurons of each score that are tried
+RENEWED = 8  # most domains whose boxes are derived again in a round
 LEVELS = 3  # most splits at once while there are few domains
 
 
@@ -40,7 +41,7 @@ class BranchAndBound:
         cuts: Multi-neuron constraints of each input and class, at most; 0 for none.
         sizes: Domains at a time, ascending.
         recompute: After how many splits the boxes of all neurons are derived again; 0 for never.
-        memory: Bytes that open domains may take; then the input with the most is left unknown.
+        memory: Bytes for open domains and renewed boxes; then the input with most is given up.
         charge_compilation: Whether the seconds of a task include compilation.
 
     Attributes:
@@ -331,18 +332,18 @@ class BranchAndBound:
         return children
 
     def _rebased(self, cases, parents):
-        """Boolean array: whose boxes were derived again; their `base` says which they have now."""
-        old = parents["base"].copy()
-        if self.recompute:
-            fields = (parents[name] for name in ("case", "group", "node", "signs", "base"))
-            parents["base"] = np.array(
-                [
-                    cases[number].rebase(group, node, signs, base, self.recompute)
-                    for number, group, node, signs, base in zip(*fields, strict=True)
-                ],
-                "int32",
-            )
-        return parents["base"] != old
+        """Boolean array: whose boxes were derived again; their `base` says which they have now.
+
+        A few of the worst in a round, so that time limits are looked at in between.
+        """
+        again = np.zeros(len(parents["case"]), bool)
+        for row in range(len(again) if self.recompute else 0):
+            number, *own = (parents[n][row] for n in ("case", "group", "node", "signs", "base"))
+            found = cases[number].rebase(*own, self.recompute)
+            again[row], parents["base"][row] = found != own[-1], found
+            if again.sum() == RENEWED:
+                break
+        return again
 
     def _ordered(self, cases, parents):
         """For each domain the neurons to split, best first, by their places in the case."""

@@ -106,10 +106,16 @@ class RootBox:
         """
         signs = np.asarray(signs)
         self._check("signs", signs, (self.neurons,))
-        key = signs.astype("int8").tobytes()
-        if key not in self._parts:
+        if not np.all((signs == 0) | (signs == 1) | (signs == -1)):
+            raise ValueError("`signs` must be -1, 0 or 1.")
+        signs = signs.astype("int8")
+        key = signs.tobytes()
+        if key in self._parts:
+            self._parts[key] = self._parts.pop(key)  # now the youngest
+        else:
             while len(self._parts) * 12 * 8 * self.neurons > _ROWS:
-                del self._parts[next(iter(self._parts))]
+                old = self._parts.pop(next(iter(self._parts)))
+                old._walk.pulls = None  # which would keep it alive: they know the walk
             layers = [part[0] for part in by_layer(signs[None], self._lines)]
             self._parts[key] = self._within(layers)
         return self._parts[key]

@@ -91,3 +91,13 @@ def test_small_convolutions_become_matrices():
     ]
     x = ops.convert_to_tensor(numbers(3, *shape))
     close(walk(folded, x), ops.convert_to_numpy(net(x)), 1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_matrices_have_the_precision_of_their_layer(dtype):
+    layer = IntervalConv2D(2, 3, dtype=dtype, bias_initializer="ones")
+    layer.build((None, 5, 5, 1))
+    (product,) = fold([layer], (5, 5, 1))
+    x = ops.convert_to_tensor(numbers(3, 5, 5, 1), dtype=dtype)
+    assert product.__name__ == "product"
+    close(product(x), ops.convert_to_numpy(layer(x)), 1e-5)

@@ -380,6 +380,8 @@ def test_parts_that_contradict_each_other():
     root = Checker(graph).root(-np.ones(1), np.ones(1))
     assert not root.empty
     assert root.within(np.array([1, 0], "int8")).lower[0] == 0
+    with pytest.raises(ValueError, match="`signs` must be -1, 0 or 1"):
+        root.within(np.array([-256, 0]))
     sure = Checker(graph).root(np.full(1, 0.9), np.ones(1))
     part = sure.within(np.array([0, -1], "int8"))
     assert part.empty
