@@ -42,7 +42,7 @@ notebooks: .venv/dev.stamp  ## run the notebooks whole and keep their outputs
 	cp build/notebooks/*.ipynb tutorials
 
 clean:
-	rm -rf .venv site docs/cli.md build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .cache site docs/cli.md build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
