@@ -138,6 +138,8 @@ GROUPS["full"] = list(
             "cnn7-16-mnist-taps1-s8-b16-c200-estimators=4",
             "cnn7-16-tinyimagenet-taps1-s8-b8-estimators=4",
             "cnn7-16-tinyimagenet-taps3-s8-b8-estimators=4",
+            # The memory of an attack of all classes, 20 at a time.
+            "cnn7-16-tinyimagenet-taps3-s1-b8-chunk_size=20",
         ]
     )
 )

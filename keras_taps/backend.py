@@ -254,6 +254,38 @@ def transposed(function, x, rows):
     return result
 
 
+def recomputed(function, *tensors):
+    """`function(*tensors)` that keeps nothing but `tensors` for its gradient.
+
+    The backward pass computes the function again, so that memory is paid for with time.
+
+    Args:
+        function: Pure function of float tensors that opens the scopes it needs itself, for the
+            second time they are closed; it may read no variable but those that it maps to tensors.
+        tensors: Float tensors. Gradients flow to these alone.
+    """
+    if NAME == "jax":
+        return jax.checkpoint(function)(*tensors)
+    if NAME == "torch":
+        return torch.utils.checkpoint.checkpoint(function, *tensors, use_reentrant=False)
+
+    @tf.custom_gradient
+    def kept(*tensors):
+        def gradient(upstream):
+            # What depends on `upstream` is not merged with the first computation.
+            with tf.control_dependencies([upstream]):
+                again = [tf.identity(tensor) for tensor in tensors]
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(again)
+                values = function(*again)
+            zero = tf.UnconnectedGradients.ZERO
+            return tape.gradient(values, again, upstream, unconnected_gradients=zero)
+
+        return function(*tensors), gradient
+
+    return kept(*(tf.convert_to_tensor(tensor) for tensor in tensors))
+
+
 def seed_tensor(seed, index=0):
     """Seed for `uniform` from a whole number and an index, of a step or a batch."""
     return ops.stack([ops.cast(part, "int32") for part in (seed, index)])

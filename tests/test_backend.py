@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from keras_taps import backend
-from tests.helpers import close, dense_network, numbers, numpy, seed_tensor
+from tests.helpers import close, dense_network, gradients, numbers, numpy, seed_tensor
 
 
 def test_input_gradient():
@@ -12,6 +12,22 @@ def test_input_gradient():
     values, gradient = backend.input_gradient(lambda z: ops.sum(z**3, axis=-1), x)
     close(values, (numbers(3, 2) ** 3).sum(-1))
     close(gradient, 3 * numbers(3, 2) ** 2)
+
+
+def test_recomputed_has_the_same_gradient():
+    """Of everything that is given, and 0 for what is not used."""
+    a, b, c = (ops.convert_to_tensor(numbers(3, 2, seed=i)) for i in range(3))
+
+    def function(a, b, unused):
+        return ops.sum(ops.sin(a)) * ops.sum(b**2)
+
+    def again(a, b, unused):
+        return backend.recomputed(function, a, b, unused)
+
+    (value, found), (whole, expected) = (gradients(f, a, b, c) for f in (again, function))
+    close(value, whole, 1e-6)
+    for ours, theirs in zip(found, expected, strict=True):
+        close(ours, theirs, 1e-6)
 
 
 def test_uniform_is_pure():

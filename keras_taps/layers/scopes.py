@@ -88,6 +88,27 @@ def replayed_moments(layer):
     return moments
 
 
+def replayed():
+    """The moments of the open replay, for a pass that is computed again when it is closed.
+
+    Returns:
+        `(moments, again)`: a flat list of tensors, and a function that opens a replay of tensors
+        given in their place.
+    """
+    if _active.replaying is None:
+        return [], lambda tensors: contextlib.nullcontext()
+    keys = list(_active.replaying._moments)
+    flat = [moment for pair in _active.replaying._moments.values() for moment in pair]
+
+    def again(tensors):
+        statistics = BatchStatistics()
+        pairs = zip(tensors[::2], tensors[1::2], strict=True)
+        statistics._moments = dict(zip(keys, pairs, strict=True))
+        return statistics.replay()
+
+    return flat, again
+
+
 def is_replaying():
     """Whether a `BatchStatistics.replay` scope is open."""
     return _active.replaying is not None

@@ -11,12 +11,14 @@ from keras_taps.bounds.margins import cross_entropy, margin_rows
 from keras_taps.checks import check_choice, check_count, check_real
 from keras_taps.layers.base import serializable
 from keras_taps.metrics import Share
+from keras_taps.objectives.chunks import chunked_margins
 from keras_taps.objectives.connector import connect
 from keras_taps.objectives.product import product_loss
 from keras_taps.training.batch import Outcome
 from keras_taps.training.certified_model import CertifiedModel
 
 OBJECTIVES = ("product", "taps", "ibp")
+_STREAM = 104729  # between the seeds of chunks; restarts are 1 apart
 
 
 @serializable
@@ -46,6 +48,9 @@ class TAPSModel(CertifiedModel):
             k >= 1: while training, the k of each sample with the largest IBP bounds are, see
             `attacks.Selection`. The metric `taps_loss_gap` then bounds the difference in the
             TAPS loss. Evaluation always attacks all.
+        chunk_size: How many classes are attacked and evaluated at a time, or `None` for all: with
+            hundreds of classes a bound on the memory, paid for with a second evaluation of the
+            points. Random starts differ.
         objective: 'product'; or 'taps' or 'ibp', that loss alone (Table 2 of the paper).
         **options: `warmup_weight`, `l1`, `seed`, `name`, as `CertifiedModel`.
 
@@ -79,6 +84,7 @@ class TAPSModel(CertifiedModel):
         attack_restarts=1,
         estimator="multi",
         estimators="all",
+        chunk_size=None,
         objective="product",
         **options,
     ):
@@ -103,6 +109,15 @@ class TAPSModel(CertifiedModel):
                     f"Received: {estimator=}, {estimators=}"
                 )
             self.taps_loss_gap = Share(name="taps_loss_gap")
+        if chunk_size is not None:
+            check_count("chunk_size", chunk_size, low=1)
+            if estimator == "single" or self.estimators != "all":
+                raise ValueError(
+                    "`chunk_size` is about attacks of all classes: estimator='multi' and "
+                    f"estimators='all'. Received: {estimator=}, {estimators=}, {chunk_size=}"
+                )
+            chunk_size = min(chunk_size, network.num_classes - 1)
+        self.chunk_size = chunk_size
 
     def certified_loss(self, batch, region):
         extractor, classifier = self.network.split(self.classifier_relus)
@@ -122,6 +137,13 @@ class TAPSModel(CertifiedModel):
                 points = self.latent_attack(classifier, features, batch, chosen.classes)
                 taps = chosen.margins_at(classifier, connect(points, features, self.c), rows)
                 gap = chosen.loss_gap(taps)
+            elif self.chunk_size:
+
+                def search(classes, number):
+                    return self.latent_attack(classifier, features, batch, classes, number)
+
+                own = (classifier, features, batch.labels, search, self.c, self.chunk_size)
+                taps, gap = chunked_margins(*own), no_gap
             else:
                 points = self.latent_attack(classifier, features, batch)
                 taps = margins_at(classifier, connect(points, features, self.c), rows)
@@ -152,17 +174,17 @@ class TAPSModel(CertifiedModel):
             return outcome.taps_loss
         return product_loss(outcome.taps_loss, outcome.loss, self.w_taps, self.gradient_scale)
 
-    def latent_attack(self, classifier, features, batch, classes=None):
+    def latent_attack(self, classifier, features, batch, classes=None, stream=0):
         """Adversarial points `(batch, n or 1, ...)` in the latent box `features`.
 
-        One for each of the `classes`, by default all wrong ones.
+        One for each of the `classes`, by default all wrong ones. Other streams have other starts.
         """
         strength = (self.attack_steps, self.attack_step_size) if batch.training else ()
         return box_attack(
             classifier,
             features,
             batch.labels,
-            batch.seed,
+            batch.seed + stream * _STREAM,
             *strength,
             restarts=self.attack_restarts,
             estimator=self.estimator,
@@ -180,5 +202,6 @@ class TAPSModel(CertifiedModel):
             "attack_restarts": self.attack_restarts,
             "estimator": self.estimator,
             "estimators": self.estimators,
+            "chunk_size": self.chunk_size,
             "objective": self.objective,
         }

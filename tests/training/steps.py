@@ -44,5 +44,11 @@ class FixedPoints(TAPSModel):
 
     scale = 1.0
 
-    def latent_attack(self, classifier, features, batch):
-        return self.scale * fixed_points(features, classifier.layers[-1].units - 1)
+    def latent_attack(self, classifier, features, batch, classes=None, stream=0):
+        points = self.scale * fixed_points(features, classifier.layers[-1].units - 1)
+        if classes is None:
+            return points
+        labels = ops.expand_dims(ops.cast(batch.labels, "int32"), 1)
+        places = classes - ops.cast(classes > labels, "int32")
+        places = ops.reshape(places, (*places.shape, *[1] * (len(points.shape) - 2)))
+        return ops.take_along_axis(points, places, axis=1)

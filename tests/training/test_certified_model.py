@@ -196,7 +196,7 @@ def test_bad_labels_inside_the_step_make_the_loss_nan(bad):
     [
         ({"eps": -0.1}, "`eps` must be"),
         ({"eps": 8}, "`eps` must be"),
-        ({"eps": "0.1"}, "`eps` must be"),
+        ({"eps": "much"}, "`eps` must be"),
         ({"train_eps": 1.1}, "`train_eps` must be"),
         ({"train_eps": -0.1}, "`train_eps` must be"),
         ({"eps": 0.2, "train_eps": 0.1}, "`train_eps` must be at least `eps`"),
@@ -263,6 +263,11 @@ def test_sample_weights_refused():
 def test_loss_refused():
     with pytest.raises(ValueError, match=r"`loss` must stay None.*Received: 'mse'"):
         taps().compile(loss="mse")
+
+
+def test_an_unknown_argument_is_named_with_the_nearest():
+    with pytest.raises(TypeError, match=r"^TAPSModel has no argument `wtaps`.*mean 'w_taps'"):
+        TAPSModel(dense_network(), eps=0.1, wtaps=3.0)
 
 
 def test_a_new_method_is_one_formula():

@@ -53,6 +53,46 @@ def test_loss_is_the_composition(relus, w_taps):
         close(a, b, 1e-4)
 
 
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_chunks_of_classes_change_nothing(size):
+    """Gradients flow through points, weights and clean statistics; the last chunk is filled."""
+    x, y = images(classes=6)
+    network = conv_network(classes=6)
+    whole = FixedPoints(network, EPS, classifier_relus=2, c=0.3)
+    chunked = FixedPoints(network, EPS, classifier_relus=2, c=0.3, chunk_size=size)
+    expected, gradients = loss_and_gradients(whole, x, y)
+    loss, found = loss_and_gradients(chunked, x, y)
+    assert loss == pytest.approx(expected, rel=1e-6)
+    for a, b in zip(found, gradients, strict=True):
+        close(a, b, 1e-5)
+
+
+def test_chunks_train_and_are_saved(tmp_path):
+    """Inside the compiled step and its branch; points lie in the box and differ by chunk."""
+    x, y = images(classes=6)
+    options = {"classifier_relus": 1, "attack_steps": 3, "seed": 1}
+    model = TAPSModel(conv_network(classes=6), EPS, chunk_size=2, **options)
+    model.compile("sgd")
+    model.fit(x, y, epochs=2, batch_size=4, callbacks=[EpsAnneal(1)], verbose=0)
+    found = model.evaluate(x, y, verbose=0, return_dict=True)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.chunk_size == 2
+    assert loaded.evaluate(x, y, verbose=0, return_dict=True) == pytest.approx(found, rel=1e-5)
+    whole = TAPSModel(loaded.network, EPS, **options)
+    whole.compile("sgd")
+    assert whole.evaluate(x, y, verbose=0)[0] == pytest.approx(found["loss"], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "options", [{"chunk_size": 0}, {"chunk_size": 2, "estimators": 1},
+                {"chunk_size": 2, "estimator": "single"}]
+)  # fmt: skip
+def test_chunks_refused(options):
+    with pytest.raises(ValueError, match=r"`chunk_size` .*Received"):
+        TAPSModel(dense_network(), EPS, **options)
+
+
 def test_no_relu_behind_the_split_is_ibp():
     """Property 1: in loss and gradient, exactly."""
     (x, y), network = images(), conv_network()
