@@ -1,6 +1,8 @@
 """Callbacks of certified training: radius, choice of the best model, stopping, batch statistics."""
 
 import math
+import warnings
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -96,7 +98,8 @@ class BestModel(_Selection):
     """Keep the model with the highest validation TAPS accuracy, once the radius is final.
 
     Epochs that end while the radius still grows do not count: they are easier. Of equal epochs the
-    last is kept. The images that choose must be held out from training and from testing.
+    last is kept. The images that choose must be held out from training and from testing. Training
+    that ends before any epoch counts keeps nothing, and a warning says so.
 
     Args:
         filepath: File to write, `*.keras` (the model with its training state) or `*.weights.h5`;
@@ -129,9 +132,23 @@ class BestModel(_Selection):
         self.filepath = filepath
         self.averaged = averaged
 
+    def on_train_begin(self, logs=None):
+        self._kept = self.best > -math.inf  # by the run that is resumed
+
+    def on_train_end(self, logs=None):
+        if self._kept:
+            return
+        old = " The file there is of another training." if Path(self.filepath).exists() else ""
+        warnings.warn(
+            f"BestModel did not write '{self.filepath}': no epoch ended with the radius at "
+            f"`train_eps`.{old} Train longer than the epochs of EpsAnneal.",
+            stacklevel=2,
+        )
+
     def counted(self, value, before):
         if not value >= before:  # of equals the one that was trained longest
             return
+        self._kept = True
         whole = str(self.filepath).endswith(".keras")
         save = self.model.save if whole else self.model.save_weights
         if not self.averaged:

@@ -17,32 +17,29 @@ def check_real(name, value, low, high, low_open=False):
 
 
 def check_radius(name, value):
-    """Return a perturbation radius in pixel units as a float; it must lie in [0, 1]."""
-    try:
-        return check_real(name, value, 0, 1)
-    except ValueError as error:
-        raise ValueError(
-            f"{error}. Radii are in pixel units on images in [0, 1]: write 2 / 255, not 2."
-        ) from None
-
-
-def parse_radius(eps):
-    """A radius in pixel units from a number or text such as "2/255".
+    """Return a perturbation radius in [0, 1] from a number or text such as "2/255".
 
     Example:
 
-    >>> parse_radius("51/255")
+    >>> check_radius("eps", "51/255")
     0.2
     """
-    if isinstance(eps, str):
-        text = eps.replace(" ", "")
+    number = value
+    if isinstance(value, str):
+        text = value.replace(" ", "")
         try:
-            eps = float(Fraction(text)) if "/" in text else float(text)
+            number = float(Fraction(text)) if "/" in text else float(text)
         except (ValueError, ArithmeticError):
             raise ValueError(
-                f"`eps` must be a number or a fraction such as 2/255. Received: eps={eps!r}"
+                f"`{name}` must be a number or a fraction such as 2/255. Received: {name}={value!r}"
             ) from None
-    return check_radius("eps", eps)
+    try:
+        return check_real(name, number, 0, 1)
+    except ValueError:
+        raise ValueError(
+            f"`{name}` must be a number in [0, 1]. Received: {name}={value!r}. Radii are in pixel "
+            "units on images in [0, 1]: write 2 / 255, not 2."
+        ) from None
 
 
 def check_count(name, value, low=0):
@@ -96,9 +93,11 @@ def check_images(x, input_shape, name="x"):
         want is None or want == got for want, got in zip(expected, x.shape[1:], strict=True)
     )
     if not fits:
+        lacks = x.ndim == len(expected) and x.shape[1:] == expected[:-1] and expected[-1] == 1
+        hint = f" (no channel axis: use {name}[..., None])" if lacks else ""
         raise ValueError(
             f"`{name}` must have shape (batch, {', '.join(map(str, expected))}). "
-            f"Received: shape {x.shape}"
+            f"Received: shape {x.shape}{hint}"
         )
     low, high = (float(x.min()), float(x.max())) if x.size else (0.0, 0.0)
     if not (low >= 0 and high <= 1):  # also catches NaN, for which every comparison is false
@@ -119,6 +118,11 @@ def check_labels(y, num_classes, name="y"):
         raise ValueError(
             f"`{name}` must hold one integer label an image, shape (batch,). "
             f"Received: shape {y.shape}{hint}"
+        )
+    if y.dtype.kind not in "iufb":
+        raise ValueError(
+            f"`{name}` must hold whole numbers; keras.layers.StringLookup or numpy.unique turn "
+            f"names into them. Received: dtype {y.dtype}"
         )
     if y.size and (np.any(y != np.floor(y)) or y.min() < 0 or y.max() >= num_classes):
         raise ValueError(

@@ -82,8 +82,8 @@ def input_box(x, eps):
     >>> ops.shape(input_box(ops.array([[0.05, 0.5]]), 0.1).upper)
     (1, 2)
     """
-    if isinstance(eps, (int, float)):
-        check_radius("eps", eps)
+    if isinstance(eps, (int, float, str)):
+        eps = check_radius("eps", eps)
     x = ops.convert_to_tensor(x)
     if keras.backend.standardize_dtype(x.dtype) not in ("float32", "float64"):
         x = ops.cast(x, keras.config.floatx())  # integer pixels would round eps to 0

@@ -58,7 +58,8 @@ def training_curves(histories):
 
     Args:
         histories: Dictionary from the name of a run to its history: a list with one dictionary an
-            epoch, or the `history` dictionary of lists that `fit` returns.
+            epoch, or the `history` dictionary of lists that `fit` returns. Also what `fit` returns,
+            for a single run.
 
     Returns:
         matplotlib `Figure`; dashed lines are validation figures.
@@ -76,7 +77,7 @@ def training_curves(histories):
         "taps_accuracy": "TAPS accuracy",
     }
     figure, axes = subplots(1, 4, figsize=(13, 3.2))
-    for colour, (name, history) in zip(COLOURS, histories.items(), strict=False):
+    for colour, (name, history) in zip(COLOURS, _named(histories).items(), strict=False):
         columns = _columns(history)
         for axis, key in zip(axes, panels, strict=True):
             for prefix, style in (("", "-"), ("val_", "--")):
@@ -92,6 +93,13 @@ def training_curves(histories):
         axes[2].legend(frameon=False, fontsize=8)
     tidy(axes)
     return figure
+
+
+def _named(histories):
+    """Histories by the names of their runs; a single one is called 'training'."""
+    histories = getattr(histories, "history", histories)  # the object that `fit` returns
+    single = all(np.asarray(values).dtype.kind in "biuf" for values in histories.values())
+    return {"training": histories} if single else histories
 
 
 def _columns(history):

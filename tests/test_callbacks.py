@@ -1,5 +1,6 @@
 import csv
 import math
+import warnings
 
 import keras
 import numpy as np
@@ -76,6 +77,23 @@ def test_best_model_counts_only_after_annealing(tmp_path):
         assert path.exists() == (step >= 3)
     made.load_weights(path)
     assert numpy(bias).tolist() == [3.0] * 3
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_best_model_warns_when_no_epoch_counted(tmp_path, old):
+    path = tmp_path / "best.keras"
+    if old:
+        path.write_text("of another training")
+    made = model()
+    made.compile("sgd")
+    data = {"x": X, "y": Y, "batch_size": 6, "validation_data": (X, Y), "verbose": 0}
+    end = "of another training. Train longer" if old else "`train_eps`. Train longer"
+    with pytest.warns(UserWarning, match=end):
+        made.fit(**data, callbacks=[EpsAnneal(epochs=3), BestModel(path)])
+    assert path.exists() == old
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        made.fit(**data, callbacks=[BestModel(path, best=1.0)])  # of the run that is resumed
 
 
 def test_best_model_needs_validation(tmp_path):

@@ -33,6 +33,16 @@ def test_radius_hints_at_pixel_units():
         check_radius("eps", 2)
 
 
+def test_radius_as_text():
+    assert check_radius("eps", "51 / 255") == 0.2
+    assert check_radius("eps", "0.1") == 0.1
+    for text in ("a", "1/0", "", "2/255/3"):
+        with pytest.raises(ValueError, match="`train_eps` must be a number or a fraction"):
+            check_radius("train_eps", text)
+    with pytest.raises(ValueError, match="write 2 / 255, not 2"):
+        check_radius("eps", "2")
+
+
 @pytest.mark.parametrize("value", [-1, 1.0, True, "1", None])
 def test_count_refuses(value):
     with pytest.raises(ValueError, match=r"`n` must be a whole number >= 0. Received: n="):
@@ -60,6 +70,7 @@ def test_images_accepted():
     [
         (np.zeros((2, 3, 3, 1)), r"shape \(batch, 3, 4, 1\). Received: shape \(2, 3, 3, 1\)"),
         (np.zeros((3, 4, 1)), r"Received: shape \(3, 4, 1\)"),
+        (np.zeros((2, 3, 4)), r"no channel axis: use x\[..., None\]"),
         (np.full((2, 3, 4, 1), 1.01), r"pixels in \[0, 1\].*Received: values from 1.01"),
         (np.full((2, 3, 4, 1), -0.01), r"Received: values from -0.01"),
         (np.full((2, 3, 4, 1), np.nan), r"Received: values from nan"),
@@ -91,6 +102,7 @@ def test_labels_accepted():
         ([-1, 0], "Received: values from -1 to 0"),
         ([0.5, 1], "Received: values from 0.5"),
         ([np.nan, 1], "Received: values from nan"),
+        (["cat", "dog"], "Received: dtype <U3"),
         (np.eye(3), "one-hot labels: use argmax"),
         (np.zeros((2, 2, 2)), r"Received: shape \(2, 2, 2\)"),
     ],

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 
 from keras_taps import plots
@@ -12,6 +13,14 @@ def test_training_curves_take_rows_and_histories():
     figure = plots.training_curves({"rows": rows, "history": {"eps": [0.1], "loss": [1.0]}})
     radius = figure.axes[0]
     assert [list(line.get_ydata()) for line in radius.lines] == [[0.0, 0.1], [0.1]]
+
+
+def test_training_curves_take_what_fit_returns():
+    history = keras.callbacks.History()
+    history.history = {"eps": [0.0, 0.1], "loss": [2.0, 1.0]}
+    for single in (history, history.history):
+        (line,) = plots.training_curves(single).axes[0].lines
+        assert list(line.get_ydata()) == [0.0, 0.1]
 
 
 def test_notebooks_show_figures_without_pyplot():

@@ -8,6 +8,7 @@ from keras_taps.attacks.objectives import image_objective
 from keras_taps.attacks.pgd import maximise, step_sizes
 from keras_taps.attacks.search import ImageSearch
 from keras_taps.checks import check_count
+from keras_taps.networks.load import interval_network
 
 PAPER_ATTACK = {"steps": 200, "restarts": 5}  # Mao et al. 2023, for the adversarial accuracies
 
@@ -35,7 +36,8 @@ def pgd_attack(
     later restarts see only the others. The setting of the paper is `**PAPER_ATTACK`.
 
     Args:
-        network: `IntervalSequential`.
+        network: `IntervalSequential`, a model of certified training, a Keras model that `convert`
+            takes, or the path of a `.keras` file or a run folder with one of them.
         x: Array `(count, ...)` of images in [0, 1].
         y: Array `(count,)` of integer labels.
         eps: Radius in pixel units, in [0, 1].
@@ -73,6 +75,7 @@ def pgd_attack(
     References:
         Madry et al. 2018.
     """
+    network = interval_network(network)
     check_count("restarts", restarts, low=1)
     chosen = image_objective(objective, targeted, network.num_classes)
     targets = check_targets(targets, network.num_classes) if targeted else _none(targets)

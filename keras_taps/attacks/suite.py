@@ -10,6 +10,7 @@ from keras_taps.attacks.objectives import image_objective
 from keras_taps.attacks.pgd import maximise, step_sizes
 from keras_taps.attacks.search import ImageSearch
 from keras_taps.checks import check_count
+from keras_taps.networks.load import interval_network
 
 _MOST_TARGETS = 9  # as AutoAttack's targeted part
 
@@ -37,7 +38,8 @@ def attack_suite(
     these numbers as AutoAttack's. What survives is not proved robust.
 
     Args:
-        network: `IntervalSequential`.
+        network: `IntervalSequential`, a model of certified training, a Keras model that `convert`
+            takes, or the path of a `.keras` file or a run folder with one of them.
         x: Array `(count, ...)` of images in [0, 1].
         y: Array `(count,)` of integer labels.
         eps: Radius in pixel units, in [0, 1].
@@ -69,6 +71,7 @@ def attack_suite(
         Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
         parameter-free attacks", 2020.
     """
+    network = interval_network(network)
     check_count("restarts", restarts, low=1)
     classes = network.num_classes
     most = check_targets(min(_MOST_TARGETS, classes - 1) if targets is None else targets, classes)

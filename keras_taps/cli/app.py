@@ -24,6 +24,7 @@ from keras_taps.cli import (
     tune,
     verify,
 )
+from keras_taps.cli.backend import not_installed
 from keras_taps.experiments.diverged import TrainingDiverged
 from keras_taps.version import __version__
 
@@ -88,7 +89,8 @@ def main(arguments=None):
         errors.print(f"[bold red]Error:[/] {str(error).replace('[', chr(92) + '[')}")
         sys.exit(2)
     except (OSError, ImportError, TrainingDiverged) as error:
-        errors.print(f"[bold red]Failed:[/] {str(error).replace('[', chr(92) + '[')}")
+        reason = not_installed(getattr(error, "name", None)) or str(error)
+        errors.print(f"[bold red]Failed:[/] {reason.replace('[', chr(92) + '[')}")
         sys.exit(1)
     except KeyboardInterrupt:
         errors.print("Interrupted.")

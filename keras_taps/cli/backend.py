@@ -9,6 +9,13 @@ from keras_taps.checks import check_choice
 _PACKAGES = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
 
 
+def not_installed(name):
+    """What to do about a backend whose package is missing, or `None` if `name` is no backend."""
+    if name not in _PACKAGES:
+        return None
+    return f"The package {_PACKAGES[name]} is not installed: pip install 'keras-taps[{name}]'"
+
+
 def switch_backend(name):
     """Choose the backend, unless `name` is `None`; run this command again if Keras has another.
 
@@ -19,9 +26,7 @@ def switch_backend(name):
         return
     check_choice("--backend", name, _PACKAGES)
     if importlib.util.find_spec(_PACKAGES[name]) is None:
-        raise ValueError(
-            f"--backend {name} needs the package {_PACKAGES[name]}: pip install keras-taps[{name}]"
-        )
+        raise ValueError(f"--backend {name}: {not_installed(name)}")
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = name
         return

@@ -11,19 +11,18 @@ _PAUSE_S = 10  # between lines in a log
 
 
 @contextlib.contextmanager
-def progress_bar(unit, quiet=False, done=0):
+def progress_bar(unit, quiet=False):
     """Context that yields a function `show(done, total, figures="")`.
 
     Args:
         unit: What is counted, such as "inputs".
         quiet: Whether to show nothing.
-        done: How many were done before.
     """
     if quiet:
         yield lambda done, total, figures="": None
     elif console.is_terminal:
         with _bar() as bar:
-            task = bar.add_task(unit, total=None, completed=done, figures="compiling")
+            task = bar.add_task(unit, total=None, figures="compiling")
             yield lambda done, total, figures="": bar.update(
                 task, completed=done, total=total, figures=figures
             )

@@ -172,16 +172,19 @@ def certify_into(path, network, images, eps, quiet, options):
     from keras_taps.verification import Report, certify
 
     make_folder_of(path)
-    done = len(Report.load(path).records) if path.is_file() and path.stat().st_size else 0
+    before = path.is_file() and path.stat().st_size and len(Report.load(path).records)
     if not quiet:
-        there = f", goes on after {done} images" if done else ""
-        console.print(f"Report {path}, eps {eps:g}{there}", soft_wrap=True)
+        console.print(f"Report {path}, eps {eps:g}", soft_wrap=True)
 
     try:
-        with progress_bar("images", quiet, done) as bar:
+        with progress_bar("images", quiet) as bar:
 
             def progress(report, total):
+                nonlocal before
                 shares = report.accuracies()
+                if before and not quiet:
+                    console.print(f"goes on after {shares['count']} of {total} images")
+                before = 0
                 names = ("natural", "certified", "adversarial")
                 figures = "  ".join(f"{name} {shares[name]:.1%}" for name in names)
                 bar(shares["count"], total, figures)

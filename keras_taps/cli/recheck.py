@@ -15,10 +15,10 @@ _SHOWN = 10  # reasons
 def run(
     report: Path = typer.Argument(..., help="Report of `keras-taps certify --certificates`."),
     model: Path = typer.Option(
-        None, "--model", help="Run folder or .keras file that the report must be about."
+        None, "--model", help="See that the report is about this run folder or .keras file."
     ),
     dataset: str = typer.Option(
-        None, "--dataset", help="Data set whose test images the report must be about."
+        None, "--dataset", help="See that it is about test images of this data set."
     ),
     data_dir: str = typer.Option(None, "--data-dir", help="Folder of TFDS data sets."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
@@ -27,6 +27,11 @@ def run(
 
     Example: `keras-taps recheck runs/taps/certification-0.1.jsonl --model runs/taps`
     """
+    if report.is_dir():
+        names = ", ".join(sorted(path.name for path in report.glob("*certification*.jsonl")))
+        raise ValueError(
+            f"A report is a file. Received: the folder '{report}', with {names or 'no report'}"
+        )
     from keras_taps.datasets import load
     from keras_taps.verification import read_network, recheck
 

@@ -47,7 +47,7 @@ def run(
         raise ValueError(f"--scale must be one of {', '.join(SCALES)}. Received: --scale {scale}")
     folder = out / scale
     if targets == ["list"]:
-        show_list(TARGETS, SCALES[scale], folder, as_json)
+        show_list(TARGETS, ALIASES, SCALES[scale], folder, as_json)
         return
     names = list(TARGETS) if targets == ["all"] else [ALIASES.get(t, t) for t in targets]
     for name in names:
@@ -114,17 +114,19 @@ def progress_shown():
     }
 
 
-def show_list(targets, scale, folder, as_json):
+def show_list(targets, aliases, scale, folder, as_json):
     """Print the targets, what they need and what is there of them."""
     rows = []
     for name, target in targets.items():
         path = folder / name / "results.json"
         done = json.loads(path.read_text()) if path.exists() else {"records": [], "rows": None}
         count = sum(scale.recipe(row.recipe) is not None for row in target.rows)
+        others = [other for other, own in aliases.items() if own == name]
+        also = f" (also {', '.join(others)})" if others else ""
         rows.append(
             {
                 "target": name,
-                "title": target.title,
+                "title": target.title + also,
                 "networks": count * len(target.seeds),
                 "datasets": list(target.datasets),
                 "done": f"{len(done['records'])}/{done['rows']}" if done["rows"] else "",

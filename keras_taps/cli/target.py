@@ -3,7 +3,7 @@
 from functools import cached_property
 from pathlib import Path
 
-from keras_taps.checks import check_count, parse_radius
+from keras_taps.checks import check_count, check_radius
 
 
 class Target:
@@ -29,7 +29,7 @@ class Target:
     @cached_property
     def network(self):
         """`IntervalSequential` of the model."""
-        from keras_taps.verification.from_keras import interval_network
+        from keras_taps.networks.load import interval_network
 
         return interval_network(self.model)
 
@@ -70,7 +70,7 @@ def parse_radii(text):
     """
     if text is None:
         return None
-    return list(dict.fromkeys(parse_radius(part) for part in text.split(",")))
+    return list(dict.fromkeys(check_radius("eps", part) for part in text.split(",")))
 
 
 def parse_one_radius(text):

@@ -1,8 +1,6 @@
 """One training run as data: its fields and their checks."""
 
-import inspect
 from dataclasses import asdict, dataclass, field, fields, replace
-from fractions import Fraction
 
 from keras_taps.checks import (
     check_choice,
@@ -13,7 +11,7 @@ from keras_taps.checks import (
     did_you_mean,
 )
 from keras_taps.datasets import dataset_info
-from keras_taps.training import METHODS, CertifiedModel
+from keras_taps.training import METHODS
 
 NETWORKS = ("cnn3", "cnn5", "cnn7", "resnet")
 _LARGEST = 1e9
@@ -91,7 +89,7 @@ class Recipe:
         for name in ("name", "source", "dataset", "method", "network"):
             check_text(name, getattr(self, name))
         for name in ("eps", "train_eps"):
-            object.__setattr__(self, name, check_radius(name, as_number(getattr(self, name))))
+            object.__setattr__(self, name, check_radius(name, getattr(self, name)))
         object.__setattr__(self, "decay_epochs", _ascending(self.decay_epochs))
         dataset_info(self.dataset)
         check_choice("method", self.method, METHODS)
@@ -190,23 +188,8 @@ def _ascending(decays):
 
 
 def method_options(method):
-    """Names of the arguments that a method takes beside those of `CertifiedModel`."""
-    found = {}
-    for cls in METHODS[method].__mro__:
-        if cls is CertifiedModel:
-            break
-        if "__init__" in vars(cls):
-            parameters = inspect.signature(cls.__init__).parameters.values()
-            found |= {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
-    return [name for name in found if name != "classifier_relus"]
-
-
-def as_number(value):
-    """A number from text such as '2/255'; anything else is returned as it is."""
-    try:
-        return float(Fraction(value)) if isinstance(value, str) else value
-    except (ValueError, OverflowError, ZeroDivisionError):
-        return value
+    """Names of the arguments that a method takes beside those which all methods have."""
+    return [name for name in METHODS[method].own_arguments() if name != "classifier_relus"]
 
 
 def unknown(kind, name, known):

@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 
 from keras_taps.checks import check_count
 from keras_taps.layers import (
@@ -18,19 +19,35 @@ from keras_taps.networks.initializer import FanInUniform, IBPInitializer
 from keras_taps.networks.sequential import IntervalSequential
 
 
-def normalization(mean, std):
+def normalization(input_shape, mean, std):
     """List with the layer `(x - mean) / std`, or empty without `mean`.
 
     Args:
+        input_shape: Shape of one image, `(height, width, channels)`.
         mean: `None`, a number or one number a channel.
-        std: Deviations, in the same form.
+        std: Deviations > 0, in the same form.
+
+    Raises:
+        ValueError: For another shape, or if mean and deviations do not fit it.
     """
-    if mean is None:
+    if np.ndim(input_shape) != 1 or len(input_shape) != 3:
+        raise ValueError(
+            "`input_shape` must be (height, width, channels), with 1 channel for grey images. "
+            f"Received: input_shape={input_shape!r}"
+        )
+    if mean is None and std is None:
         return []
-    deviations = std if isinstance(std, (list, tuple)) else [std]
-    means = mean if isinstance(mean, (list, tuple)) else [mean]
-    variances = [deviation**2 for deviation in deviations]
-    return [IntervalNormalization(mean=list(means), variance=variances)]
+    for name, value in (("mean", mean), ("std", std)):
+        numbers = value is not None and np.asarray(value).dtype.kind in "iuf"
+        if not numbers or np.shape(value) not in ((), (1,), (input_shape[-1],)):
+            raise ValueError(
+                f"`{name}` must be a number or one for each of {input_shape[-1]} channels, and "
+                f"`mean` and `std` are given together. Received: {name}={value!r}"
+            )
+    if np.min(std) <= 0:
+        raise ValueError(f"`std` must be above 0. Received: {std=}")
+    means, deviations = np.atleast_1d(mean), np.atleast_1d(std)
+    return [IntervalNormalization(mean=means.tolist(), variance=(deviations**2).tolist())]
 
 
 def conv(filters, kernel, stride, padding):
@@ -96,7 +113,7 @@ def cnn3(input_shape, num_classes, width=16, mean=None, std=None):
     """
     width = check_count("width", width, low=1)
     layers = [
-        *normalization(mean, std),
+        *normalization(input_shape, mean, std),
         *hidden(conv(width, 5, 2, 2), False),
         *hidden(conv(2 * width, 4, 2, 1), False),
         IntervalFlatten(),
@@ -129,7 +146,7 @@ def cnn5(input_shape, num_classes, width=16, mean=None, std=None):
     """
     width = check_count("width", width, low=1)
     layers = [
-        *normalization(mean, std),
+        *normalization(input_shape, mean, std),
         *hidden(conv(width, 3, 1, 1), False),
         *hidden(conv(width, 4, 2, 1), False),
         *hidden(conv(2 * width, 4, 2, 1), False),
@@ -165,7 +182,7 @@ def cnn7(input_shape, num_classes, width=64, mean=None, std=None, last_stride=1)
     """
     width = check_count("width", width, low=1)
     layers = [
-        *normalization(mean, std),
+        *normalization(input_shape, mean, std),
         *hidden(conv(width, 3, 1, 1), True),
         *hidden(conv(width, 3, 1, 1), True),
         *hidden(conv(2 * width, 3, 2, 1), True),

@@ -7,6 +7,12 @@ from keras_taps.layers.activations import activation_name, check_monotone
 from keras_taps.layers.base import IntervalLayer
 from keras_taps.networks.sequential import IntervalSequential
 
+# Functions of keras.ops in a functional model, by the name of their operation.
+_SUM, _OPERATIONS = "Add", {"Relu": interval_layers.IntervalReLU}
+_HINTS = {
+    "Softmax": "Certified training and certification take logits: leave the softmax out.",
+    _SUM: "Write `x + c` with a constant as a Rescaling layer.",
+}
 _STOCK = {
     getattr(keras.layers, name.removeprefix("Interval")): getattr(interval_layers, name)
     for name in interval_layers.__all__
@@ -19,8 +25,8 @@ def convert(model):
 
     Args:
         model: Built `keras.Sequential` or functional `keras.Model` with one input and one output,
-            whose layers have interval forms; branches may meet again in `Add` layers. Models
-            inside the model are unfolded. An `IntervalSequential` is copied.
+            whose layers have interval forms; branches may meet again in `Add` layers or by `+`.
+            Models inside the model are unfolded. An `IntervalSequential` is copied.
 
     Returns:
         An `IntervalSequential` with its own copy of the weights and the same outputs. A fused
@@ -85,7 +91,7 @@ class _Converter:
                     "The branches of the model do not form nested residual blocks, so it is no "
                     "chain of layers and blocks."
                 )
-            if type(layer) is keras.layers.Add:
+            if type(layer) is keras.layers.Add or (_is_sum(layer) and len(inputs) > 1):
                 tensor = self.common_source(inputs)
                 branches = [self.chain(branch, tensor) for branch in inputs]
                 reversed_layers.append(interval_layers.IntervalResidual(branches))
@@ -125,6 +131,8 @@ class _Converter:
             return []
         if isinstance(layer, keras.Model):
             return self.model(layer)
+        if not isinstance(layer, keras.layers.Layer) and type(layer).__name__ in _OPERATIONS:
+            return [_OPERATIONS[type(layer).__name__](name=layer.name)]
         cls = type(layer) if isinstance(layer, IntervalLayer) else _STOCK.get(type(layer))
         if cls is None:
             raise ValueError(_unknown(layer))
@@ -156,9 +164,17 @@ def _producer(tensor):
     return history.operation, node.input_tensors
 
 
+def _is_sum(operation):
+    """Whether an operation is `x + y`, or `keras.ops.add`, and no layer."""
+    return not isinstance(operation, keras.layers.Layer) and type(operation).__name__ == _SUM
+
+
 def _unknown(layer):
     known = ", ".join(sorted(stock.__name__ for stock in _STOCK))
+    name = type(layer).__name__
+    kind = "Layer" if isinstance(layer, keras.layers.Layer) else "Operation"
+    hint = f" {_HINTS[name]}" if name in _HINTS else ""
     return (
-        f"Layer '{layer.name}' of type {type(layer).__name__} has no interval form. "
-        f"Accepted: {known}."
+        f"{kind} '{layer.name}' of type {name} has no interval form.{hint} Accepted: {known}; "
+        "of operations `x + y` and `keras.ops.relu`."
     )

@@ -1,18 +1,28 @@
-"""Models from `.keras` files, with one clear message if it cannot be."""
+"""Networks from whatever a user has: a file, a run folder, a model, with one clear message."""
 
 from pathlib import Path
 
 import keras
 
+from keras_taps.networks.convert import convert
+from keras_taps.networks.sequential import IntervalSequential
+
 
 def load_model(path):
-    """Load a `.keras` file.
+    """Load a `.keras` file, or the best model of a run folder.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read as a model of this package.
     """
     path = Path(path)
+    if path.is_dir():
+        path = path / "best.keras"
+    if path.suffix == ".onnx":
+        raise ValueError(
+            f"A model of Keras is needed here, a .keras file. Received: '{path}'. ONNX files are "
+            "for `keras-taps verify` and `keras_taps.verification.read_onnx`."
+        )
     if not path.is_file():
         raise FileNotFoundError(f"There is no model file '{path}'.")
     try:
@@ -22,3 +32,20 @@ def load_model(path):
         raise ValueError(
             f"'{path}' cannot be loaded as a Keras model; the file may be damaged ({reason})."
         ) from error
+
+
+def interval_network(model):
+    """The interval network of whatever a user measures or certifies.
+
+    Args:
+        model: `IntervalSequential`, a model of certified training, a Keras model that `convert`
+            takes, or the path of a `.keras` file or a run folder with one of them.
+
+    Raises:
+        FileNotFoundError: If it is a path without a file.
+        ValueError: If it is none of these, or cannot be converted; the message names the layer.
+    """
+    if isinstance(model, (str, Path)):
+        model = load_model(model)
+    network = getattr(model, "network", model)
+    return network if isinstance(network, IntervalSequential) else convert(network)

@@ -38,7 +38,7 @@ def resnet(input_shape, num_classes, width=16, mean=None, std=None):
     """
     width = check_count("width", width, low=1)
     layers = [
-        *normalization(mean, std),
+        *normalization(input_shape, mean, std),
         *hidden(conv(width, 3, 2, 1), True),
         *_block(2 * width, 2),
         *_block(4 * width, 2),

@@ -1,5 +1,6 @@
 """The base of every certified training method: one protocol, one place for the loss."""
 
+import inspect
 import random
 import threading
 
@@ -10,7 +11,7 @@ from keras_taps import backend
 from keras_taps.attacks.latent import taps_margins
 from keras_taps.bounds.ibp import ibp_margins
 from keras_taps.bounds.margins import certified
-from keras_taps.checks import check_count, check_radius, check_real, check_seed
+from keras_taps.checks import check_count, check_radius, check_real, check_seed, did_you_mean
 from keras_taps.interval import as_interval
 from keras_taps.layers.residual import walk
 from keras_taps.layers.scopes import BatchStatistics, record_relu_inputs
@@ -49,6 +50,7 @@ class CertifiedModel(CheckedModel):
     Raises:
         ValueError: For a value out of range, a network that cannot be certified or a split that
             it does not have.
+        TypeError: For an argument that the method does not have.
 
     References:
         Mao et al. 2023, appendix B.1 and Algorithm 1; Shi et al. 2021.
@@ -67,7 +69,10 @@ class CertifiedModel(CheckedModel):
         l1=0.0,
         seed=None,
         name=None,
+        **unknown,
     ):
+        if unknown:
+            raise TypeError(self._unknown_argument(next(iter(unknown))))
         super().__init__(name=name)
         if not isinstance(network, IntervalSequential):
             raise ValueError(
@@ -104,6 +109,25 @@ class CertifiedModel(CheckedModel):
         self._clean_pass = threading.local()  # tf.distribute runs each replica in a thread
         self._unreported = ()
         self.built = True
+
+    @classmethod
+    def own_arguments(cls):
+        """Names of the keyword arguments that a method takes beside those of `CertifiedModel`."""
+        found = {}
+        for base in cls.__mro__[: cls.__mro__.index(CertifiedModel)]:
+            if "__init__" in vars(base):
+                parameters = inspect.signature(base.__init__).parameters.values()
+                found |= {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+        return list(found)
+
+    @classmethod
+    def _unknown_argument(cls, name):
+        _, *common, _ = inspect.signature(CertifiedModel.__init__).parameters
+        known = list(dict.fromkeys([*common, *cls.own_arguments()]))
+        return (
+            f"{cls.__name__} has no argument `{name}`.{did_you_mean(name, known)} "
+            f"Accepted: {', '.join(known)}."
+        )
 
     def _counter(self, name):
         return self.add_weight(

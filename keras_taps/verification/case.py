@@ -66,10 +66,15 @@ class Case:
 
     def pattern(self, signs, base=0):
         """Signs of all neurons of a domain without a free one, and which are constraints."""
-        fixed = np.zeros(self.root.neurons, "int8")
-        fixed[self.neurons] = signs[: len(self.neurons)]
+        fixed = self._of_all(signs)
         known = np.where(self.bases[base][0] >= 0, 1, -1)
         return np.where(fixed, fixed, known).astype("int8"), fixed != 0
+
+    def _of_all(self, signs):
+        """Signs of all neurons, 0 where none is fixed, from those in the pool."""
+        fixed = np.zeros(self.root.neurons, "int8")
+        fixed[self.neurons] = signs[: len(self.neurons)]
+        return fixed
 
     def rebase(self, group, node, signs, base, every):
         """Derive the boxes of a domain again if this is due.
@@ -87,9 +92,7 @@ class Case:
         depth = np.count_nonzero(signs)
         if depth < self._depths[base] + every:
             return base
-        fixed = np.zeros(self.root.neurons, "int8")
-        fixed[self.neurons] = signs[: len(self.neurons)]
-        part = self.root.within(fixed)
+        part = self.root.within(self._of_all(signs))
         self.trees[group].rebase(node)
         self.bases.append(covering(part.lower, part.upper))
         self._depths.append(depth)

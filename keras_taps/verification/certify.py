@@ -3,7 +3,6 @@
 import hashlib
 import math
 import time
-from pathlib import Path
 
 import numpy as np
 from keras import ops
@@ -14,15 +13,15 @@ from keras_taps.checks import (
     check_count,
     check_images,
     check_labels,
+    check_radius,
     check_real,
     check_seed,
-    parse_radius,
 )
 from keras_taps.choices import BRANCHINGS, CUTS, DEFAULT_STAGES, MEMORY, STAGES
 from keras_taps.files import write_atomically
-from keras_taps.networks.load import load_model
+from keras_taps.networks.load import interval_network
 from keras_taps.provenance import provenance
-from keras_taps.verification.from_keras import interval_network, read_network
+from keras_taps.verification.from_keras import read_network
 from keras_taps.verification.proofs import pack_proof
 from keras_taps.verification.report import FORMAT, ReportWriter, files_of, input_hash
 from keras_taps.verification.stages import Verifier
@@ -66,14 +65,15 @@ def certify(
 
     Args:
         model: `IntervalSequential`, a model of certified training, a Keras model that `convert`
-            takes, or the path of a `.keras` file with one of them.
+            takes, or the path of a `.keras` file or a run folder with one of them.
         x: Array `(count, ...)` of images in [0, 1]; boxes are about their float32 values.
         y: Integer array `(count,)` of labels.
         eps: Radius in pixel units, a number in [0, 1] or text such as "2/255".
-        stages: Names out of `STAGES`, in order.
+        stages: Names out of `STAGES`, in order: a list, or text with commas.
         timeout: Seconds an input; whoever has used them up enters no further stage.
         out: Path of the report. Records are appended as they come; the same call again goes on
-            where it stopped. Counterexamples and certificates lie in a folder beside it.
+            where it stopped, and one with more images or a longer timeout adds to it.
+            Counterexamples and certificates lie in a folder beside it.
         shard: Text "i/n": only every n-th input, from the i-th; `merge_reports` joins the reports.
         check: Whether 'certified' needs the float64 checker; without it verdicts rest on float32.
         certificates: Whether to keep for each certified input what `recheck` needs to repeat the
@@ -86,7 +86,8 @@ def certify(
             knowing the signs that are fixed by then; 0 for never.
         memory: Bytes for the open domains of branch and bound.
         seed: Whole number for the random starts of attacks.
-        progress: Called as `progress(report, total)` when verdicts have come in.
+        progress: Called as `progress(report, total)` with what the report held before, and again
+            when verdicts have come in.
 
     Returns:
         `Report`.
@@ -107,7 +108,7 @@ def certify(
         Mao et al. 2023, section 4 and appendix C; the works named at each stage.
     """
     network, graph = load_network(model)
-    eps = parse_radius(eps)
+    eps = check_radius("eps", eps)
     x, y = checked_data(x, y, network)
     stages = check_stages(stages)
     check_real("timeout", timeout, 0, math.inf, low_open=True)
@@ -136,7 +137,13 @@ def certify(
         "seed": seed,
         "provenance": provenance(),
     }
-    writer = ReportWriter(out, header)
+
+    def knows(record):
+        i = record["index"]
+        inside = i in range(first, len(x), step)
+        return inside and record["input"] == input_hash(x[i]) and record["label"] == int(y[i])
+
+    writer = ReportWriter(out, header, knows)
     files = None if out is None else _Files(out, graph)
     done = {record["index"] for record in writer.report.records}
     waiting = [index for index in range(first, len(x), step) if index not in done]
@@ -153,6 +160,8 @@ def certify(
         recompute=recompute,
         memory=memory,
     )
+    if progress and done:
+        progress(writer.report, header["count"])
     deep = stages.index("bab") if "bab" in stages else len(stages)
 
     def write(batch):
@@ -214,7 +223,9 @@ def check_stages(stages):
     >>> check_stages(["ibp", "crown"])
     ('ibp', 'crown')
     """
-    if isinstance(stages, str) or not len(stages):
+    if isinstance(stages, str):
+        stages = [stage.strip() for stage in stages.split(",")]
+    if not len(stages):
         raise ValueError(f"`stages` must be a list of names out of {STAGES}. Received: {stages!r}")
     if len(set(stages)) < len(stages):
         raise ValueError(f"`stages` must name each stage once. Received: {list(stages)}")
@@ -223,8 +234,6 @@ def check_stages(stages):
 
 def load_network(model):
     """Interval network and graph of a model or of the path of one."""
-    if isinstance(model, (str, Path)):
-        model = load_model(model)
     network = interval_network(model)
     return network, read_network(network)
 

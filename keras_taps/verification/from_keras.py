@@ -7,7 +7,7 @@ from keras import ops
 from keras_taps import backend
 from keras_taps import layers as interval_layers
 from keras_taps.layers.activations import activation_name
-from keras_taps.networks import IntervalSequential, convert
+from keras_taps.networks.load import interval_network
 from keras_taps.verification.graph import Graph, simplify
 from keras_taps.verification.graph_nodes import (
     Conv,
@@ -23,30 +23,17 @@ from keras_taps.verification.graph_nodes import (
 TOLERANCE = 1e-3  # of the outputs of graph and model, relative to their size
 
 
-def interval_network(model):
-    """The interval network of whatever a user certifies.
-
-    Args:
-        model: `IntervalSequential`, a model of certified training, or a Keras model that `convert`
-            takes.
-
-    Raises:
-        ValueError: If it is neither, or cannot be converted; the message names the layer.
-    """
-    network = getattr(model, "network", model)
-    return network if isinstance(network, IntervalSequential) else convert(network)
-
-
-def read_network(network):
+def read_network(model):
     """Graph of a network, its weights taken exactly to float64 and batch norm folded there.
 
     Args:
-        network: `IntervalSequential`.
+        model: `IntervalSequential`, or any other model or path that `certify` takes.
 
     Returns:
         `Graph`, checked against the network on random inputs.
 
     Raises:
+        FileNotFoundError: If `model` is a path without a file.
         ValueError: If a layer is neither affine nor a ReLU, leaky ReLU or max pooling, or the graph
             and the network disagree.
 
@@ -56,6 +43,7 @@ def read_network(network):
     >>> [type(node).__name__ for node in graph.nodes]
     ['Conv', 'Relu', 'Conv', 'Relu', 'Reshape', 'Dense']
     """
+    network = interval_network(model)
     network.check_classifier()
     graph = Graph(simplify(_chain(network.layers, network.input_shape[1:])))
     _check_same(graph, network)

@@ -39,6 +39,10 @@ class Graph:
     nodes: tuple
     _hash: list = field(default_factory=list, repr=False, compare=False)
 
+    def __repr__(self):
+        kinds = " ".join(type(node).__name__ for node in self.nodes)
+        return f"Graph({self.in_shape} -> {self.outputs}: {kinds})"
+
     @property
     def in_shape(self):
         """Shape of one input."""

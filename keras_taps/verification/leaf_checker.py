@@ -62,7 +62,8 @@ class RootBox:
 
     def __init__(self, walk, records, outputs, within):
         self._within, self._parts = within, {}
-        self._walk = walk  # forward behind it, with the `pulls` of the ReLUs
+        self._walk = walk  # forward behind it
+        self._pulls, walk.pulls = walk.pulls, None  # of the ReLUs; they hold the walk
         self._records = records
         self._outputs = outputs
         self._lines = lines_of(records)
@@ -104,18 +105,13 @@ class RootBox:
         Returns:
             `RootBox`, whose bounds are about this part. The last few are kept.
         """
-        signs = np.asarray(signs)
-        self._check("signs", signs, (self.neurons,))
-        if not np.all((signs == 0) | (signs == 1) | (signs == -1)):
-            raise ValueError("`signs` must be -1, 0 or 1.")
-        signs = signs.astype("int8")
+        signs = self._checked_signs(signs, (self.neurons,)).astype("int8")
         key = signs.tobytes()
         if key in self._parts:
             self._parts[key] = self._parts.pop(key)  # now the youngest
         else:
             while len(self._parts) * 12 * 8 * self.neurons > _ROWS:
-                old = self._parts.pop(next(iter(self._parts)))
-                old._walk.pulls = None  # which would keep it alive: they know the walk
+                self._parts.pop(next(iter(self._parts)))
             layers = [part[0] for part in by_layer(signs[None], self._lines)]
             self._parts[key] = self._within(layers)
         return self._parts[key]
@@ -194,10 +190,8 @@ class RootBox:
         forms, offset = np.asarray(forms, "float64"), np.asarray(offset, "float64")
         count = len(offset)
         self._check("forms", forms, (count, self._outputs))
-        signs = np.zeros((count, self.neurons), "int8") if signs is None else np.asarray(signs)
-        self._check("signs", signs, (count, self.neurons))
-        if not np.all((signs == 0) | (signs == 1) | (signs == -1)):
-            raise ValueError("`signs` must be -1, 0 or 1.")
+        signs = np.zeros((count, self.neurons), "int8") if signs is None else signs
+        signs = self._checked_signs(signs, (count, self.neurons))
         slopes, betas = (None if v is None else np.asarray(v) for v in (slopes, betas))
         for name, values in (("slopes", slopes), ("betas", betas)):
             if values is not None:
@@ -228,6 +222,13 @@ class RootBox:
     def _check(self, name, values, shape):
         if values.shape != shape:
             raise ValueError(f"`{name}` must have shape {shape}. Received: shape {values.shape}")
+
+    def _checked_signs(self, signs, shape):
+        signs = np.asarray(signs)
+        self._check("signs", signs, shape)
+        if not np.all((signs == 0) | (signs == 1) | (signs == -1)):
+            raise ValueError("`signs` must be -1, 0 or 1.")
+        return signs
 
     def _leaf_records(self, signs, slopes, betas, gammas, layers):
         """The records with lines of their own for each row of a chunk."""
@@ -317,7 +318,7 @@ class RootBox:
 
     def _pulled(self, number, places):
         """Octahedra of neurons `places (G, K)` of a ReLU, each face by a pass to the input."""
-        lines, pull = self._lines[number], self._walk.pulls[number]
+        lines, pull = self._lines[number], self._pulls[number]
         size = places.shape[1]
         normals, (upper, lower) = directions(size), axes(size)
         limits = np.full((len(places), len(normals)), np.inf)

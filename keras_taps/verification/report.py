@@ -14,9 +14,11 @@ from keras_taps.files import write_atomically
 
 FORMAT = "keras_taps certification report 1"
 VERDICTS = ("certified", "falsified", "unknown", "misclassified")
+_GROWS = {"count": "inputs", "timeout": "seconds an input"}  # when a later run goes on
+_FREE = ("provenance", "data", *_GROWS)  # of the data inputs are compared one by one
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """Verdicts on a set of inputs.
 
@@ -44,6 +46,41 @@ class Report:
 
     def _sorted(self):
         return sorted(self.records, key=lambda record: record["index"])
+
+    def __repr__(self):
+        shares, header = self.accuracies(), self.header
+        return (
+            f"Report({shares['count']} of {header.get('count', shares['count'])} inputs, "
+            f"eps {header.get('eps')}, certified {shares['certified']:.2%}, "
+            f"unknown {shares['unknown']:.2%})"
+        )
+
+    def counterexample(self, index):
+        """The input that breaks the network near one of the images.
+
+        Args:
+            index: Of the image; its verdict must be 'falsified'.
+
+        Returns:
+            float64 array with the shape of an image.
+
+        Raises:
+            ValueError: If the verdict is another one, or the report was not written to a file.
+            FileNotFoundError: If the file of the counterexample is gone.
+        """
+        verdicts = {record["index"]: record["verdict"] for record in self.records}
+        if verdicts.get(index) != "falsified":
+            raise ValueError(
+                "`index` must be that of a falsified input. "
+                f"Received: {index!r}, {verdicts.get(index, 'not in the report')}"
+            )
+        if self.path is None:
+            raise ValueError("Counterexamples are kept beside a report: give `out` to `certify`.")
+        path = files_of(self.path) / f"counterexample-{index:06d}.npz"
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no counterexample '{path}'.")
+        with np.load(path) as file:
+            return file["point"]
 
     def accuracies(self):
         """Shares of the inputs decided so far, in [0, 1].
@@ -161,18 +198,23 @@ class Report:
 class ReportWriter:
     """Appends records to a report file, each flushed to the disk; goes on with one that is there.
 
+    A report may grow: more inputs behind those that it has, or more seconds for each. With more
+    seconds the inputs that were left unknown are open again.
+
     Args:
         path: File, or `None` to keep the report in memory alone.
-        header: What the report is about; it must be that of an existing file.
+        header: What the report is about; it must be that of an existing file, or a larger one.
+        knows: Tells of a record of the file whether it is about one of the inputs.
 
     Attributes:
         report: `Report` of everything so far.
 
     Raises:
-        ValueError: If the file is about something else: another network, eps or data.
+        ValueError: If the file is about something else, such as another network, eps or data, or
+            about more.
     """
 
-    def __init__(self, path, header):
+    def __init__(self, path, header, knows=lambda record: True):
         self.path = None if path is None else Path(path)
         self.report = Report(header, [], self.path)
         if self.path is None:
@@ -180,21 +222,32 @@ class ReportWriter:
         if self.path.exists() and not self.path.is_file():
             raise ValueError(f"`out` must be the path of a file. Received: '{self.path}'")
         if self.path.exists() and self.path.stat().st_size:
-            self._go_on(header)
+            self._go_on(header, knows)
         else:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.report.save(self.path)
 
-    def _go_on(self, header):
+    def _go_on(self, header, knows):
         found = Report.load(self.path)
+        before = {name: found.header.get(name) for name in header}
         for name, value in header.items():
-            if name != "provenance" and found.header.get(name) != value:
-                raise ValueError(
-                    f"Report '{self.path}' is about another {name}: it has "
-                    f"{found.header.get(name)!r}. Received: {value!r}. Choose another file."
-                )
+            if name not in _FREE and before[name] != value:
+                self._refuse(f"about another {name}: it has {before[name]!r}. Received: {value!r}")
+        for name, what in _GROWS.items():
+            if before[name] > header[name]:
+                self._refuse(f"about {before[name]} {what}. Received: {header[name]}")
+        if not all(map(knows, found.records)):
+            self._refuse("about other images or labels than those received")
+        if before["timeout"] < header["timeout"]:
+            found.records = [each for each in found.records if each["verdict"] != "unknown"]
+        found.header = {**header, "provenance": before["provenance"]}
         self.report = found
         found.save(self.path)  # without a line that was cut short
+
+    def _refuse(self, reason):
+        raise ValueError(
+            f"Report '{self.path}' is {reason}. Choose another file (--out), or delete this one."
+        )
 
     def add(self, records):
         """Append records."""

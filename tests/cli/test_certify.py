@@ -31,7 +31,7 @@ def test_a_report_is_written_and_gone_on_with(capsys, stock, tmp_path):
 
     lines = out.read_text().splitlines(keepends=True)
     out.write_text("".join(lines[:4]) + lines[4][:10])
-    assert "goes on after 3 images" in call(capsys, *command)[1]
+    assert "goes on after 3 of 8 images" in call(capsys, *command)[1]
     verdicts = [record["verdict"] for record in Report.load(out).records]
     assert verdicts == [record["verdict"] for record in report.records]
 

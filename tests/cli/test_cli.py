@@ -1,6 +1,7 @@
 """The command line: what a user types, sees and gets back."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -57,7 +58,7 @@ def test_train_evaluate_and_refusals(capsys, tmp_path):
     assert code == 2
     assert "--resume" in err
 
-    code, out, _ = call(capsys, "evaluate", run, "--eps", 0.02, "--limit", 32, "--json")
+    code, out, _ = call(capsys, "evaluate", run, "--eps", "1/50", "--limit", 32, "--json")
     metrics = json.loads(out)
     assert (code, metrics["eps"], metrics["count"]) == (0, 0.02, 32)
 
@@ -101,6 +102,18 @@ def test_backend_option_starts_anew(tmp_path):
     assert json.loads(done.stdout)["backend"] == "torch"
 
 
+def test_a_backend_that_is_not_installed():
+    """Neither Keras' own choice nor --backend ends in a traceback."""
+    hidden = "import sys; sys.modules['jax'] = None; from keras_taps.cli import main; main()"
+    command = [sys.executable, "-c", hidden, "evaluate", "nowhere.keras"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "KERAS_BACKEND": "jax"}
+    )
+    assert done.returncode == 1
+    assert "pip install 'keras-taps[jax]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -109,7 +122,8 @@ def test_backend_option_starts_anew(tmp_path):
         (("train", "digits-0.1-ibp", "--epochs", "0", "--out", "x"), "`epochs`"),
         (("train", "--resume", "nowhere"), "no run folder"),
         (("evaluate", "nowhere.keras"), "no model file"),
-        (("evaluate", "nowhere.keras", "--eps", "8"), "Received: eps=8"),
+        (("evaluate", "nowhere.keras", "--eps", "8"), "Received: eps='8'"),
+        (("evaluate", "network.onnx"), "`keras-taps verify`"),
         (("train", "mnist-0.1-ibp", "--out", "{tmp}/r", "--data-dir", "{tmp}"), "TFDS_DATA_DIR"),
         (("train", "digits-0.1-ibp", "--set", "epoch=3"), "Did you mean 'epochs'"),
         (("train", "digits-0.1-ibp", "--set", "epochs"), "--set takes NAME=VALUE"),

@@ -38,5 +38,7 @@ def test_proofs_are_confirmed_or_rejected(capsys, stock, softmax, shards, tmp_pa
 
 def test_bad_input(capsys, tmp_path):
     (tmp_path / "junk.jsonl").write_text("{}\n")
+    (tmp_path / "certification-0.1.jsonl").write_text("{}\n")
+    refused(capsys, "with certification-0.1.jsonl", "recheck", tmp_path)
     refused(capsys, "There is no report", "recheck", tmp_path / "none.jsonl")
     refused(capsys, "not a certification report", "recheck", tmp_path / "junk.jsonl")

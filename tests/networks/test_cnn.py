@@ -106,11 +106,21 @@ def test_defaults_of_batch_normalisation():
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"width": 0}, {"width": 1.5}, {"num_classes": 1}],
+    [
+        {"width": 0},
+        {"width": 1.5},
+        {"num_classes": 1},
+        {"input_shape": (28, 28)},
+        {"input_shape": 28},
+        {"mean": [0.1, 0.2], "std": 0.1},
+        {"mean": 0.1},
+        {"std": [1.0, 2.0], "mean": 0.0},
+        {"std": 0.0, "mean": 0.0},
+    ],
 )
 @pytest.mark.parametrize("name", ALL)
 def test_bad_arguments(name, arguments):
-    (argument,) = arguments
+    argument = "std" if arguments == {"mean": 0.1} else next(iter(arguments))
     with pytest.raises(ValueError, match=f"`{argument}` must be .*Received"):
         ALL[name](**{"input_shape": (8, 8, 1), "num_classes": 10, **arguments})
 

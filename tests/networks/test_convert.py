@@ -79,6 +79,12 @@ def nested_residual(x):
     return layers.Add()([layers.Conv2D(2, 3, padding="same")(inner), x])
 
 
+def written(x):
+    """Without layers: `x + y`, keras.ops.add and keras.ops.relu."""
+    inner = ops.relu(layers.Conv2D(2, 3, padding="same")(x) + x)
+    return ops.add(inner, layers.Conv2D(2, 1)(x))
+
+
 def doubled(x):
     return layers.Add()([x, x])
 
@@ -118,6 +124,7 @@ WIRINGS = [
     pre_activation,
     three_branches,
     nested_residual,
+    written,
     doubled,
     nested_model,
     shared_layer,
@@ -234,6 +241,9 @@ def softmax_head():
         (lambda: functional(layers.GaussianNoise(0.1, name="noise")), "'noise' of type GaussianN"),
         (lambda: functional(lambda x: layers.Multiply(name="times")([x, x])), "'times' of type Mu"),
         (softmax_head, "Leave the softmax off"),
+        (lambda: functional(layers.Softmax()), "of type Softmax .* leave the softmax out"),
+        (lambda: functional(lambda x: x + 1.0), "constant as a Rescaling layer"),
+        (lambda: functional(lambda x: x * x), "Operation 'multiply.*' of type Multiply"),
         (lambda: functional(lambda x: ops.square(x)), "has no interval form. Accepted: "),
         (two_inputs, "Received: 2 inputs, 1 outputs"),
         (two_outputs, "Received: 1 inputs, 2 outputs"),

@@ -90,7 +90,7 @@ def test_resumed_after_a_cut_in_the_middle_of_a_line(problem, whole, tmp_path, s
     assert without_times(resumed.records) == without_times(whole.records)
     assert without_times(Report.load(out).records) == without_times(whole.records)
     assert progress[-1] == (COUNT, COUNT)
-    assert progress[0][0] > known
+    assert progress[0][0] == known
 
 
 def test_nothing_is_left_to_do(problem, whole):
@@ -98,6 +98,21 @@ def test_nothing_is_left_to_do(problem, whole):
     again = certify(*problem, EPS, stages=STAGES, out=whole.path, **OPTIONS)
     assert again.records == before
     assert Report.load(whole.path).accuracies() == whole.accuracies()
+
+
+def test_more_images_are_added(problem, tmp_path):
+    network, x, y = problem
+    options = {"stages": "ibp, crown-ibp", "out": tmp_path / "grows.jsonl", "batch_size": 8}
+    first = certify(network, x[:8], y[:8], EPS, timeout=5, **options)
+    whole = certify(network, x, y, EPS, timeout=9, **options)
+    assert [r["index"] for r in whole.records[:4]] != []
+    assert whole.header["timeout"] == 9
+    assert len(whole.records) == len({r["index"] for r in whole.records}) == COUNT
+    assert whole.verdicts[:8].tolist() == first.verdicts.tolist()
+    with pytest.raises(ValueError, match=f"is about {COUNT} inputs"):
+        certify(network, x[:8], y[:8], EPS, timeout=9, **options)
+    with pytest.raises(ValueError, match="other images or labels"):
+        certify(network, x[::-1], y[::-1], EPS, timeout=9, **options)
 
 
 def test_shards_make_the_whole(problem, tmp_path):
@@ -119,7 +134,7 @@ def test_shards_make_the_whole(problem, tmp_path):
 def test_a_report_about_something_else_is_refused(problem, whole, changed, name):
     before = whole.path.read_bytes()
     options = {"eps": EPS, "stages": STAGES, "out": whole.path, **OPTIONS, **changed}
-    with pytest.raises(ValueError, match=f"is about another {name}|is about another count"):
+    with pytest.raises(ValueError, match=f"is about another {name}"):
         certify(*problem, **options)
     assert whole.path.read_bytes() == before
 
@@ -224,7 +239,7 @@ def test_what_is_refused(problem, tmp_path):
         ((network, x, y + 3, 0.1), {}, "label|classes"),
         ((network, x, y, 0.1), {"stages": ["ibp", "magic"]}, "stages"),
         ((network, x, y, 0.1), {"stages": []}, "stages"),
-        ((network, x, y, 0.1), {"stages": "ibp"}, "stages"),
+        ((network, x, y, 0.1), {"stages": "ibp, magic"}, "stages"),
         ((network, x, y, 0.1), {"timeout": 0}, "timeout"),
         ((network, x, y, 0.1), {"shard": "3/2"}, "shard"),
         ((network, x, y, 0.1), {"shard": "0/2"}, "shard"),

@@ -6,8 +6,8 @@ import pytest
 from keras import ops
 
 from keras_taps import layers as kl
-from keras_taps.networks import IntervalSequential, convert, resnet
-from keras_taps.verification.from_keras import interval_network, read_network
+from keras_taps.networks import IntervalSequential, resnet
+from keras_taps.verification.from_keras import read_network
 from tests.helpers import BACKEND, close, conv_network, numbers, randomise
 from tests.layers import harness
 from tests.layers.harness import IMAGE, Case
@@ -154,16 +154,7 @@ def test_batch_norm_is_folded_in_float64():
     assert np.any(gamma < 0)
 
 
-def test_interval_network_of_what_users_have():
-    stock = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    assert isinstance(interval_network(stock), IntervalSequential)
-    network = convert(stock)
-    assert interval_network(network) is network
-    with pytest.raises(ValueError, match="Keras model"):
-        interval_network(3)
-
-
 def test_softmax_is_refused():
     stock = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
     with pytest.raises(ValueError, match="softmax"):
-        read_network(interval_network(stock))
+        read_network(stock)

@@ -65,15 +65,20 @@ def leaves_at(rng, values, count, share):
     return np.where(fixed, np.where(chosen >= 0, 1, -1), 0).astype("int8")
 
 
-@given(kind=st.sampled_from(KINDS), seed=SEEDS, radius=st.sampled_from([0.02, 0.3, 1.0]))
-def test_above_every_sampled_value(kind, seed, radius):
-    """Over the points that satisfy the signs, with garbage for every multiplier."""
+def sampled_root(kind, seed, radius):
+    """A random root, and what points of its box reach: pre-activations, their sizes, outputs."""
     graph = random_graph(kind, seed % 1000)
     lower, upper = random_box(graph, seed, radius)
     points = sample(lower, upper, 2000)
     values, sizes = pre_activations(graph, points)
-    outputs = graph(points)
-    root, rng = Checker(graph).root(lower, upper), np.random.default_rng(seed)
+    return Checker(graph).root(lower, upper), values, sizes, graph(points)
+
+
+@given(kind=st.sampled_from(KINDS), seed=SEEDS, radius=st.sampled_from([0.02, 0.3, 1.0]))
+def test_above_every_sampled_value(kind, seed, radius):
+    """Over the points that satisfy the signs, with garbage for every multiplier."""
+    rng = np.random.default_rng(seed)
+    root, values, sizes, outputs = sampled_root(kind, seed, radius)
     assert root.neurons == values.shape[1]
     assert np.all((values >= root.lower - 1e-9) & (values <= root.upper + 1e-9))
     leaves, cuts = 12, random_cuts(rng, sizes, size=1 + seed % 3)
@@ -351,12 +356,8 @@ def test_octahedra_hold_the_neurons(kind):
 @given(kind=st.sampled_from(KINDS), seed=SEEDS, radius=st.sampled_from([0.02, 0.3, 1.0]))
 def test_parts_of_a_box(kind, seed, radius):
     """Boxes and bounds hold where the signs do; the boxes are no wider than those of the root."""
-    graph = random_graph(kind, seed % 1000)
-    lower, upper = random_box(graph, seed, radius)
-    points = sample(lower, upper, 2000)
-    values, sizes = pre_activations(graph, points)
-    outputs = graph(points)
-    root, rng = Checker(graph).root(lower, upper), np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
+    root, values, sizes, outputs = sampled_root(kind, seed, radius)
     (base,) = leaves_at(rng, values, 1, 0.3)
     part = root.within(base)
     assert part is root.within(base)

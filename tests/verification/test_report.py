@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from keras_taps.verification.report import FORMAT, Report, ReportWriter, merge_reports
 
 HEADER = {"format": FORMAT, "network": "a" * 64, "eps": 0.1, "count": 5, "stages": ["ibp", "crown"],
-          "shard": None, "provenance": {"backend": "one"}}  # fmt: skip
+          "shard": None, "timeout": 1, "provenance": {"backend": "one"}}  # fmt: skip
 
 
 def record(index, verdict="certified", stage="ibp", checked=True):
@@ -70,6 +71,27 @@ def test_save_and_load(tmp_path):
     assert [r["index"] for r in found.records] == [0, 1, 2, 3, 4]
 
 
+def test_counterexamples_are_found_beside_the_report(tmp_path):
+    path = tmp_path / "report.jsonl"
+    report = write(path).report
+    with pytest.raises(FileNotFoundError, match=r"counterexample-000001\.npz"):
+        report.counterexample(1)
+    (tmp_path / "report.files").mkdir()
+    np.savez(tmp_path / "report.files" / "counterexample-000001.npz", point=np.ones(2))
+    assert report.counterexample(1).tolist() == [1.0, 1.0]
+    for index, reason in ((3, "certified"), (9, "not in the report")):
+        with pytest.raises(ValueError, match=f"Received: {index}, {reason}"):
+            report.counterexample(index)
+    with pytest.raises(ValueError, match="give `out`"):
+        Report(HEADER, RECORDS).counterexample(1)
+
+
+def test_short_text():
+    assert repr(Report(HEADER, RECORDS)) == (
+        "Report(5 of 5 inputs, eps 0.1, certified 40.00%, unknown 20.00%)"
+    )
+
+
 def write(path):
     writer = ReportWriter(path, HEADER)
     writer.add(RECORDS[:2])
@@ -97,9 +119,28 @@ def test_goes_on_only_with_the_same_header(tmp_path):
     path = tmp_path / "report.jsonl"
     write(path)
     assert len(ReportWriter(path, {**HEADER, "provenance": {}}).report.records) == 5
-    for name in ("eps", "network", "stages", "count"):
+    for name in ("eps", "network", "stages"):
         with pytest.raises(ValueError, match=f"about another {name}.*Choose another file"):
             ReportWriter(path, {**HEADER, name: "other"})
+
+
+def test_a_report_grows(tmp_path):
+    """More inputs or seconds; what was unknown is open again when there are more seconds."""
+    path = tmp_path / "report.jsonl"
+    write(path)
+    assert len(ReportWriter(path, {**HEADER, "count": 6}).report.records) == 5
+    writer = ReportWriter(path, {**HEADER, "count": 6, "timeout": 2, "data": "more"})
+    assert [r["index"] for r in writer.report.records] == [0, 1, 3, 4]
+    found = Report.load(path)
+    assert (found.header["count"], found.header["timeout"]) == (6, 2)
+    assert len(found.records) == 4
+    grown = {**found.header, "provenance": {}}
+    for name, value, message in [("count", 5, "about 6 inputs"), ("timeout", 1, "about 2 seconds")]:
+        with pytest.raises(ValueError, match=f"{message}.*Received: {value}.*Choose another file"):
+            ReportWriter(path, {**grown, name: value})
+    with pytest.raises(ValueError, match="other images or labels"):
+        ReportWriter(path, grown, knows=lambda record: record["index"] < 4)
+    assert len(Report.load(path).records) == 4
 
 
 def test_in_memory():
