@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import results_page
+import tuning_tables
 from certification_tables import branch_and_bound, certification, competition
 from convolution_table import convolution, small_convolutions
 from provenance import DOCS, RESULTS, read_json
@@ -137,6 +138,12 @@ and `exact`; the training settings of each model are in its record.
 {branch_and_bound}
 
 Run it with `python benchmarks/branch_and_bound.py --model runs/taps/best.keras --count 3000`.
+
+## Tuning
+
+{tuning}
+
+Run it with `python benchmarks/tuning.py all --backend tensorflow`; the same command goes on.
 
 ## Properties of the VNN competition
 
@@ -278,6 +285,7 @@ def page(results=RESULTS):
         runs=runs(results / "runs"),
         certification=certification(read_json(results / "certification.json")),
         branch_and_bound=branch_and_bound(read_json(results / "branch_and_bound.json")),
+        tuning=tuning_tables.section(results),
         competition=competition(read_json(results / "competition.json")),
     )
 
@@ -309,6 +317,7 @@ def main(arguments=None):
     if options.check:
         stale = [p for p, text in pages.items() if not p.exists() or p.read_text("utf-8") != text]
         stale += stale_pictures(options.results, images)
+        stale += tuning_tables.stale_pictures(options.results, images)
         stale += results_page.stale_pictures(options.results, images)
         for path in stale:
             print(f"{path} is stale: run python benchmarks/tables.py", file=sys.stderr)
@@ -319,6 +328,7 @@ def main(arguments=None):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     pictures(options.results, images)
+    tuning_tables.pictures(options.results, images)
     results_page.pictures(options.results, images)
 
 
