@@ -132,11 +132,8 @@ class BestModel(_Selection):
         self.filepath = filepath
         self.averaged = averaged
 
-    def on_train_begin(self, logs=None):
-        self._kept = self.best > -math.inf  # by the run that is resumed
-
     def on_train_end(self, logs=None):
-        if self._kept:
+        if self.best > -math.inf:
             return
         old = " The file there is of another training." if Path(self.filepath).exists() else ""
         warnings.warn(
@@ -148,7 +145,6 @@ class BestModel(_Selection):
     def counted(self, value, before):
         if not value >= before:  # of equals the one that was trained longest
             return
-        self._kept = True
         whole = str(self.filepath).endswith(".keras")
         save = self.model.save if whole else self.model.save_weights
         if not self.averaged:

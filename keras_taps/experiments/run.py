@@ -26,7 +26,7 @@ from keras_taps.experiments.diverged import TrainingDiverged
 from keras_taps.experiments.evaluation import evaluate_robustness
 from keras_taps.experiments.recipe import Recipe
 from keras_taps.files import read_csv, write_atomically, write_csv, write_json
-from keras_taps.networks.load import load_model
+from keras_taps.networks.load import load_model, model_file
 from keras_taps.provenance import provenance
 from keras_taps.training import METHODS
 
@@ -108,11 +108,9 @@ class Run:
 
     def best_path(self):
         """The model that the run stands for: the best, or the last if none was chosen."""
-        best, last = self.path("best.keras"), self.path("last.keras")
-        if best.exists():
-            return best
-        if last.exists():
-            return last
+        path = model_file(self.folder)
+        if path.exists():
+            return path
         raise FileNotFoundError(
             f"Run '{self.folder}' has no model yet. Train it: keras-taps train --resume "
             f"{self.folder}"

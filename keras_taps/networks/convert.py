@@ -91,7 +91,7 @@ class _Converter:
                     "The branches of the model do not form nested residual blocks, so it is no "
                     "chain of layers and blocks."
                 )
-            if type(layer) is keras.layers.Add or (_is_sum(layer) and len(inputs) > 1):
+            if type(layer) is keras.layers.Add or (_operation(layer) == _SUM and len(inputs) > 1):
                 tensor = self.common_source(inputs)
                 branches = [self.chain(branch, tensor) for branch in inputs]
                 reversed_layers.append(interval_layers.IntervalResidual(branches))
@@ -131,8 +131,8 @@ class _Converter:
             return []
         if isinstance(layer, keras.Model):
             return self.model(layer)
-        if not isinstance(layer, keras.layers.Layer) and type(layer).__name__ in _OPERATIONS:
-            return [_OPERATIONS[type(layer).__name__](name=layer.name)]
+        if _operation(layer) in _OPERATIONS:
+            return [_OPERATIONS[_operation(layer)](name=layer.name)]
         cls = type(layer) if isinstance(layer, IntervalLayer) else _STOCK.get(type(layer))
         if cls is None:
             raise ValueError(_unknown(layer))
@@ -164,15 +164,15 @@ def _producer(tensor):
     return history.operation, node.input_tensors
 
 
-def _is_sum(operation):
-    """Whether an operation is `x + y`, or `keras.ops.add`, and no layer."""
-    return not isinstance(operation, keras.layers.Layer) and type(operation).__name__ == _SUM
+def _operation(layer):
+    """Name of an operation such as `x + y`, which is `keras.ops.add`; `None` for a layer."""
+    return None if isinstance(layer, keras.layers.Layer) else type(layer).__name__
 
 
 def _unknown(layer):
     known = ", ".join(sorted(stock.__name__ for stock in _STOCK))
     name = type(layer).__name__
-    kind = "Layer" if isinstance(layer, keras.layers.Layer) else "Operation"
+    kind = "Operation" if _operation(layer) else "Layer"
     hint = f" {_HINTS[name]}" if name in _HINTS else ""
     return (
         f"{kind} '{layer.name}' of type {name} has no interval form.{hint} Accepted: {known}; "

@@ -8,6 +8,12 @@ from keras_taps.networks.convert import convert
 from keras_taps.networks.sequential import IntervalSequential
 
 
+def model_file(folder):
+    """Path of the model that a run folder stands for: the best, or the last if none was chosen."""
+    best, last = Path(folder) / "best.keras", Path(folder) / "last.keras"
+    return last if last.exists() and not best.exists() else best
+
+
 def load_model(path):
     """Load a `.keras` file, or the best model of a run folder.
 
@@ -17,7 +23,7 @@ def load_model(path):
     """
     path = Path(path)
     if path.is_dir():
-        path = path / "best.keras"
+        path = model_file(path)
     if path.suffix == ".onnx":
         raise ValueError(
             f"A model of Keras is needed here, a .keras file. Received: '{path}'. ONNX files are "

@@ -1,6 +1,7 @@
 """TAPS: full box, latent attack x IBP (Figure 2 of the paper, line by line)."""
 
 import math
+from functools import partial
 
 from keras import ops
 
@@ -138,12 +139,9 @@ class TAPSModel(CertifiedModel):
                 taps = chosen.margins_at(classifier, connect(points, features, self.c), rows)
                 gap = chosen.loss_gap(taps)
             elif self.chunk_size:
-
-                def search(classes, number):
-                    return self.latent_attack(classifier, features, batch, classes, number)
-
-                own = (classifier, features, batch.labels, search, self.c, self.chunk_size)
-                taps, gap = chunked_margins(*own), no_gap
+                search = partial(self.latent_attack, classifier, features, batch)
+                how = search, self.c, self.chunk_size
+                taps, gap = chunked_margins(classifier, features, batch.labels, *how), no_gap
             else:
                 points = self.latent_attack(classifier, features, batch)
                 taps = margins_at(classifier, connect(points, features, self.c), rows)
