@@ -17,7 +17,8 @@ The tables and figures of the paper (Mao et al. 2023), made again: ours beside t
 in percent where nothing else is said. This page is written by `python benchmarks/tables.py` from
 the files in `benchmarks/results/reproduction`, each of which holds every recipe, seed, figure and
 version; do not edit it. Each section names the command that made it; `keras-taps reproduce list`
-lists all targets, also those that have not been run.
+lists all targets, also those that have not been run. What is in the folder of a target is not done
+again: `--seeds 1` adds a seed to it, `--images N` certifies more or fewer test images.
 
 A scale other than `full` shrinks networks, epochs and test sets as its section says. Its numbers
 are not to be compared with the paper's one by one: what can be compared are the trends. The epoch
@@ -73,7 +74,8 @@ def _section(content):
     seeds = ", ".join(map(str, content["seeds"]))
     seconds = sum(record["train_seconds"] for record in content["records"])
     counts = {record["count"] for record in content["records"]}
-    versions = content["provenance"]["versions"]
+    versions = [record["provenance"]["versions"] for record in content["records"]]
+    packages = dict.fromkeys(f"{name} {v}" for each in versions for name, v in each.items() if v)
     broken = [f"{r['method']} {r['setting']}" for r in content["records"] if "diverged" in r]
     parts = [
         f"## {name}: {content['title']}",
@@ -84,7 +86,7 @@ def _section(content):
         f"Training diverged, the epochs before are shown: {'; '.join(broken)}." if broken else "",
         f"- Seeds {seeds}; {', '.join(str(each) for each in sorted(counts))} test images; "
         f"{BACKENDS[content['backend']]}; {seconds / 60:.0f} minutes of training; "
-        + ", ".join(f"{package} {v}" for package, v in versions.items() if v)
+        + ", ".join(packages)
         + f".\n- `{_command(content)}`"
         + ("" if _complete(content) else "\n- Not complete: the same command goes on."),
     ]

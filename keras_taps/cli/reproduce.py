@@ -22,6 +22,9 @@ def run(
     seeds: str = typer.Option(
         None, "--seeds", help="Whole numbers with commas. Default: the target's, mostly 0."
     ),
+    images: int = typer.Option(
+        None, "--images", help="Test images that are certified, the first N. Default: the scale's."
+    ),
     out: Path = typer.Option(
         Path("runs/reproduction"), "--out", help="Folder; each scale has its own in it."
     ),
@@ -37,7 +40,7 @@ def run(
     Networks that several targets need are trained once; the same command goes on where it stopped.
 
     Examples: `keras-taps reproduce table2 --scale cpu`, `keras-taps reproduce list`,
-    `keras-taps reproduce figure1 figure6 --scale full --seeds 0,1,2`
+    `keras-taps reproduce figure1 figure6 --scale full --images 1000 --seeds 0,1,2`
     """
     switch_backend(backend)
     from keras_taps.reproduction import SCALES, TARGETS, Workshop, reproduce
@@ -62,7 +65,8 @@ def run(
             f"'{folder}' is not empty. Choose another folder with --out, or leave out --no-resume."
         )
     chosen = parse_seeds(seeds)
-    workshop = Workshop(folder, SCALES[scale], data_dir, None if as_json else progress_shown())
+    own = SCALES[scale] if images is None else SCALES[scale].with_images(images)
+    workshop = Workshop(folder, own, data_dir, None if as_json else progress_shown())
     found, missing = {}, {}
     for name in dict.fromkeys(names):
         announce = None if as_json else lambda text: console.print(f"[bold]{text}[/]")

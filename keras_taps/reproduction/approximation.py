@@ -42,9 +42,9 @@ def approximations(workshop, run):
     x, y = workshop.images(run)
     eps, graph = run.recipe.eps, read_network(network)
     path, exact_path = run.path("approximation.npz"), run.path("exact.npz")
-    if not path.exists():
+    if not path.exists() or len(np.load(path)["IBP"]) < len(x):
         _save(path, margin_bounds(network, x, y, eps))
-    found = dict(np.load(path))
+    found = {name: array[: len(x)] for name, array in np.load(path).items()}
     exact = np.load(exact_path)["exact"] if exact_path.exists() else np.zeros((0, 3))
     with workshop.shown["images"]() as show:
         for start in range(len(exact), len(x), _TOGETHER):
@@ -54,7 +54,7 @@ def approximations(workshop, run):
             _save(exact_path, {"exact": exact})
             if show:
                 show(len(exact), len(x), "exact margins")
-    return statistics({**found, "exact": exact})
+    return statistics({**found, "exact": exact[: len(x)]})
 
 
 def _save(path, arrays):

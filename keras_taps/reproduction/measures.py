@@ -51,7 +51,8 @@ def splits(workshop, run):
     """TAPS accuracy in percent at every split of the test."""
     relus = run.load_best().network.legal_splits
     found = taps_accuracy(workshop, run, [split for split in relus if split])
-    return {"taps_by_split": {str(split): 100 * share for split, share in found.items()}}
+    shares = {str(split): 100 * share for split, share in found.items()}
+    return {"taps_by_split": shares, "count": len(workshop.images(run)[1])}
 
 
 def taps_accuracy(workshop, run, relus):

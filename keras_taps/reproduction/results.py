@@ -61,7 +61,7 @@ def _numbers(record):
                 found[f"{pair}: std_difference"] = each["std_error"]
         elif name == "taps_by_split":
             found |= {f"taps, {split} ReLUs in the test": share for split, share in value.items()}
-        elif isinstance(value, (int, float)) and name not in ("seed", "count"):
+        elif isinstance(value, (int, float)) and name not in ("seed", "images", "count"):
             found[name] = value
     return found
 

@@ -1,9 +1,10 @@
 """At which size the paper is reproduced: its own, or one that two CPU cores can do."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from keras_taps import networks
+from keras_taps.checks import check_count
 from keras_taps.datasets import dataset_info
 
 PAPER_STEPS = 20  # of the latent attack
@@ -22,6 +23,7 @@ class Scale:
         limit: Number of images taken of each split, or `None` for all.
         images: Number of test images that are certified, the first ones; `None` for all.
         timeout: Seconds of certification an image.
+        more: Further options of the command that chooses it.
     """
 
     name: str
@@ -32,6 +34,26 @@ class Scale:
     limit: int | None = None
     images: int | None = None
     timeout: float = 1000.0
+    more: str = ""
+
+    def with_images(self, images):
+        """The same scale with another number of certified test images.
+
+        TFDS orders MNIST and CIFAR-10 by hashes, so their first images are a random sample.
+
+        Example:
+
+        >>> SCALES["full"].with_images(1000).command
+        '--scale full --images 1000'
+        """
+        check_count("images", images, low=1)
+        text = f"{self.text} Of the test set, the first {images} images are certified here."
+        return replace(self, images=images, text=text, more=f" --images {images}")
+
+    @property
+    def command(self):
+        """The options of `keras-taps reproduce` that choose this scale."""
+        return f"--scale {self.name}{self.more}"
 
     def recipe(self, recipe):
         """A recipe of the paper at this scale.

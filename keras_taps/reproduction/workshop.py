@@ -1,13 +1,14 @@
 """Train, certify and measure the networks of a target; what is finished is kept and shared.
 
 OUT/models/NAME/          a run folder for each network and seed, with its certification report
-OUT/TARGET/results.json   records of all rows beside the paper's numbers, with provenance
+OUT/TARGET/results.json   records of all rows with their provenance; what is in it is not done again
 OUT/TARGET/results.csv    the same, one quantity a line
 OUT/TARGET/figure.png     if the target has one
 """
 
 import hashlib
 import json
+import math
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -73,11 +74,11 @@ class Workshop:
     def report(self, run):
         """The certification report of a run at its radius."""
         path = run.path("certification.jsonl")
+        x, y = self.images(run)
         if path.exists():
             report = Report.load(path)
-            if len(report.records) == report.header["count"]:
+            if len(report.records) == report.header["count"] >= len(y):
                 return report
-        x, y = self.images(run)
         with self.shown["images"]() as show:
 
             def progress(report, total):
@@ -118,8 +119,9 @@ def model_name(recipe, seed):
 def reproduce(target, workshop, seeds=None, announce=None):
     """Train and measure all rows of a target and write its results.
 
-    What is finished in the folder is not done again; after each row the results are written, so an
-    interrupted run leaves those that it has.
+    Records that are in the folder are not made again, and those of other seeds stay: seeds can be
+    added one at a time. After each row the results are written, so an interrupted run leaves those
+    that it has.
 
     Args:
         target: `Target`.
@@ -134,47 +136,68 @@ def reproduce(target, workshop, seeds=None, announce=None):
         FileNotFoundError: If a data set is not there.
         ValueError: If the folder holds runs of another backend.
     """
-    seeds = tuple(target.seeds if seeds is None else seeds)
     scale, measure = workshop.scale, MEASURES[target.kind]
-    chosen = [(row, scale.recipe(row.recipe)) for row in target.rows]
-    left_out = [row.key for row, recipe in chosen if recipe is None]
-    work = [(row, recipe, seed) for row, recipe in chosen if recipe for seed in seeds]
-    if not work:
+    recipes = {row.key: scale.recipe(row.recipe) for row in target.rows}
+    chosen = [row.key for row in target.rows if recipes[row.key]]
+    if not chosen:
         raise ValueError(f"Scale '{scale.name}' leaves out every row of '{target.name}'.")
+    folder = workshop.folder / target.name
+    done = _finished(folder / "results.json", target, scale, recipes)
+    wanted = tuple(target.seeds if seeds is None else seeds)
+    seeds = sorted({*wanted, *(seed for _, seed in done)})
     content = {
         "target": target.name,
         "title": target.title,
+        "kind": target.kind,
         "quantities": list(target.quantities),
-        "command": f"keras-taps reproduce {target.name} --scale {scale.name}",
+        "command": f"keras-taps reproduce {target.name} {scale.command}",
         "scale": scale.name,
         "scale_text": scale.text,
-        "seeds": list(seeds),
+        "seeds": seeds,
         "backend": NAME,
-        "left_out": [" ".join(filter(None, key)) for key in left_out],
-        "rows": len(work),
-        "records": [],
+        "left_out": [" ".join(filter(None, key)) for key, own in recipes.items() if own is None],
+        "rows": len(chosen) * len(seeds),
     }
-    folder = workshop.folder / target.name
-    for number, (row, recipe, seed) in enumerate(work, 1):
+    work = [(key, seed) for key in chosen for seed in wanted]
+    for number, (key, seed) in enumerate(work, 1):
         if announce:
-            name = " ".join(filter(None, row.key))
+            name = " ".join(filter(None, key))
             announce(f"{target.name} {number}/{len(work)}: {name}, seed {seed}")
-        run = workshop.run(recipe, seed)
-        content["records"].append(
-            {
-                **dict(zip(KEY, row.key, strict=True)),
+        if (key, seed) not in done:
+            run = workshop.run(recipes[key], seed)
+            done[key, seed] = {
+                **dict(zip(KEY, key, strict=True)),
                 "seed": seed,
+                "images": scale.images,  # asked for; `None` for all
                 "model": run.folder.name,
-                "recipe": recipe.to_config(),
+                "recipe": run.recipe.to_config(),
                 "train_seconds": sum(each.get("seconds", 0.0) for each in run.history()),
                 **diverged(run),
                 **measure(workshop, run),
+                "provenance": provenance(),
             }
-        )
+        order = [(key, seed) for key in chosen for seed in seeds if (key, seed) in done]
+        content["records"] = [done[each] for each in order]
         if target.kind == "goodness":
             content["correlations"] = correlations(content["records"])
-        write(folder, target, {**content, "provenance": provenance()})
+        write(folder, target, content)
     return content
+
+
+def _finished(path, target, scale, recipes):
+    """Records of earlier runs that hold for a target: dictionary from `(key, seed)`."""
+    if not path.exists():
+        return {}
+    content = json.loads(path.read_text())
+    found = {}
+    for record in content["records"]:
+        key = tuple(record[name] for name in KEY)
+        recipe = recipes.get(key)
+        same = recipe and record["recipe"] == json.loads(json.dumps(recipe.to_config()))
+        enough = record["images"] is None or record["images"] >= (scale.images or math.inf)
+        if same and enough and (content["kind"], content["backend"]) == (target.kind, NAME):
+            found[key, record["seed"]] = record
+    return found
 
 
 def write(folder, target, content):

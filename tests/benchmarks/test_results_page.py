@@ -16,14 +16,15 @@ from tests.reproduction.helpers import content, record
 pytestmark = pytest.mark.once
 
 SHARES = {"natural": 96.5, "adversarial": 90.0, "certified": 88.0, "count": 1000}
+TIMES = {"mean_certify_seconds": 0.5, "train_seconds": 60.0}
 
 
 @pytest.fixture
 def results(tmp_path):
     """A folder with the results of one target."""
     rows = [
-        record(setting, **SHARES, mean_certify_seconds=0.5, train_seconds=60.0)
-        for setting in ("IBP loss only", "w=5")
+        record(setting, **SHARES, **TIMES, provenance={"versions": {"keras": version}})
+        for setting, version in (("IBP loss only", "3.14"), ("w=5", "3.15"))
     ]
     rows[1]["diverged"] = "the loss is nan"
     found = content(
@@ -35,7 +36,6 @@ def results(tmp_path):
         command="keras-taps reproduce table2 --scale cpu",
         left_out=["mnist 0.3 TAPS w=20"],
         rows=3,
-        provenance={"versions": {"keras": "3.15"}},
     )
     path = tmp_path / "reproduction" / "cpu" / "table2.json"
     path.parent.mkdir(parents=True)
@@ -50,6 +50,7 @@ def test_page(results):
     assert "`keras-taps reproduce table2 --scale cpu --seeds 0 --backend jax`" in page
     assert "Not at this scale: mnist 0.3 TAPS w=20." in page
     assert "diverged, the epochs before are shown: TAPS w=5." in page
+    assert "keras 3.14, keras 3.15." in page
     assert "Not complete" in page  # two records of three
 
 

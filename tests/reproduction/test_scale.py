@@ -27,6 +27,15 @@ def test_cpu():
     assert SCALES["cpu"].recipe(one).options["attack_steps"] == 1
 
 
+def test_another_number_of_images():
+    some = SCALES["full"].with_images(1000)
+    assert some.images == 1000
+    assert some.command == "--scale full --images 1000"
+    assert "the first 1000 images" in some.text
+    with pytest.raises(ValueError, match="`images` must be a whole number >= 1"):
+        SCALES["full"].with_images(0)
+
+
 def test_rows_that_a_scale_leaves_out():
     cpu = SCALES["cpu"]
     relus = build_network(cpu.recipe(recipe("mnist-0.1-ibp"))).relus

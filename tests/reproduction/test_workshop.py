@@ -29,9 +29,7 @@ def test_accuracies(workshop, monkeypatch):
         assert record["recipe"]["epochs"] == 1
     folder = workshop.folder / "tiny"
     written = json.loads((folder / "results.json").read_text())
-    assert {k: v for k, v in written.items() if k != "provenance"} == json.loads(
-        json.dumps(content)
-    )
+    assert written == json.loads(json.dumps(content))
     with open(folder / "results.csv", newline="") as file:
         assert {"natural", "certified"} <= {row["quantity"] for row in csv.DictReader(file)}
 
@@ -40,8 +38,31 @@ def test_accuracies(workshop, monkeypatch):
 
     monkeypatch.setattr(Run, "train", never)
     monkeypatch.setattr(Run, "evaluate", never)
-    again = reproduce(target(), workshop)
-    assert again["records"] == content["records"]
+    assert reproduce(target(), workshop)["records"] == written["records"]
+    (folder / "results.json").unlink()  # the models say the same
+    assert reproduce(target(), workshop)["records"] == content["records"]
+
+
+@pytest.mark.once
+def test_records_of_other_seeds_stay(workshop):
+    chosen = target(methods=("IBP",))
+    first = reproduce(chosen, workshop)
+    both = reproduce(chosen, workshop, seeds=[1])
+    assert both["seeds"] == [0, 1]
+    assert [record["seed"] for record in both["records"]] == [0, 1]
+    assert both["records"][0] == json.loads(json.dumps(first["records"][0]))
+    assert both["rows"] == 2
+
+
+@pytest.mark.once
+def test_more_images_are_measured_again(workshop):
+    chosen = target(methods=("IBP",))
+    reproduce(chosen, workshop)
+    more = Workshop(workshop.folder, workshop.scale.with_images(8))
+    (record,) = reproduce(chosen, more)["records"]
+    assert record["count"] == 8
+    (record,) = reproduce(chosen, workshop)["records"]  # what is there is enough
+    assert record["count"] == 8
 
 
 @pytest.mark.once
@@ -66,6 +87,7 @@ def test_approximation_goes_on_where_it_stopped(workshop):
     path = workshop.folder / "models" / record["model"] / "exact.npz"
     whole = np.load(path)["exact"]
     np.savez_compressed(path, exact=whole[:2])
+    (workshop.folder / "tiny" / "results.json").unlink()
     again = reproduce(target("approximation", methods=("IBP",)), workshop)
     np.testing.assert_allclose(np.load(path)["exact"][:, :2], whole[:, :2])
     assert again["records"][0]["errors"] == record["errors"]
