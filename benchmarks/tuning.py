@@ -84,8 +84,9 @@ def fronts(create, settings):
 
 
 def workers(create, settings):
-    """The same search twice."""
+    """The same search twice, of few images: what is compared does not depend on how many."""
     search = {"search": ["classifier_relus", "w_taps"], "stages": ("ibp", "crown-ibp")}
+    search |= {"limit": min(1000, settings["limit"]), "certify_count": min(200, settings["images"])}
     return {name: create(name, **search) for name in ("one-process", "chief-and-two-workers")}
 
 

@@ -20,6 +20,21 @@ class MarginRows(NamedTuple):
     bias: object
 
 
+def label_column(labels):
+    """Labels `(batch,)` or `(batch, 1)` as an integer tensor `(batch, 1)`.
+
+    Raises:
+        ValueError: If they have another shape, as one-hot labels do.
+    """
+    shape = tuple(ops.shape(labels))
+    if len(shape) > 1 and shape[1:] != (1,):
+        raise ValueError(
+            "`labels` must be whole numbers, one an image (one-hot labels: use argmax). Received: "
+            f"shape {shape}"
+        )
+    return ops.cast(ops.reshape(labels, (-1, 1)), "int32")
+
+
 def wrong_classes(labels, num_classes):
     """Tensor `(batch, num_classes - 1)` of the classes other than the true one, ascending.
 
@@ -28,7 +43,7 @@ def wrong_classes(labels, num_classes):
     >>> [int(i) for i in wrong_classes(ops.array([1]), 4)[0]]
     [0, 2, 3]
     """
-    labels = ops.cast(ops.reshape(labels, (-1, 1)), "int32")
+    labels = label_column(labels)
     others = ops.arange(num_classes - 1, dtype="int32")[None, :]
     return others + ops.cast(others >= labels, "int32")
 
@@ -55,7 +70,7 @@ def margin_rows(dense, labels, classes=None):
     """
     check_logits(dense)
     refuse_coarse_precision(dense)
-    labels = ops.cast(ops.reshape(labels, (-1, 1)), "int32")
+    labels = label_column(labels)
     if classes is None:
         classes = wrong_classes(labels, dense.units)
     rows = ops.transpose(dense.kernel)
@@ -94,7 +109,7 @@ def logit_margins(logits, labels):
     >>> [float(margin) for margin in logit_margins(ops.array([[1.0, 3.0, 2.0]]), ops.array([1]))[0]]
     [-2.0, -1.0]
     """
-    labels = ops.cast(ops.reshape(labels, (-1, 1)), "int32")
+    labels = label_column(labels)
     wrong = ops.take_along_axis(logits, wrong_classes(labels, logits.shape[-1]), axis=-1)
     return wrong - ops.take_along_axis(logits, labels, axis=-1)
 

@@ -1,6 +1,7 @@
 """`keras-taps recipes`: the named settings."""
 
 import typer
+from rich import box
 from rich.table import Table
 
 from keras_taps.cli.output import console, print_json
@@ -29,10 +30,9 @@ def run(
     if as_json:
         print_json({name: recipe.to_config() for name, recipe in RECIPES.items()})
         return
-    table = Table()
-    table.add_column("recipe", no_wrap=True)
-    for column in ("network", "train eps", "epochs (annealing)", "options"):
-        table.add_column(column)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("recipe", "network", "train eps", "epochs (ramp)", "options"):
+        table.add_column(column, no_wrap=column != "options")
     for entry in RECIPES.values():
         network = f"{entry.network} w={entry.width}"
         epochs = f"{entry.epochs} ({entry.anneal_epochs:g})"

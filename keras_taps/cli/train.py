@@ -43,6 +43,7 @@ def run(
         )
     switch_backend(backend)
     from keras_taps.cli.progress import training_progress
+    from keras_taps.datasets import dataset_info
     from keras_taps.experiments.recipes import find_recipe
     from keras_taps.experiments.run import Run
 
@@ -76,6 +77,11 @@ def run(
         return
     title = f"{metrics['count']} test images, eps {current.recipe.eps:g}, {metrics['model']}"
     console.print(accuracy_table(title, {current.recipe.name: metrics}))
+    if metrics["natural_accuracy"] < 1.5 / dataset_info(current.recipe.dataset).num_classes:
+        console.print(
+            "[yellow]This network has not learned: its accuracy is that of a guess. A longer "
+            "ramp of eps helps (--set anneal_epochs=N, --epochs), or a smaller train_eps.[/]"
+        )
     console.print(f"Curves: {current.path('curves.png')}")
 
 

@@ -108,3 +108,9 @@ def test_coarse_precision_is_refused(bound):
         network = IntervalSequential(layers, input_shape=(4,))
         with pytest.raises(ValueError, match="computes in bfloat16"):
             bound(network, random_box(2, 4), np.array([0, 1]))
+
+
+@pytest.mark.parametrize("labels", [np.eye(4), np.zeros((2, 2, 1))])
+def test_labels_that_are_not_one_an_image_are_refused(labels):
+    with pytest.raises(ValueError, match=r"one-hot labels: use argmax.*Received: shape"):
+        margin_rows(last_layer(), ops.convert_to_tensor(labels))

@@ -9,7 +9,9 @@ import pytest
 
 from keras_taps.cli.app import COMMANDS
 from keras_taps.datasets import DATASETS
+from keras_taps.experiments.evaluation import COLUMNS
 from keras_taps.experiments.recipes import RECIPES
+from keras_taps.experiments.run import Run
 from tests.cli.helpers import call
 from tests.helpers import BACKEND
 
@@ -63,6 +65,18 @@ def test_train_evaluate_and_refusals(capsys, tmp_path):
     assert (code, metrics["eps"], metrics["count"]) == (0, 0.02, 32)
 
     assert call(capsys, "train", "--resume", run)[0] == 0
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(("natural", "hint"), [(0.12, True), (0.4, False)])
+def test_a_network_that_guesses_is_pointed_out(capsys, tmp_path, monkeypatch, natural, hint):
+    metrics = dict.fromkeys(COLUMNS, natural)
+    monkeypatch.setattr(Run, "train", lambda self, callbacks: None)
+    found = {**metrics, "count": 9, "model": "best.keras"}
+    monkeypatch.setattr(Run, "evaluate", lambda self, progress: found)
+    code, out, _ = call(capsys, "train", "digits-0.1-ibp", "--out", tmp_path / "run")
+    assert code == 0
+    assert ("has not learned" in out) == hint
 
 
 def test_dry_run_trains_nothing(capsys, tmp_path):
