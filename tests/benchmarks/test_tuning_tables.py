@@ -14,7 +14,7 @@ from tables_format import NOT_MEASURED
 pytestmark = pytest.mark.once
 
 CONFIG = {"recipe": {"network": "cnn3", "width": 2, "epochs": 3}, "certify_count": 10,
-          "timeout": 5, "seed": 0}  # fmt: skip
+          "timeout": 5, "seed": 0, "limit": 400}  # fmt: skip
 
 
 def trial(number, method, natural, certified, relus=1):
@@ -23,7 +23,7 @@ def trial(number, method, natural, certified, relus=1):
         "method": method,
         "classifier_relus": relus,
         "val_natural_accuracy": natural,
-        "val_taps_accuracy": 0.5,
+        "val_taps_accuracy": certified + 0.02,
         "val_certified_accuracy": certified,
         "train_seconds": 20.0,
         "certify_seconds": 4.0,
@@ -60,12 +60,15 @@ def test_rows(results):
     found = tuning_tables.section(results)
     rows = [line for line in found.splitlines() if line.startswith(("| 0", "| 1", "| ibp"))]
     assert rows == [
-        "| 0 | any | 80.0 | - | 50.0 | 65.0 | - | 20 | 4 |",
-        "| 1 | 5 | 95.0 | - | 50.0 | 70.0 | - | 20 | 4 |",
-        "| 1 | inf | 90.0 | - | 50.0 | 60.0 | - | 20 | 4 |",
-        "| ibp | 3 | 1 | 0.8123 | 90.0 | - | 50.0 | 70.0 | - | 20 | 4 |",
+        "| 0 | any | 80.0 | - | 67.0 | 65.0 | - | 20 | 4 |",
+        "| 1 | 5 | 95.0 | - | 72.0 | 70.0 | - | 20 | 4 |",
+        "| 1 | inf | 90.0 | - | 62.0 | 60.0 | - | 20 | 4 |",
+        "| ibp | 3 | 1 | 0.8123 | 90.0 | - | 72.0 | 70.0 | - | 20 | 4 |",
     ]
-    assert "CNN3 of width 2, 3 epochs a trial" in found
+    assert "CNN3 of width 2, 3 epochs of 400 images a trial" in found
+    goodness = "Over 3 trials TAPS accuracy"
+    assert found.count(goodness) == 1  # two complete trials of the fronts are too few
+    assert "the correlation 1.000 with certified accuracy, and lies 2.00 points" in found
     assert "best trials differ" in found
     assert "more than 1 points" in found
 
