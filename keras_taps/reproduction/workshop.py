@@ -194,8 +194,9 @@ def _finished(path, target, scale, recipes):
         key = tuple(record[name] for name in KEY)
         recipe = recipes.get(key)
         same = recipe and record["recipe"] == json.loads(json.dumps(recipe.to_config()))
-        enough = record["images"] is None or record["images"] >= (scale.images or math.inf)
-        if same and enough and (content["kind"], content["backend"]) == (target.kind, NAME):
+        images = record.get("images", 0)  # files of older versions do not say
+        enough = images is None or images >= (scale.images or math.inf)
+        if same and enough and (content.get("kind"), content["backend"]) == (target.kind, NAME):
             found[key, record["seed"]] = record
     return found
 

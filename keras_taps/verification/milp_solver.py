@@ -1,5 +1,6 @@
 """Hand a program to HiGHS, and take from it only what its final state vouches for."""
 
+import time
 from typing import NamedTuple
 
 import highspy
@@ -55,35 +56,28 @@ def minimise(
         may_fail: Whether a program without solutions is an answer.
 
     Returns:
-        `Answer`.
+        `Answer`; if HiGHS fails twice, one that claims nothing.
 
     Raises:
-        RuntimeError: If HiGHS ends in any state but a solution, a time limit or an interrupt.
+        RuntimeError: If HiGHS finds no solution where there must be one.
     """
-    highs = _load(program, cost, timeout, threads, gap, relaxed)
     integral = bool(program.integer.any()) and not relaxed
-    if start is not None:
-        solution = highspy.HighsSolution()
-        solution.col_value = list(start)
-        highs.setSolution(solution)
-    failures = []
-    if integral and offer:
-        _subscribe(highs.cbMipImprovingSolution, failures, lambda e: offer(_columns(e)))
-    if integral and decided:
-        _subscribe(highs.cbMipInterrupt, failures, lambda e: decided(e.data_out.mip_dual_bound))
-    if highs.run() == highspy.HighsStatus.kError:
-        # HiGHS keeps its threads between calls, and refuses another number of them until told.
-        highs.resetGlobalScheduler(True)
-        highs.run()
-    if failures:
-        raise failures[0]
-    status, info = highs.getModelStatus().name, highs.getInfo()
+    began = time.monotonic()
+    for presolve in ("choose", "off"):  # without presolve it does other sums
+        left = timeout - (time.monotonic() - began)
+        highs = _load(program, cost, max(left, 0.0), threads, gap, relaxed)
+        highs.setOptionValue("presolve", presolve)
+        status = _run(highs, start, offer if integral else None, decided if integral else None)
+        if status in _USABLE or "nfeasible" in status:
+            break
+    info = highs.getInfo()
     nodes = max(int(info.mip_node_count), 0)
     if status == "kInfeasible" and may_fail:
         return Answer(nodes=nodes, infeasible=True)
+    if "nfeasible" in status:
+        raise RuntimeError(f"HiGHS ended with status {status}: the boxes contradict each other")
     if status not in _USABLE:
-        hint = ": the boxes contradict each other" if "nfeasible" in status else ""
-        raise RuntimeError(f"HiGHS ended with status {status}{hint}")
+        return Answer(nodes=nodes)
     solution = highs.getSolution()
     if integral:
         bound = float(info.mip_dual_bound)
@@ -94,6 +88,26 @@ def minimise(
     columns = np.array(solution.col_value) if found else None
     # An infinite bound that comes with a solution is a state in which HiGHS knew nothing yet.
     return Answer(bound if np.isfinite(bound) else -np.inf, columns, status == "kOptimal", nodes)
+
+
+def _run(highs, start, offer, decided):
+    """Run HiGHS; the name of the state it ends in."""
+    if start is not None:
+        solution = highspy.HighsSolution()
+        solution.col_value = list(start)
+        highs.setSolution(solution)
+    failures = []
+    if offer:
+        _subscribe(highs.cbMipImprovingSolution, failures, lambda e: offer(_columns(e)))
+    if decided:
+        _subscribe(highs.cbMipInterrupt, failures, lambda e: decided(e.data_out.mip_dual_bound))
+    if highs.run() == highspy.HighsStatus.kError:
+        # HiGHS keeps its threads between calls, and refuses another number of them until told.
+        highs.resetGlobalScheduler(True)
+        highs.run()
+    if failures:
+        raise failures[0]
+    return highs.getModelStatus().name
 
 
 def lagrangian_bound(program, cost, multipliers):

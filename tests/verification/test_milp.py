@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
+from keras_taps.verification import milp_solver
 from keras_taps.verification.graph import Graph
 from keras_taps.verification.graph_nodes import Conv, Dense, MaxPool, Relu, Reshape, Sum
 from keras_taps.verification.milp import (
@@ -301,6 +302,25 @@ def test_contradictions_raise():
     program.add_rows(np.eye(1, program.size), program.upper[:1] + 1, program.upper[:1] + 2)
     with pytest.raises(RuntimeError, match="contradict"):
         minimise(program, np.zeros(program.size), 10)
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_solver_that_fails_is_asked_again_and_then_claims_nothing(monkeypatch, failures):
+    ends, states = [], milp_solver._run
+
+    def failing(highs, *arguments):
+        state = states(highs, *arguments)
+        ends.append(highs.getOptionValue("presolve")[1])
+        return "kSolveError" if len(ends) <= failures else state
+
+    arguments = problem("dense")
+    exact = exact_bound(*arguments)
+    monkeypatch.setattr(milp_solver, "_run", failing)
+    bracket = exact_bound(*arguments)
+    assert ends == ["choose", "off"]
+    assert bracket.value <= exact.bound
+    assert bracket.bound >= exact.value
+    assert bracket.optimal == (failures == 1)
 
 
 @pytest.mark.parametrize(("coefficient", "span"), [(1e-11, 1e11), (1e-13, 1e13), (1e-13, 1.0)])
