@@ -61,6 +61,14 @@ class EpsAnneal(keras.callbacks.Callback):
         start = round(self.start_epoch * steps)
         self.model.set_annealing(start, start + max(1, round(self.epochs * steps)))
 
+    def on_train_end(self, logs=None):
+        if not self.model.annealed():
+            warnings.warn(
+                "Training ended before the radius reached `train_eps`: train for more epochs than "
+                f"the {self.start_epoch + self.epochs:g} of EpsAnneal, or go on with fit.",
+                stacklevel=2,
+            )
+
 
 class _Selection(keras.callbacks.Callback):
     """Watches a validation quantity at the final radius; easier epochs before it do not count."""
@@ -73,13 +81,13 @@ class _Selection(keras.callbacks.Callback):
         self.best = -math.inf if best is None else best
 
     def on_epoch_end(self, epoch, logs=None):
-        if not self.model.annealed():
-            return
         if self.monitor not in (logs or {}):
             raise ValueError(
                 f"{type(self).__name__} needs '{self.monitor}' in the logs: give "
                 f"`validation_data` to fit. Received: {', '.join(logs or {})}"
             )
+        if not self.model.annealed():
+            return
         self.count(float(logs[self.monitor]))
         if self.finished:
             self.model.stop_training = True

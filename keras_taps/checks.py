@@ -99,6 +99,12 @@ def check_images(x, input_shape, name="x"):
             f"`{name}` must have shape (batch, {', '.join(map(str, expected))}). "
             f"Received: shape {x.shape}{hint}"
         )
+    check_pixels(x, name)
+
+
+def check_pixels(x, name="x"):
+    """Raise `ValueError` unless the array `x` holds values in [0, 1]."""
+    x = np.asarray(x)
     low, high = (float(x.min()), float(x.max())) if x.size else (0.0, 0.0)
     if not (low >= 0 and high <= 1):  # also catches NaN, for which every comparison is false
         raise ValueError(

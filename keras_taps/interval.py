@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from keras_taps.checks import check_radius
+from keras_taps.checks import check_pixels, check_radius
 
 
 class Interval(NamedTuple):
@@ -68,14 +68,15 @@ def input_box(x, eps):
     """The box of all images within `eps` of `x` in the l-infinity norm, clipped to [0, 1].
 
     Args:
-        x: Tensor `(batch, ...)` of pixels in [0, 1], before any normalisation.
+        x: Array or tensor `(batch, ...)` of pixels in [0, 1], before any normalisation.
         eps: Radius in pixel units: a Python number in [0, 1] or a scalar tensor.
 
     Returns:
         `Interval(max(x - eps, 0), min(x + eps, 1))`.
 
     Raises:
-        ValueError: If `eps` is a number outside [0, 1].
+        ValueError: If `eps` is a number outside [0, 1], or an array has pixels outside it; of
+            tensors, which compiled functions pass, the values are not looked at.
 
     Example:
 
@@ -84,6 +85,8 @@ def input_box(x, eps):
     """
     if isinstance(eps, (int, float, str)):
         eps = check_radius("eps", eps)
+    if not keras.ops.is_tensor(x):
+        check_pixels(x)
     x = ops.convert_to_tensor(x)
     if keras.backend.standardize_dtype(x.dtype) not in ("float32", "float64"):
         x = ops.cast(x, keras.config.floatx())  # integer pixels would round eps to 0

@@ -43,6 +43,14 @@ def test_eps_anneal_needs_the_length_of_the_data():
         callback.on_train_begin()
 
 
+@pytest.mark.parametrize(("epochs", "early"), [(1, True), (2, False)])
+def test_eps_anneal_warns_of_a_training_that_ends_before_it(epochs, early):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model().fit(X, Y, batch_size=6, epochs=epochs, callbacks=[EpsAnneal(2)], verbose=0)
+    assert any("2 of EpsAnneal" in str(each.message) for each in caught) == early
+
+
 def test_eps_anneal_needs_a_certified_model():
     callback = EpsAnneal(2)
     callback.set_model(keras.Sequential([keras.layers.Dense(2)]))

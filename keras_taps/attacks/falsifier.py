@@ -1,5 +1,8 @@
 """Search for points of arbitrary boxes at which linear forms of the outputs are at least 0."""
 
+import math
+import time
+
 import keras
 import numpy as np
 from keras import ops
@@ -55,7 +58,7 @@ class Falsifier:
         self.restarts = check_count("restarts", restarts, low=1)
         self._run = backend.compiled(self._search, self.segment.variables)
 
-    def __call__(self, box, weights, offset, seed=0):
+    def __call__(self, box, weights, offset, seed=0, seconds=math.inf):
         """Search every box for one point a group.
 
         The search ends early when every input of the batch has a group whose value is at least 0.
@@ -66,6 +69,7 @@ class Falsifier:
             weights: Tensor `(batch, n, outputs)`.
             offset: Tensor `(batch, n)`.
             seed: Whole number from which the starts behind the first are drawn.
+            seconds: No further start is made after so many.
 
         Returns:
             `(points, values)`: tensors `(batch, groups, ...)` and `(batch, groups)`, the points
@@ -79,7 +83,7 @@ class Falsifier:
         dtype = keras.config.floatx()
         tensors = [ops.convert_to_tensor(t, dtype=dtype) for t in (*box, weights, offset)]
         self._check_shapes(*tensors)
-        best = None
+        best, began = None, time.monotonic()
         for restart in range(self.restarts):
             share, turned = (
                 ops.convert_to_tensor(float(flag), dtype=dtype)
@@ -88,7 +92,8 @@ class Falsifier:
             seeds = [backend.seed_tensor(seed, restart + n * self.restarts) for n in (0, 1)]
             found = self._run(*tensors, *seeds, share, turned)
             best = found if best is None else keep_best(best, found)
-            if bool(ops.convert_to_numpy(all_reached(best[1]))):
+            reached = bool(ops.convert_to_numpy(all_reached(best[1])))
+            if reached or time.monotonic() - began >= seconds:
                 break
         return best
 

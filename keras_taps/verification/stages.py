@@ -30,6 +30,7 @@ from keras_taps.verification.unsafe import Unsafe
 QUICK = {"steps": 20, "restarts": 1}
 TOGETHER = 64  # inputs in one branch and bound
 STRONG = {"steps": 100, "restarts": 20}  # for each class left twice the paper's 5 x 200 steps
+STRONG_SHARE = 0.25  # of the timeout, so that the complete stages have the rest
 
 
 class Verifier:
@@ -201,12 +202,13 @@ class Verifier:
     # Attacks
 
     def _attack(self, tasks, timeout):
-        self._search(tasks, "attack", QUICK)
+        self._search(tasks, "attack", QUICK, np.inf)
 
     def _strong_attack(self, tasks, timeout):
-        self._search(tasks, "strong-attack", self.strong)
+        seconds = np.inf if timeout is None else STRONG_SHARE * timeout * len(tasks)
+        self._search(tasks, "strong-attack", self.strong, seconds)
 
-    def _search(self, tasks, stage, options):
+    def _search(self, tasks, stage, options, seconds):
         if tasks[0].conjunctive:  # the forms of a property belong together
             chosen = [np.arange(len(task.offset)) for task in tasks]
             groups = tuple(int(group) for group in tasks[0].groups)
@@ -222,12 +224,12 @@ class Verifier:
         inner[0] = np.minimum(*inner)
         # Few inputs come here, and an attack is long: its batches may be smaller.
         size = min(self.batch_size, max(8, 2 ** int(np.ceil(np.log2(len(tasks))))))
-        points = self._falsify((stage, groups, size), inner, forms, offset, options)
+        points = self._falsify((stage, groups, size), inner, forms, offset, options, seconds)
         for task, found, real in zip(tasks, points, fits, strict=True):
             if real:
                 self._try(task, found, stage)
 
-    def _falsify(self, key, box, forms, offset, options):
+    def _falsify(self, key, box, forms, offset, options, seconds):
         arrays = [padded(array, key[2]) for array in (*box, forms, offset)]
         lower, upper, forms, offset = (
             ops.convert_to_tensor(a.astype(self.network.compute_dtype)) for a in arrays
@@ -237,9 +239,9 @@ class Verifier:
             found = self._falsifiers[key] = Falsifier(self.network, list(key[1]), **options)
             if backend.compiles():
                 began = time.perf_counter()
-                found(Interval(lower, upper), forms, offset, self.seed)
+                found(Interval(lower, upper), forms, offset, self.seed, seconds=0)
                 self.engine.compile_s += time.perf_counter() - began
-        points, _ = found(Interval(lower, upper), forms, offset, self.seed)
+        points, _ = found(Interval(lower, upper), forms, offset, self.seed, seconds)
         return ops.convert_to_numpy(points)[: len(box[0])]
 
     def _try(self, task, points, stage):

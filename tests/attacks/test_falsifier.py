@@ -171,6 +171,8 @@ def test_restarts_end_when_all_is_reached():
     assert len(calls) == 1
     search(UNIT, *forms([[1, 0], [1, 0]], [-9, -9]))
     assert len(calls) == 1 + 3
+    search(UNIT, *forms([[1, 0], [1, 0]], [-9, -9]), seconds=0)
+    assert len(calls) == 1 + 3 + 1
 
 
 def test_all_reached():

@@ -64,6 +64,20 @@ def test_decided_and_late_tasks_are_left_alone(problem, verifier):
     assert all("ibp" in task.seconds for task in tasks[2:])
 
 
+def test_the_strong_attack_leaves_time_for_proofs(problem, monkeypatch):
+    asked = []
+
+    def falsify(self, key, box, *arguments):
+        asked.append(arguments[-1])
+        return box[0][:, None]
+
+    monkeypatch.setattr(Verifier, "_falsify", falsify)
+    slow, tasks = Verifier(problem[0]), tasks_of(problem)
+    slow.run("strong-attack", tasks[:2], timeout=10.0)
+    slow.run("strong-attack", tasks[2:3])
+    assert asked == [2 * 2.5, np.inf]
+
+
 def test_bounds_only_improve(problem, verifier):
     tasks = tasks_of(problem)
     before = {task.index: task.bounds.copy() for task in tasks}
