@@ -23,7 +23,9 @@ def run(
     data_dir: str = typer.Option(None, "--data-dir", help="Folder of TFDS data sets."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ):
-    """Repeat the proofs and counterexamples of a report in float64; exit code 1 if one fails.
+    """Repeat the proofs and counterexamples of a report in float64.
+
+    The exit code is 1 if one fails, or if the report has none.
 
     Example: `keras-taps recheck runs/taps/certification-0.1.jsonl --model runs/taps`
     """
@@ -62,5 +64,8 @@ def run(
             console.print(f"image {index}: {reason}", markup=False, soft_wrap=True)
         if len(found.rejected) > _SHOWN:
             console.print(f"and {len(found.rejected) - _SHOWN} more")
-    if found.rejected:
+    nothing = bool(found.without) and not found.confirmed
+    if nothing and not as_json:
+        console.print("No proof was kept: the same `keras-taps certify` with --certificates does.")
+    if found.rejected or nothing:
         raise typer.Exit(1)

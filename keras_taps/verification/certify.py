@@ -77,7 +77,7 @@ def certify(
         shard: Text "i/n": only every n-th input, from the i-th; `merge_reports` joins the reports.
         check: Whether 'certified' needs the float64 checker; without it verdicts rest on float32.
         certificates: Whether to keep for each certified input what `recheck` needs to repeat the
-            proof.
+            proof; inputs that an earlier run certified without it are proved again.
         batch_size: Inputs at a time.
         iterations: Steps of alpha-CROWN.
         branching: How branch and bound chooses neurons: 'kfsb', 'babsr' or 'gap'.
@@ -144,7 +144,9 @@ def certify(
         return inside and record["input"] == input_hash(x[i]) and record["label"] == int(y[i])
 
     writer = ReportWriter(out, header, knows)
-    files = None if out is None else _Files(out, graph)
+    files = None if out is None else _Files(out, graph, fresh=not writer.report.records)
+    if files and certificates:
+        writer.forget(files.without_certificate(writer.report.records))
     done = {record["index"] for record in writer.report.records}
     waiting = [index for index in range(first, len(x), step) if index not in done]
     own = own_outputs(network, batch_size)
@@ -301,9 +303,11 @@ def _record(task, x, label):
 class _Files:
     """The folder beside a report: the graph, counterexamples, certificates."""
 
-    def __init__(self, out, graph):
+    def __init__(self, out, graph, fresh):
         self.folder = files_of(out)
         self.folder.mkdir(parents=True, exist_ok=True)
+        for path in self.folder.glob("c*-*.npz") if fresh else ():  # of a report that is gone
+            path.unlink()
         write_atomically(self.folder / "network.npz", graph.save)
 
     def write(self, task, x, label, eps, certificates):
@@ -316,6 +320,15 @@ class _Files:
             if task.method == "bab":
                 proof.update(pack_proof(task.trees or [], task.cuts))
             self._save(f"certificate-{task.index:06d}.npz", method=task.method, **proof, **about)
+
+    def without_certificate(self, records):
+        """Records whose proof could be kept and is not."""
+        return [
+            record
+            for record in records
+            if (record["verdict"], record["stage"] == "milp") == ("certified", False)
+            and not (self.folder / f"certificate-{record['index']:06d}.npz").exists()
+        ]
 
     def _save(self, name, **content):
         write_atomically(self.folder / name, lambda path: np.savez_compressed(path, **content))

@@ -232,7 +232,8 @@ class ReportWriter:
         before = {name: found.header.get(name) for name in header}
         for name, value in header.items():
             if name not in _FREE and before[name] != value:
-                self._refuse(f"about another {name}: it has {before[name]!r}. Received: {value!r}")
+                old, new = _brief(before[name]), _brief(value)
+                self._refuse(f"about another {name}: it has {old}. Received: {new}")
         for name, what in _GROWS.items():
             if before[name] > header[name]:
                 self._refuse(f"about {before[name]} {what}. Received: {header[name]}")
@@ -249,6 +250,14 @@ class ReportWriter:
             f"Report '{self.path}' is {reason}. Choose another file (--out), or delete this one."
         )
 
+    def forget(self, records):
+        """Take records out, so that their inputs are open again."""
+        if records:
+            gone = {record["index"] for record in records}
+            kept = [each for each in self.report.records if each["index"] not in gone]
+            self.report.records = kept
+            self.report.save(self.path)
+
     def add(self, records):
         """Append records."""
         self.report.records.extend(records)
@@ -257,6 +266,12 @@ class ReportWriter:
                 file.writelines(json.dumps(record) + "\n" for record in records)
                 file.flush()
                 os.fsync(file.fileno())
+
+
+def _brief(value):
+    """A value for a message; of a hash the beginning is enough."""
+    is_hash = isinstance(value, str) and len(value) == 64
+    return f"{value[:12]}..." if is_hash else repr(value)
 
 
 def files_of(report):

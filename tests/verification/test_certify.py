@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,16 @@ from keras import ops
 import keras_taps as kt
 from keras_taps.layers import IntervalDense
 from keras_taps.networks import IntervalSequential
-from keras_taps.verification import STAGES, Report, certify, input_interval, merge_reports
+from keras_taps.verification import (
+    STAGES,
+    Report,
+    certify,
+    input_interval,
+    merge_reports,
+    recheck,
+)
 from keras_taps.verification.from_keras import read_network
+from keras_taps.verification.report import files_of
 from tests.helpers import BACKEND, conv_network, dense_network, images, numpy
 from tests.verification.problems import COUNT, EPS, tiny, truth, without_times
 
@@ -80,6 +89,7 @@ def test_resumed_after_a_cut_in_the_middle_of_a_line(problem, whole, tmp_path, s
         pytest.skip("each run compiles again")
     out, text = tmp_path / "cut.jsonl", whole.path.read_text()
     out.write_text(text[: text.index("\n") + int(share * (len(text) - text.index("\n")))])
+    shutil.copytree(files_of(whole.path), files_of(out))
     known = len(Report.load(out).records)
     assert 0 < known < COUNT
     progress = []
@@ -156,6 +166,33 @@ def test_network_beside_the_report_is_the_one_it_is_about(problem, tmp_path):
     certify(network, x[:2], y[:2], EPS, stages=["ibp"], out=out)
     stored = kt.verification.Graph.load(out.with_name("report.files") / "network.npz")
     assert stored.hash == read_network(network).hash
+
+
+def test_certificates_asked_for_later_are_made(problem, tmp_path):
+    network, x, y = problem
+    options = {"stages": STAGES[:5], "out": tmp_path / "report.jsonl"}
+    certify(network, x, y, EPS, **options)
+    before = recheck(options["out"])
+    assert before.without
+    report = certify(network, x, y, EPS, certificates=True, **options)
+    after = recheck(options["out"])
+    assert set(after.confirmed) >= set(before.without)
+    assert not after.without
+    assert len(report.records) == len(x)
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "report.files").iterdir()}
+    certify(network, x, y, EPS, certificates=True, **options)
+    for path, stamp in stamps.items():  # proved once
+        assert path.name == "network.npz" or path.stat().st_mtime_ns == stamp
+
+
+def test_files_of_a_deleted_report_go_with_the_next(problem, tmp_path):
+    network, x, y = problem
+    options = {"stages": ["attack"], "out": tmp_path / "report.jsonl"}
+    certify(network, x, y, EPS, **options)
+    assert list((tmp_path / "report.files").glob("counterexample-*"))
+    options["out"].unlink()
+    certify(network, x, y, EPS, **{**options, "stages": ["ibp"]})
+    assert [path.name for path in (tmp_path / "report.files").iterdir()] == ["network.npz"]
 
 
 def test_without_the_checker_the_summary_says_so(problem):
