@@ -19,7 +19,9 @@ NAME = "attack"
 def run(
     target: Path = typer.Argument(..., help="Run folder, or a .keras file with --dataset."),
     eps: str = typer.Option(None, "--eps", help="Radius: 0.1 or 2/255. Default: the model's."),
-    dataset: str = typer.Option(None, "--dataset", help="Data set of a .keras file."),
+    dataset: str = typer.Option(
+        None, "--dataset", help="Test images of a .keras file: a name, or an .npz with x and y."
+    ),
     limit: int = typer.Option(None, "--limit", help="Only this many test images."),
     steps: int = typer.Option(None, "--steps", help="Gradient steps: 200, or 100 of a suite."),
     restarts: int = typer.Option(None, "--restarts", help="Random starts: 5, or 1 of a suite."),

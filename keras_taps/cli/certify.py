@@ -31,7 +31,9 @@ def run(
     eps: str = typer.Option(
         None, "--eps", help='Radius: 0.1, 2/255, or "0.05,0.1" for a curve. Default: the model\'s.'
     ),
-    dataset: str = typer.Option(None, "--dataset", help="Data set of a .keras file."),
+    dataset: str = typer.Option(
+        None, "--dataset", help="Test images of a .keras file: a name, or an .npz with x and y."
+    ),
     limit: int = typer.Option(None, "--limit", help="Only this many test images."),
     out: Path = typer.Option(
         None, "--out", help="Report, by default certification-EPS.jsonl in the run folder."

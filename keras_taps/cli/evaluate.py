@@ -14,7 +14,9 @@ NAME = "evaluate"
 def run(
     target: Path = typer.Argument(..., help="Run folder, or a .keras file with --dataset."),
     eps: str = typer.Option(None, "--eps", help="Radius: 0.1 or 2/255. Default: the model's."),
-    dataset: str = typer.Option(None, "--dataset", help="Data set of a .keras file."),
+    dataset: str = typer.Option(
+        None, "--dataset", help="Test images of a .keras file: a name, or an .npz with x and y."
+    ),
     limit: int = typer.Option(None, "--limit", help="Only this many test images."),
     backend: str = typer.Option(None, "--backend", help="tensorflow, jax or torch."),
     data_dir: str = typer.Option(None, "--data-dir", help="Folder of TFDS data sets."),

@@ -18,7 +18,9 @@ def run(
         [], "--index", help="Write the property of this test image, or of 0:10; may be repeated."
     ),
     eps: str = typer.Option(None, "--eps", help="Radius of the properties: 0.1 or 2/255."),
-    dataset: str = typer.Option(None, "--dataset", help="Data set of a .keras file."),
+    dataset: str = typer.Option(
+        None, "--dataset", help="Test images of a .keras file: a name, or an .npz with x and y."
+    ),
     data_dir: str = typer.Option(None, "--data-dir", help="Folder of TFDS data sets."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ):

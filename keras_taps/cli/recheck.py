@@ -34,11 +34,11 @@ def run(
         raise ValueError(
             f"A report is a file. Received: the folder '{report}', with {names or 'no report'}"
         )
-    from keras_taps.datasets import load
+    from keras_taps.datasets import read_test_images
     from keras_taps.verification import read_network, recheck
 
     graph = None if model is None else read_network(Target(model).network)
-    x, y = (None, None) if dataset is None else load(dataset, data_dir).test
+    x, y = (None, None) if dataset is None else read_test_images(dataset, data_dir)
     with progress_bar("proofs", as_json) as bar:
         found = recheck(report, graph, x, y, bar)
     if as_json:

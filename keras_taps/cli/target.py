@@ -11,7 +11,7 @@ class Target:
 
     Args:
         path: Run folder, or a `.keras` file of any model that `certify` takes.
-        dataset: Name of a data set; a run folder knows its own.
+        dataset: Name of a data set, or an `.npz` file; a run folder knows its own.
 
     Raises:
         FileNotFoundError: If there is no such run or file.
@@ -54,10 +54,12 @@ class Target:
     def images(self, limit=None, data_dir=None):
         """Test images and labels, the first `limit` of them."""
         if self.dataset is None:
-            raise ValueError("A .keras file needs --dataset NAME. Received: no --dataset")
-        from keras_taps.datasets import load
+            raise ValueError(
+                "A .keras file needs --dataset, a name or an .npz file. Received: no --dataset"
+            )
+        from keras_taps.datasets import read_test_images
 
-        return tuple(part[:limit] for part in load(self.dataset, data_dir).test)
+        return tuple(part[:limit] for part in read_test_images(self.dataset, data_dir))
 
 
 def parse_radii(text):

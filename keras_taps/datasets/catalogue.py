@@ -1,12 +1,14 @@
 """The data sets by name, and the split into train, validation and test arrays."""
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
-from keras_taps.checks import check_real, check_seed, did_you_mean
+from keras_taps.checks import check_pixels, check_real, check_seed, did_you_mean
 from keras_taps.datasets.augmentation import flip_and_shift
 from keras_taps.datasets.batches import Batches
 from keras_taps.datasets.sources import load_digits, read_tiny_imagenet, tfds_source
@@ -200,8 +202,41 @@ def load(name, data_dir=None, validation=0.1, seed=0, download=False):
     return Dataset(info, train, validation, test)
 
 
+def read_test_images(name, data_dir=None):
+    """Test images and labels of a data set, or of a file of your own.
+
+    Args:
+        name: Name of a data set as for `load`, or the path of an `.npz` file with arrays `x`,
+            images of uint8 or in [0, 1], and `y`, labels.
+        data_dir: Folder of TFDS data sets.
+
+    Returns:
+        Arrays `(count, ...)` of float32 and `(count,)`.
+
+    Raises:
+        ValueError: If there is no such data set, or the file has not these arrays.
+        FileNotFoundError: If the data is not there.
+    """
+    if not str(name).endswith(".npz"):
+        return load(name, data_dir).test
+    if not Path(name).is_file():
+        raise FileNotFoundError(f"There is no file '{name}'.")
+    try:
+        with np.load(name) as file:
+            x, y = file["x"], file["y"]
+    except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"'{name}' must hold the arrays `x`, images, and `y`, labels, as "
+            f"numpy.savez(path, x=x, y=y) writes them ({error})."
+        ) from error
+    x, y = _as_floats(x, y)
+    check_pixels(x)
+    return x, y
+
+
 def _as_floats(x, y):
     floats = x.astype("float32")
     if x.dtype == np.uint8:
         floats /= np.float32(255)  # in place: TinyImageNet takes 5 GB
-    return floats, np.asarray(y, "int32")
+    whole = np.issubdtype(y.dtype, np.integer)  # of other labels the message is still to come
+    return floats, y.astype("int32") if whole else y

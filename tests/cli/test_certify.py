@@ -4,8 +4,10 @@ import csv
 import errno
 import json
 
+import numpy as np
 import pytest
 
+from keras_taps import datasets
 from keras_taps.cli.certify import _stages, report_path
 from keras_taps.cli.output import console
 from keras_taps.cli.target import radius_name
@@ -63,6 +65,21 @@ def test_a_run_folder_knows_data_radius_and_place(capsys, run_folder):
     code, _, err = call(capsys, "certify", run_folder, "--limit", 4, "--stages", "ibp")
     assert code == 0, err
     assert Report.load(run_folder / "certification-0.1.jsonl").header["count"] == 4
+
+
+def test_images_of_your_own(capsys, stock, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x, y = (part[:6] for part in datasets.load("digits").test)
+    np.savez("mine.npz", x=np.round(255 * x).astype("uint8"), y=y)
+    np.savez("other.npz", images=x, y=y)
+    np.savez("names.npz", x=x, y=y.astype(str))
+    command = ("certify", stock, "--eps", 0.01, "--stages", "ibp,crown-ibp", "--dataset")
+    code, out, err = call(capsys, *command, "mine.npz", "--json")
+    assert code == 0, err
+    assert json.loads(out)["header"]["count"] == 6
+    refused(capsys, "must hold the arrays `x`, images, and `y`", *command, "other.npz")
+    refused(capsys, "`y` must hold whole numbers", *command, "names.npz")
+    refused(capsys, "There is no file 'none.npz'", *command, "none.npz")
 
 
 def test_several_models_make_one_table_and_one_picture(capsys, stock, tmp_path, monkeypatch):
@@ -167,7 +184,7 @@ def test_a_full_disk_ends_with_1(capsys, stock, tmp_path, monkeypatch):
         (("nowhere.keras",), "There is no model file"),
         (("{tmp}",), "no run folder"),
         (("{tmp}/junk.keras",), "cannot be loaded as a Keras model"),
-        (("{stock}",), "needs --dataset NAME"),
+        (("{stock}",), "needs --dataset, a name or an .npz"),
         (("{stock}", "--dataset", "digits"), "needs --eps"),
         (("{stock}", "--dataset", "digitz", "--eps", "0.1"), "Did you mean 'digits'"),
         (("{stock}", "--eps", "abc"), "a fraction such as 2/255. Received: eps='abc'"),

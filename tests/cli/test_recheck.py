@@ -6,6 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
+from keras_taps import datasets
+from keras_taps.verification import certify
 from keras_taps.verification.report import Report
 from tests.cli.helpers import call, refused
 
@@ -34,6 +36,14 @@ def test_proofs_are_confirmed_or_rejected(capsys, stock, softmax, shards, tmp_pa
     assert "rejected                  1" in out
     assert "without certificate       1" in out
     assert f"image {int(changed.stem[-6:])}: " in out
+
+
+def test_a_report_without_proofs(capsys, stock, tmp_path):
+    x, y = (part[:4] for part in datasets.load("digits").test)
+    certify(stock, x, y, 0.001, stages=["ibp", "crown-ibp"], out=tmp_path / "report.jsonl")
+    code, out, _ = call(capsys, "recheck", tmp_path / "report.jsonl")
+    assert code == 1
+    assert "No proof was kept" in out
 
 
 def test_bad_input(capsys, tmp_path):
