@@ -95,7 +95,7 @@ on one machine; a step with its attack is compared to the plain IBP step in the 
 The authors' code weighs the two gradients of the product `w : 1`, the paper `2a : 2 - 2a`: the
 same direction, `(w + 1) / 2 = 3` times shorter. Adam notices in a short budget, because its
 second moments still remember the annealing phase. "TAPS" has the authors' length
-(`gradient_scale=3`), as the reference; "TAPS, paper's gradient" has `gradient_scale=1`.
+(`gradient_scale=3`), as the reference.
 
 ### MNIST, CNN3 with 16 filters
 

@@ -15,7 +15,8 @@ ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 ELSEWHERE = ["docs/tuning.md"]  # in tests/tuning
 SMALLER = [
-    (r"epochs=(6|10|70)\b", "epochs=3"),
+    (r"EpsAnneal\(epochs=\d+\)", "EpsAnneal(epochs=1)"),
+    (r"epochs=(10|15|20|70)\b", "epochs=3"),
     (r"\((8|28), \1, 1\), 10,(?! width)", "(8, 8, 1), 10, width=2,"),
 ]
 WRITTEN = {

@@ -36,7 +36,10 @@ def run(
     ),
     limit: int = typer.Option(None, "--limit", help="Only this many test images."),
     out: Path = typer.Option(
-        None, "--out", help="Report, by default certification-EPS.jsonl in the run folder."
+        None,
+        "--out",
+        help="Report, by default certification-EPS.jsonl in the run folder, or "
+        "MODEL-certification-EPS.jsonl here.",
     ),
     stages: str = typer.Option(
         None,

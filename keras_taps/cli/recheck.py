@@ -54,12 +54,10 @@ def run(
         console.print(f"confirmed            {len(found.confirmed):6}")
         console.print(f"rejected             {len(found.rejected):6}")
         console.print(f"without certificate  {len(found.without):6}")
-        if model is None or dataset is None:
-            console.print(
-                "Network and images are those that came with the report; --model and --dataset "
-                "compare them with yours.",
-                soft_wrap=True,
-            )
+        given = {"network (--model)": model, "images (--dataset)": dataset}
+        own = [name for name, value in given.items() if value is None]
+        if own:
+            console.print(f"Not compared with yours: {', '.join(own)}.", soft_wrap=True)
         for index, reason in list(found.rejected.items())[:_SHOWN]:
             console.print(f"image {index}: {reason}", markup=False, soft_wrap=True)
         if len(found.rejected) > _SHOWN:

@@ -32,7 +32,7 @@ def run(
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("recipe", "network", "train eps", "epochs (ramp)", "options"):
-        table.add_column(column, no_wrap=column != "options")
+        table.add_column(column, no_wrap=column != "options", overflow="fold")
     for entry in RECIPES.values():
         network = f"{entry.network} w={entry.width}"
         epochs = f"{entry.epochs} ({entry.anneal_epochs:g})"

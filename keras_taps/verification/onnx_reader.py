@@ -77,7 +77,8 @@ def read_onnx(path):
     except (DecodeError, onnx.checker.ValidationError) as error:
         accepted = ", ".join(sorted((*OPS, *LAYOUT)))
         raise ValueError(
-            f"{path} is no valid ONNX network: {error}. Accepted ops: {accepted}"
+            f"{path} is no valid ONNX network: {error}. Accepted ops: {accepted}. Of a Keras "
+            "model or run folder `keras-taps export` makes one"
         ) from None
     try:
         network = _network(model)

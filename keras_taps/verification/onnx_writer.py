@@ -6,6 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from keras_taps.checks import check_count
 from keras_taps.files import write_atomically
+from keras_taps.verification.graph import Graph
 from keras_taps.verification.graph_nodes import Conv, Dense, MaxPool, Relu, Reshape, Scale, Sum
 
 OPSET = 13
@@ -25,12 +26,17 @@ def write_onnx(graph, path, name="network", batch=1):
         batch: Fixed batch size, or `None` for a symbolic one.
 
     Raises:
-        ValueError: A node has no form here, or a weight does not fit into float32.
+        ValueError: `graph` is none, a node has no form here, or a weight does not fit into float32.
 
     Example:
 
     >>> write_onnx(graph, "network.onnx")  # doctest: +SKIP
     """
+    if not isinstance(graph, Graph):
+        raise ValueError(
+            "`graph` must be a Graph, as read_network(model) makes one. "
+            f"Received: {type(graph).__name__}"
+        )
     batch = "N" if batch is None else check_count("batch", batch, 1)
     if not isinstance(graph.nodes[-1], Dense):
         raise ValueError("the graph must end in a Dense node")

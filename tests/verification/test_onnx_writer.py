@@ -106,6 +106,8 @@ def test_what_cannot_be_written(tmp_path):
             write_onnx(Graph(nodes), path, **arguments)
         assert not list(tmp_path.iterdir())
 
+    with pytest.raises(ValueError, match=r"`graph` must be a Graph.*Received: str"):
+        write_onnx("model.keras", path)
     refuses((Reshape((4,), (2, 2, 1)), Reshape((2, 2, 1), (4,)), dense), "only flattening")
     refuses((dense, Relu((2,))), "must end in a Dense node")
     refuses((Dense(np.full((4, 2), 1e60), np.zeros(2)),), "not finite in float32")
