@@ -78,6 +78,18 @@ def _goodness(rows):
     )
 
 
+def _peaks(records):
+    """At which weight the most is certified, by split."""
+    best = {}
+    for record in records:
+        for trial in record["trials"]:
+            key, share = trial["classifier_relus"], trial.get("val_certified_accuracy") or 0
+            if share > best.get(key, (0, None))[0]:
+                best[key] = share, record["study"].removeprefix("grid-w")
+    found = [f"{w} behind {split}" for split, (_, w) in sorted(best.items()) if split]
+    return f" The most is certified at a weight of {', of '.join(found)} ReLUs." if found else ""
+
+
 def _grid(content):
     rows = []
     for record in content["records"]:
@@ -91,7 +103,7 @@ def _grid(content):
     head = ["ReLUs behind the split", "w_TAPS", *FIGURES.values(), "s training", "s certifying"]
     records = content["records"]
     text = "**TAPS by split and weight.** " + _setting(records[0])
-    text += _goodness([trial for record in records for trial in record["trials"]])
+    text += _peaks(records) + _goodness([each for r in records for each in r["trials"]])
     return "\n\n".join([text, table(head, rows), machine([r["provenance"] for r in records])])
 
 
