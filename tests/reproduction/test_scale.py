@@ -17,9 +17,10 @@ def test_full_changes_nothing():
 
 def test_cpu():
     small = SCALES["cpu"].recipe(recipe("mnist-0.3-taps"))
-    assert (small.network, small.width, small.epochs) == ("cnn5", 8, 7)
-    assert small.anneal_epochs == pytest.approx(2)
-    assert small.decay_epochs == pytest.approx((5, 6))
+    assert (small.network, small.width, small.epochs) == ("cnn5", 4, 10)
+    assert small.anneal_epochs == pytest.approx(20 / 7)
+    assert small.decay_epochs == pytest.approx((50 / 7, 60 / 7))
+    assert (small.batch_size, small.learning_rate) == (64, 0.002)
     assert small.options["attack_steps"] == 8
     assert small.eps == 0.3
     assert small.train_eps == 0.4
@@ -47,4 +48,4 @@ def test_rows_that_a_scale_leaves_out():
 def test_other_networks_stay():
     row = TARGETS["figure1"].rows[0]
     small = SCALES["cpu"].recipe(row.recipe)
-    assert (small.network, small.width, small.epochs) == ("cnn3", 1, 7)
+    assert (small.network, small.width, small.epochs) == ("cnn3", 1, 10)
