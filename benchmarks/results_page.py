@@ -22,8 +22,8 @@ again: `--seeds 1` adds a seed to it, `--images N` certifies more or fewer test 
 
 A scale other than `full` shrinks networks, epochs and test sets as its section says. Its numbers
 are not to be compared with the paper's one by one: what can be compared are the trends. The epoch
-is chosen by TAPS accuracy on training images that are held out, a tenth of them at full scale, where
-the authors chose on the test images.
+is chosen by TAPS accuracy on training images that are held out, a tenth of them at full scale,
+where the authors chose on the test images.
 
 {sections}
 """
