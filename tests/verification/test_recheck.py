@@ -199,7 +199,7 @@ def branched(folder, tree, cuts=None):
     task = Task.around(x, 0, 0.25, 3)
     task.trees, task.cuts, task.method = [tree], cuts, "bab"
     task.decide("certified", "bab")
-    _Files(out, DIAMOND).write(task, x, 0, 0.25, True)
+    _Files(out, DIAMOND, fresh=True).write(task, x, 0, 0.25, True)
     record = {"index": 0, "input": input_hash(x), "label": 0, "verdict": "certified"}
     header = {"format": FORMAT, "network": DIAMOND.hash, "eps": 0.25}
     Report(header, [{**record, "stage": "bab"}]).save(out)
