@@ -28,6 +28,13 @@ where the authors chose on the test images.
 {sections}
 """
 
+NOTES = {
+    "figure1": """\
+Each histogram has a range of its own. The network that we trained by PGD is much more regular than
+the authors', as the errors of IBP show: the paper does not say how theirs was trained; ours is
+trained at twice the radius of the test, like the others.""",
+}
+
 
 def page(results):
     """The page as text, from a folder of results."""
@@ -81,6 +88,7 @@ def _section(content):
         f"## {name}: {content['title']}",
         f"Scale `{scale}`: {content['scale_text']}",
         f"![{content['title']}](images/results/{_picture(content)})" if _figure(content) else "",
+        NOTES.get(name, ""),
         table([each.replace("_", " ") for each in head], rows),
         f"Not at this scale: {'; '.join(content['left_out'])}." if content["left_out"] else "",
         f"Training diverged, the epochs before are shown: {'; '.join(broken)}." if broken else "",

@@ -113,8 +113,12 @@ def approximation(content):
             _bars(axis, error["histogram"], colour)
             axis.axvline(0, color="black", lw=0.8)
             text = f"{error['mean_error']:+.3f} ± {error['std_error']:.3f}"
-            axis.text(0.97, 0.9, text, transform=axis.transAxes, ha="right", fontsize=8)
+            place = (
+                {"x": 0.03, "ha": "left"} if error["mean_error"] < 0 else {"x": 0.97, "ha": "right"}
+            )
+            axis.text(y=0.9, s=text, transform=axis.transAxes, fontsize=8, **place)
             axis.set_yticks([])
+            axis.locator_params(axis="x", nbins=4)
         line[0].set_ylabel(f"trained by {method}", fontsize=8)
     for axis, name in zip(axes[0], names, strict=True):
         axis.set_title(f"bound by {name}")
