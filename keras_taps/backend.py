@@ -4,6 +4,7 @@ from functools import partial
 from typing import NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 NAME = keras.backend.backend()
@@ -140,6 +141,9 @@ def _is_plain(x, kernel, data_format, dilation_rate):
 
 
 if NAME == "jax":
+    # Entries of a row up to which `_by_rows` takes less time, of images and of their gradients;
+    # measured by `benchmarks/convolution.py`.
+    _ROW, _BACK_ROW = 40, 128
 
     class _Window(NamedTuple):
         """Sizes of a convolution, each a pair for height and width."""
@@ -155,15 +159,24 @@ if NAME == "jax":
             sizes = zip(self.image, self.window, self.strides, self.pads, strict=True)
             return [(n + sum(pads) - k) // s * s + 1 for n, k, s, pads in sizes]
 
+        def row(self, channels):
+            """Entries of a row of pixels, its padding included."""
+            return (self.image[1] + sum(self.pads[1])) * channels
+
     # <y, correlate(x, kernel)> is linear in x, in the kernel and in y. Its three gradients are
     # these functions, and each one's derivatives are the other two.
 
     @partial(jax.custom_vjp, nondiff_argnums=(0,))
     def _correlate(w, x, kernel):
+        if w.row(x.shape[-1]) <= _ROW:
+            return _by_rows(w, x, kernel)
         return _convolve(x, kernel, w.pads, strides=w.strides)
 
     @partial(jax.custom_vjp, nondiff_argnums=(0,))
     def _image_gradient(w, kernel, y):
+        if w.row(kernel.shape[2]) <= _BACK_ROW:
+            x = jax.ShapeDtypeStruct((y.shape[0], *w.image, kernel.shape[2]), y.dtype)
+            return jax.linear_transpose(lambda x: _by_rows(w, x, kernel), x)(y)[0]
         turned = jax.numpy.transpose(jax.numpy.flip(kernel, (0, 1)), (0, 1, 3, 2))
         sizes = zip(w.image, w.window, w.pads, w.spread, strict=True)
         pads = [(k - 1 - low, n + low - size) for n, k, (low, _), size in sizes]
@@ -171,10 +184,33 @@ if NAME == "jax":
 
     @partial(jax.custom_vjp, nondiff_argnums=(0,))
     def _kernel_gradient(w, x, y):
+        if w.row(x.shape[-1]) <= _ROW:
+            kernel = jax.ShapeDtypeStruct((*w.window, x.shape[-1], y.shape[-1]), y.dtype)
+            return jax.linear_transpose(lambda kernel: _by_rows(w, x, kernel), kernel)(y)[0]
         sizes = zip(w.image, w.window, w.pads, w.spread, strict=True)
         pads = [(low, k + size - 1 - n - low) for n, k, (low, _), size in sizes]
         x, y = jax.numpy.transpose(x, (3, 1, 2, 0)), jax.numpy.transpose(y, (1, 2, 0, 3))
         return jax.numpy.transpose(_convolve(x, y, pads, rhs_dilation=w.strides), (1, 2, 0, 3))
+
+    def _by_rows(w, x, kernel):
+        """The convolution as one matrix product, of whole rows of pixels with a band matrix.
+
+        It computes `width / window` times the products, but XLA's convolution of one or a few
+        channels takes longer than that.
+        """
+        x = jax.numpy.pad(x, ((0, 0), *w.pads, (0, 0)))
+        batch, height, width, channels = x.shape
+        (high, wide), (down, right) = w.window, w.strides
+        rows, columns = (height - high) // down + 1, (width - wide) // right + 1
+        # 1 where a column of the window lies on a column of the image, for a column of the result.
+        units = np.eye(width, dtype=x.dtype)
+        places = np.stack([units[i : i + columns * right : right] for i in range(wide)])
+        band = jax.numpy.einsum("kow,hkcf->hwcof", places, kernel)
+        lines = x.reshape(batch, height, width * channels)
+        taps = [lines[:, i : i + (rows - 1) * down + 1 : down] for i in range(high)]
+        taps = jax.numpy.concatenate(taps, axis=-1).reshape(batch * rows, -1)
+        found = taps @ band.reshape(-1, columns * kernel.shape[3])
+        return found.reshape(batch, rows, columns, -1)
 
     def _convolve(x, kernel, pads, strides=(1, 1), **dilations):
         return jax.lax.conv_general_dilated(

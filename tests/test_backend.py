@@ -65,7 +65,10 @@ def test_one_replica():
         ((2, 6, 6, 2), (2, 2), 3, "valid"),  # strides over pixels that no window sees
     ],
 )
-def test_convolution_and_its_derivatives(shape, window, strides, padding):
+@pytest.mark.parametrize("longest", [0, 10**6], ids=["windows", "rows"])
+def test_convolution_and_its_derivatives(shape, window, strides, padding, longest, monkeypatch):
+    for name in ("_ROW", "_BACK_ROW"):  # only JAX takes short rows as they are
+        monkeypatch.setattr(backend, name, longest, raising=False)
     random = np.random.default_rng(0)
     x = ops.convert_to_tensor(random.normal(size=shape).astype("float32"))
     kernel = random.normal(size=(*window, shape[-1], 4)).astype("float32")
@@ -90,9 +93,12 @@ def test_convolution_and_its_derivatives(shape, window, strides, padding):
 
 
 @pytest.mark.skipif(backend.NAME != "jax", reason="only JAX has derivatives of its own")
-def test_derivatives_of_the_kernel_gradient():
+@pytest.mark.parametrize("longest", [(0, 0), (0, 10**6), (10**6, 10**6)])
+def test_derivatives_of_the_kernel_gradient(longest, monkeypatch):
     import jax
 
+    for name, value in zip(("_ROW", "_BACK_ROW"), longest, strict=True):
+        monkeypatch.setattr(backend, name, value)
     random = np.random.default_rng(0)
     x = random.normal(size=(2, 9, 7, 3)).astype("float32")
     kernel = random.normal(size=(3, 2, 3, 4)).astype("float32")
