@@ -9,6 +9,8 @@ from keras_taps.layers.activations import activation_name
 from keras_taps.layers.batch_normalization import IntervalBatchNormalization
 from keras_taps.layers.conv2d import IntervalConv2D
 from keras_taps.layers.dense import IntervalDense
+from keras_taps.layers.residual import walk
+from keras_taps.layers.shaping import IntervalZeroPadding2D
 
 # Entries up to which a matrix takes no longer than its convolution, as measured on three backends
 # by `benchmarks/small_convolutions.py`.
@@ -19,9 +21,9 @@ def fold(layers, shape):
     """The same function of points, for less work in each of many evaluations.
 
     A Dense layer or convolution and the normalisation behind it become one affine map, whose
-    kernel is scaled here, once. A convolution of few pixels and channels becomes a matrix: it
-    costs more products, but convolutions that small spend their time elsewhere. The result is for
-    points alone, in float rounding of its own.
+    kernel is scaled here, once. A convolution of few pixels and channels becomes a matrix, with
+    the padding in front of it: it costs more products, but convolutions that small spend their
+    time elsewhere. The result is for points alone, in float rounding of its own.
 
     Args:
         layers: Sequence of built interval layers. Kernels and moments are read now, inside the
@@ -39,8 +41,11 @@ def fold(layers, shape):
     """
     folded, rest = [], list(layers)
     while rest:
-        layer, *rest = rest
+        padding, (layer, *rest) = [], rest
         inputs, shape = shape, layer.compute_output_shape((None, *shape))[1:]
+        if _pads(layer, rest):
+            padding, (layer, *rest) = [layer], rest
+            shape = layer.compute_output_shape((None, *shape))[1:]
         if _is_affine(layer):
             kernel, bias = layer.kernel, layer.bias if layer.use_bias else None
             if rest and _normalizes(rest[0], layer):
@@ -50,9 +55,19 @@ def fold(layers, shape):
             dtype = layer.compute_dtype
             layer = partial(layer.affine_map, kernel=kernel, bias=bias)
             if len(shape) == 3 and math.prod(inputs) * math.prod(shape) <= _MATRIX_SIZE:
-                layer = _as_matrix(layer, inputs, dtype)
-        folded.append(layer)
+                padding, layer = [], _as_matrix(padding, layer, inputs, dtype)
+        folded += [*padding, layer]
     return folded
+
+
+def _pads(layer, rest):
+    """Whether `layer` pads the images of an affine layer that follows it in the same precision."""
+    return (
+        isinstance(layer, IntervalZeroPadding2D)
+        and rest
+        and _is_affine(rest[0])
+        and layer.compute_dtype == rest[0].compute_dtype
+    )
 
 
 def _is_affine(layer):
@@ -73,12 +88,13 @@ def _normalizes(norm, layer):
     )
 
 
-def _as_matrix(affine, shape, dtype):
-    """An affine map of images of `shape` as one matrix product and an offset."""
+def _as_matrix(padding, affine, shape, dtype):
+    """Padding layers and an affine map of images of `shape` as a matrix product and an offset."""
     size = math.prod(shape)
-    offset = affine(ops.zeros((1, *shape), dtype=dtype))
+    offset = affine(walk(padding, ops.zeros((1, *shape), dtype=dtype)))
     units = ops.reshape(ops.eye(size, dtype=dtype), (size, *shape))
-    images = partial(affine, bias=None)(units)  # without what an offset would round away
+    # Without a bias, for an offset would round entries away.
+    images = affine(walk(padding, units), bias=None)
     matrix = ops.reshape(images, (size, -1))
 
     def product(points):

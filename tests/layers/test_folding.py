@@ -10,6 +10,7 @@ from keras_taps.layers import (
     IntervalDense,
     IntervalFlatten,
     IntervalReLU,
+    IntervalZeroPadding2D,
     folding,
 )
 from keras_taps.layers.folding import fold
@@ -91,6 +92,29 @@ def test_small_convolutions_become_matrices():
     ]
     x = ops.convert_to_tensor(numbers(3, *shape))
     close(walk(folded, x), ops.convert_to_numpy(net(x)), 1e-3)
+
+
+@pytest.mark.parametrize("padding", [1, ((2, 0), (1, 3))])
+@pytest.mark.parametrize("largest", [0, 10**6], ids=["convolution", "matrix"])
+def test_matrices_take_the_padding_before_them(padding, largest, monkeypatch):
+    monkeypatch.setattr(folding, "_MATRIX_SIZE", largest)
+    layers = [
+        IntervalZeroPadding2D(padding),
+        IntervalConv2D(3, 3, strides=2),
+        IntervalBatchNormalization(),
+        IntervalZeroPadding2D(1),
+        IntervalReLU(),
+        IntervalZeroPadding2D(1),
+        IntervalZeroPadding2D(padding),
+        IntervalConv2D(2, 2),
+    ]
+    shape = (5, 6, 2)
+    net = network(layers, shape)
+    folded = fold(net.layers, shape)
+    # Of paddings behind one another the last is taken; one before a ReLU stays.
+    assert len(folded) == len(net.layers) - (3 if largest else 1)
+    x = ops.convert_to_tensor(numbers(3, *shape))
+    close(walk(folded, x), ops.convert_to_numpy(net(x)), 1e-4)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
