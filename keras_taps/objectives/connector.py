@@ -1,5 +1,7 @@
 """The gradient connector: how a latent point passes its gradient on to the box it was found in."""
 
+import math
+
 from keras import ops
 
 from keras_taps.checks import check_real
@@ -67,9 +69,19 @@ def connect(points, box, c=0.5):
             (upstream,) = (upstream,) if upstream is not None else args
             bounds = (ops.expand_dims(bound, 1) for bound in (lower, upper))
             weights = connector_weights(points, *bounds, c)
-            down = tuple(ops.sum(upstream * weight, axis=1) for weight in weights)
+            down = tuple(_sum_of_points(upstream * weight) for weight in weights)
             return ops.zeros_like(points), *down
 
         return ops.copy(points), gradient
 
     return connector(points, box.lower, box.upper)
+
+
+def _sum_of_points(x):
+    """Sum `(batch, ...)` of a tensor `(batch, n, ...)` over its points.
+
+    As a product, because XLA's sums over an axis in the middle take twenty times as long on a CPU.
+    """
+    _, count, *shape = x.shape
+    flat = ops.reshape(x, (-1, count, math.prod(shape)))
+    return ops.reshape(ops.matmul(ops.ones((1, count), dtype=x.dtype), flat), (-1, *shape))
