@@ -167,6 +167,12 @@ class Recipe:
         """Epochs after which the radius is final."""
         return self.anneal_start_epoch + self.anneal_epochs if self.anneal_epochs else 0
 
+    @property
+    def own_options(self):
+        """Its `options` without those that say what is the default anyway."""
+        defaults = method_options(self.method)
+        return {k: v for k, v in self.options.items() if v != defaults[k]}
+
     def to_config(self):
         """Plain dictionary, for JSON."""
         return asdict(self)
@@ -188,8 +194,9 @@ def _ascending(decays):
 
 
 def method_options(method):
-    """Names of the arguments that a method takes beside those which all methods have."""
-    return [name for name in METHODS[method].own_arguments() if name != "classifier_relus"]
+    """Names and defaults of the arguments that a method takes beside those of all methods."""
+    own = METHODS[method].own_arguments()
+    return {name: default for name, default in own.items() if name != "classifier_relus"}
 
 
 def unknown(kind, name, known):

@@ -110,7 +110,8 @@ def model_name(recipe, seed):
     >>> model_name(recipe("mnist-0.1-taps"), 0).rsplit("-", 2)[0]
     'mnist-0.1-taps'
     """
-    config = {k: v for k, v in recipe.to_config().items() if k not in ("name", "source")}
+    config = recipe.to_config() | {"options": recipe.own_options}
+    config = {k: v for k, v in config.items() if k not in ("name", "source")}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
     eps = f"{round(recipe.eps * 255)}_255" if recipe.eps < 0.04 else f"{recipe.eps:g}"
     return f"{recipe.dataset}-{eps}-{recipe.method}-{digest}-{seed}"

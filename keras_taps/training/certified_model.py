@@ -112,13 +112,13 @@ class CertifiedModel(CheckedModel):
 
     @classmethod
     def own_arguments(cls):
-        """Names of the keyword arguments that a method takes beside those of `CertifiedModel`."""
+        """Names and defaults of the keyword arguments beside those of `CertifiedModel`."""
         found = {}
         for base in cls.__mro__[: cls.__mro__.index(CertifiedModel)]:
             if "__init__" in vars(base):
                 parameters = inspect.signature(base.__init__).parameters.values()
-                found |= {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
-        return list(found)
+                found |= {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        return found
 
     @classmethod
     def _unknown_argument(cls, name):

@@ -97,6 +97,8 @@ def test_approximation_goes_on_where_it_stopped(workshop):
 def test_equal_recipes_share_a_model():
     named = BASE.changed(name="other", source="elsewhere")
     assert model_name(named, 0) == model_name(BASE, 0)
+    assert model_name(BASE.changed(w_taps=5, c=0.5), 0) == model_name(BASE, 0)  # the defaults
+    assert model_name(BASE.changed(w_taps=1), 0) != model_name(BASE, 0)
     assert model_name(BASE.changed(l1=1.0), 0) != model_name(BASE, 0)
     assert model_name(BASE, 1) != model_name(BASE, 0)
 
