@@ -20,7 +20,7 @@ def test_cpu():
     assert (small.network, small.width, small.epochs) == ("cnn5", 4, 10)
     assert small.anneal_epochs == pytest.approx(20 / 7)
     assert small.decay_epochs == pytest.approx((50 / 7, 60 / 7))
-    assert (small.batch_size, small.learning_rate) == (64, 0.002)
+    assert (small.batch_size, small.learning_rate) == (32, 0.005)
     assert small.options["attack_steps"] == 8
     assert small.eps == 0.3
     assert small.train_eps == 0.4
