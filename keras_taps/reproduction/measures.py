@@ -1,7 +1,5 @@
 """What is measured of a trained network for each kind of target."""
 
-import json
-
 from keras_taps.attacks.latent import taps_margins
 from keras_taps.bounds.margins import certified
 from keras_taps.interval import input_box
@@ -32,7 +30,7 @@ def accuracies(workshop, run):
 
 def estimates(workshop, run):
     """Natural and TAPS accuracy in percent, of all test images."""
-    metrics = json.loads(run.path("metrics.json").read_text())
+    metrics = workshop.metrics(run)
     return {
         "natural": 100 * metrics["natural_accuracy"],
         "taps": 100 * metrics["taps_accuracy"],

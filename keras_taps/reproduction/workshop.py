@@ -47,7 +47,7 @@ class Workshop:
         }
 
     def run(self, recipe, seed):
-        """The trained and evaluated `Run` of a recipe at this scale.
+        """The `Run` of a recipe at this scale, trained to its end.
 
         Of a training that diverged the epochs before are measured.
         """
@@ -56,16 +56,22 @@ class Workshop:
             run = Run.open(folder, self.data_dir)
         else:
             run = Run.create(folder, recipe, seed, self.scale.limit, self.data_dir)
-        if not (folder / "metrics.json").exists():
+        if not diverged(run):
             try:
                 with self.shown["training"]() as callbacks:
                     run.train(callbacks)
             except TrainingDiverged as error:
                 run.best_path()  # without an epoch before it, there is nothing to measure
                 write_json(run.path(_DIVERGED), {"diverged": str(error)})
+        return run
+
+    def metrics(self, run):
+        """The evaluation of a run on all test images, `metrics.json` of its folder."""
+        path = run.path("metrics.json")
+        if not path.exists():
             with self.shown["stages"]() as progress:
                 run.evaluate(progress)
-        return run
+        return json.loads(path.read_text())
 
     def images(self, run):
         """The test images and labels that this scale measures, the first ones."""
