@@ -21,9 +21,12 @@ lists all targets, also those that have not been run. What is in the folder of a
 again: `--seeds 1` adds a seed to it, `--images N` certifies more or fewer test images.
 
 A scale other than `full` shrinks networks, epochs and test sets as its section says. Its numbers
-are not to be compared with the paper's one by one: what can be compared are the trends. The epoch
-is chosen by TAPS accuracy on training images that are held out, a tenth of them at full scale,
-where the authors chose on the test images.
+are not to be compared with the paper's one by one: what can be compared are the trends, which the
+second table of a section lists. Each is a difference that the paper finds positive (or near 0), of
+accuracies in points, beside the standard error of ours if each network had test images of its own;
+"too close" is a difference within it. The spread between seeds comes on top. The epoch is chosen by
+TAPS accuracy on training images that are held out, a tenth of them at full scale, where the authors
+chose on the test images.
 
 {sections}
 """
@@ -90,6 +93,7 @@ def _section(content):
         f"![{content['title']}](images/results/{_picture(content)})" if _figure(content) else "",
         NOTES.get(name, ""),
         table([each.replace("_", " ") for each in head], rows),
+        _trends(content),
         f"Not at this scale: {'; '.join(content['left_out'])}." if content["left_out"] else "",
         f"Training diverged, the epochs before are shown: {'; '.join(broken)}." if broken else "",
         f"- Seeds {seeds}; {', '.join(str(each) for each in sorted(counts))} test images; "
@@ -99,6 +103,13 @@ def _section(content):
         + ("" if _complete(content) else "\n- Not complete: the same command goes on."),
     ]
     return "\n\n".join(filter(None, parts))
+
+
+def _trends(content):
+    from keras_taps.reproduction.trends import trend_table
+
+    head, rows = trend_table(content)
+    return table(head, rows) if rows else ""
 
 
 def _command(content):

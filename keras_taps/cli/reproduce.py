@@ -72,6 +72,7 @@ def run(
         announce = None if as_json else lambda text: console.print(f"[bold]{text}[/]")
         try:
             found[name] = reproduce(TARGETS[name], workshop, chosen, announce)
+            missing |= found[name]["missing"]
         except FileNotFoundError as error:  # data that is not there; the others go on
             if len(names) == 1:
                 raise
@@ -150,16 +151,11 @@ def show_list(targets, aliases, scale, folder, as_json):
 def show(target, content, folder):
     """Print the results of a target beside the paper's."""
     from keras_taps.reproduction.results import table_of
+    from keras_taps.reproduction.trends import trend_table
 
-    head, rows = table_of(target, content)
-    title = f"{target.title} ({content['scale']} scale)"
-    table = Table(title=title, title_justify="left", pad_edge=False)
-    for name, cell in zip(head, rows[0] if rows else head, strict=True):
-        is_number = cell[:1].isdigit() or cell == "-"
-        table.add_column(name, justify="right" if is_number else "left")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    print_table(f"{target.title} ({content['scale']} scale)", *table_of(target, content))
+    if (found := trend_table(content))[1]:
+        print_table("Does it hold here?", *found)
     console.print(content["scale_text"], soft_wrap=True)
     if content["left_out"]:
         console.print(f"Not at this scale: {'; '.join(content['left_out'])}", soft_wrap=True)
@@ -167,3 +163,14 @@ def show(target, content, folder):
     console.print(f"Training took {duration(seconds)} in all.")
     names = "results.json, results.csv" + (", figure.png" if target.figure else "")
     console.print(f"In {folder}: {names}", soft_wrap=True)
+
+
+def print_table(title, head, rows):
+    """Print a table whose columns of numbers are aligned right."""
+    table = Table(title=title, title_justify="left", pad_edge=False)
+    for name, cell in zip(head, rows[0] if rows else head, strict=True):
+        is_number = cell[:1].isdigit() or cell == "-"
+        table.add_column(name, justify="right" if is_number else "left")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)

@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from keras_taps.backend import NAME
+from keras_taps.datasets import load
 from keras_taps.experiments.diverged import TrainingDiverged
 from keras_taps.experiments.run import Run
 from keras_taps.files import write_atomically, write_csv, write_json
@@ -137,10 +138,11 @@ def reproduce(target, workshop, seeds=None, announce=None):
         announce: Called with a short text before each row.
 
     Returns:
-        The content of `results.json`.
+        The content of `results.json`. Rows whose data set is not there are passed over; `missing`
+        says why.
 
     Raises:
-        FileNotFoundError: If a data set is not there.
+        FileNotFoundError: If no data set of the target is there.
         ValueError: If the folder holds runs of another backend.
     """
     scale, measure = workshop.scale, MEASURES[target.kind]
@@ -164,8 +166,17 @@ def reproduce(target, workshop, seeds=None, announce=None):
         "backend": NAME,
         "left_out": [" ".join(filter(None, key)) for key, own in recipes.items() if own is None],
         "rows": len(chosen) * len(seeds),
+        "missing": {},
     }
     work = [(key, seed) for key in chosen for seed in wanted]
+    for dataset in dict.fromkeys(key[0] for key, seed in work if (key, seed) not in done):
+        try:
+            load(dataset, workshop.data_dir)
+        except FileNotFoundError as error:
+            content["missing"][dataset] = str(error)
+    work = [each for each in work if each in done or each[0][0] not in content["missing"]]
+    if not work:
+        raise FileNotFoundError(next(iter(content["missing"].values())))
     for number, (key, seed) in enumerate(work, 1):
         if announce:
             name = " ".join(filter(None, key))

@@ -2,13 +2,14 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 
 from keras_taps.experiments.run import Run
-from keras_taps.reproduction import Workshop, reproduce
+from keras_taps.reproduction import Row, Workshop, reproduce
 from keras_taps.reproduction.workshop import model_name
 from tests.reproduction.helpers import BASE, SCALE, target
 
@@ -92,6 +93,20 @@ def test_approximation_goes_on_where_it_stopped(workshop):
     again = reproduce(target("approximation", methods=("IBP",)), workshop)
     np.testing.assert_allclose(np.load(path)["exact"][:, :2], whole[:, :2])
     assert again["records"][0]["errors"] == record["errors"]
+
+
+@pytest.mark.once
+def test_rows_without_data_are_passed_over(workshop, tmp_path):
+    """They do not take the others with them; without any data there is nothing to do."""
+    here = target(methods=("IBP",))
+    away = Row("mnist", "0.1", "IBP", "", BASE.changed(dataset="mnist", method="ibp"))
+    elsewhere = Workshop(workshop.folder, workshop.scale, data_dir=str(tmp_path))
+    content = reproduce(replace(here, rows=(*here.rows, away)), elsewhere)
+    assert [record["dataset"] for record in content["records"]] == ["digits"]
+    assert content["rows"] == 2
+    assert "'mnist' is not in" in content["missing"]["mnist"]
+    with pytest.raises(FileNotFoundError, match="mnist"):
+        reproduce(replace(here, name="away", rows=(away,)), elsewhere)
 
 
 @pytest.mark.once
