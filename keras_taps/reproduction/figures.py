@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_taps.plots import COLOURS, subplots, tidy
-from keras_taps.reproduction.published import KEY, published, published_splits
+from keras_taps.reproduction.published import KEY, published, published_errors, published_splits
 from keras_taps.reproduction.results import summary
 
 _LINES = {
@@ -103,6 +103,7 @@ def approximation(content):
     records = content["records"]
     trained = _unique(records, "method")
     names = [name for name in _BOUNDS if name != "STAPS"]
+    paper = published_errors()
     figure, axes = subplots(
         len(trained), len(names), figsize=(2.7 * len(names), 1.8 * len(trained)), squeeze=False
     )
@@ -112,11 +113,16 @@ def approximation(content):
             error = record["errors"][name]
             _bars(axis, error["histogram"], colour)
             axis.axvline(0, color="black", lw=0.8)
-            text = f"{error['mean_error']:+.3f} ± {error['std_error']:.3f}"
-            place = (
-                {"x": 0.03, "ha": "left"} if error["mean_error"] < 0 else {"x": 0.97, "ha": "right"}
-            )
-            axis.text(y=0.9, s=text, transform=axis.transAxes, fontsize=8, **place)
+            left = sum(error["histogram"][end] for end in ("low", "high")) > 0  # away from 0
+            place = {"x": 0.03, "ha": "left"} if not left else {"x": 0.97, "ha": "right"}
+            axis.set_ylim(top=1.45 * axis.dataLim.ymax)  # the numbers stand above the bars
+            theirs = paper.get(("adv" if method == "PGD" else method, name))
+            for height, whose, own in ((0.95, "", error), (0.81, "paper ", theirs)):
+                if own:
+                    text = f"{whose}{own['mean_error']:+.3f} ± {own['std_error']:.3f}"
+                    colour = "0.45" if whose else "black"
+                    axis.text(y=height, s=text, transform=axis.transAxes, fontsize=8, va="top",
+                              color=colour, **place)  # fmt: skip
             axis.set_yticks([])
             axis.locator_params(axis="x", nbins=4)
         line[0].set_ylabel(f"trained by {method}", fontsize=8)
