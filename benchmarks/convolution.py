@@ -1,4 +1,4 @@
-"""Derivatives of convolutions on JAX's CPU: JAX's own against those of keras_taps.
+"""Convolutions and their derivatives on JAX's CPU: JAX's own against those of keras_taps.
 
     python benchmarks/convolution.py
 
@@ -21,6 +21,11 @@ SHAPES = (  # batch, pixels, channels in and out, window, stride
     (64, 28, 16, 32, 3, 2),
     (64, 14, 32, 32, 3, 1),
     (576, 14, 32, 32, 3, 1),
+    (256, 28, 1, 1, 5, 2),  # of few channels, computed by rows
+    (2304, 14, 1, 2, 4, 2),
+    (288, 28, 1, 4, 3, 1),
+    (288, 28, 4, 4, 4, 2),
+    (64, 28, 1, 16, 3, 1),
 )
 LOOPS = 10
 
