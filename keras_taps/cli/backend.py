@@ -36,3 +36,12 @@ def switch_backend(name):
         sys.stdout.flush()
         command = [sys.executable, "-m", "keras_taps", *sys.argv[1:]]
         os.execve(sys.executable, command, {**os.environ, "KERAS_BACKEND": name})
+
+
+def keep_compilations(folder):
+    """Let JAX keep in a folder what it compiles: networks of one shape are compiled once.
+
+    To be called before JAX is imported; what the user has set stays.
+    """
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from keras_taps.checks import did_you_mean
-from keras_taps.cli.backend import switch_backend
+from keras_taps.cli.backend import keep_compilations, switch_backend
 from keras_taps.cli.bar import progress_bar
 from keras_taps.cli.output import console, duration, print_json, stages
 
@@ -42,6 +42,7 @@ def run(
     Examples: `keras-taps reproduce table2 --scale cpu`, `keras-taps reproduce list`,
     `keras-taps reproduce figure1 figure6 --scale full --images 1000 --seeds 0,1,2`
     """
+    keep_compilations(out / "compiled")
     switch_backend(backend)
     from keras_taps.reproduction import SCALES, TARGETS, Workshop, reproduce
     from keras_taps.reproduction.targets import ALIASES

@@ -1,9 +1,11 @@
 """`keras-taps reproduce`: a list, a tiny target, and what is refused."""
 
 import json
+import os
 
 import pytest
 
+from keras_taps.cli.backend import keep_compilations
 from keras_taps.reproduction import SCALES, TARGETS
 from tests.cli.helpers import call, refused
 from tests.reproduction.helpers import SCALE, target
@@ -59,3 +61,12 @@ def test_data_that_is_not_there(capsys, tmp_path, monkeypatch):
 )
 def test_refused(capsys, tmp_path, arguments, message):
     refused(capsys, message, "reproduce", *arguments, "--out", tmp_path)
+
+
+def test_compilations_are_kept_where_the_user_wants(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "mine")
+    keep_compilations(tmp_path)
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "mine"
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    keep_compilations(tmp_path)
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path)
