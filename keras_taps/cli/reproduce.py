@@ -154,7 +154,8 @@ def show(target, content, folder):
     from keras_taps.reproduction.results import table_of
     from keras_taps.reproduction.trends import trend_table
 
-    print_table(f"{target.title} ({content['scale']} scale)", *table_of(target, content))
+    title = f"{target.title} ({content['scale']} scale)"
+    print_table(title, *narrow(*table_of(target, content)))
     if (found := trend_table(content))[1]:
         print_table("Does it hold here?", *found)
     console.print(content["scale_text"], soft_wrap=True)
@@ -164,6 +165,29 @@ def show(target, content, folder):
     console.print(f"Training took {duration(seconds)} in all.")
     names = "results.json, results.csv" + (", figure.png" if target.figure else "")
     console.print(f"In {folder}: {names}", soft_wrap=True)
+
+
+def narrow(head, rows):
+    """A table without columns that say the same in every row, the paper's numbers behind ours.
+
+    Example:
+
+    >>> rows = [["0.1", "IBP", "2", "3"], ["0.1", "TAPS", "4", "-"]]
+    >>> narrow(["eps", "method", "natural", "paper"], rows)
+    (['method', 'natural (paper)'], [['IBP', '2 (3)'], ['TAPS', '4 (-)']])
+    """
+    from keras_taps.reproduction.published import KEY
+
+    columns = []
+    for name, *cells in zip(head, *rows, strict=True):
+        if name == "paper":
+            before, *ours = columns.pop()
+            cells = [f"{own} ({theirs})" for own, theirs in zip(ours, cells, strict=True)]
+            columns.append([f"{before} (paper)", *cells])
+        elif name not in KEY or len(set(cells)) > 1:
+            columns.append([name.replace("_", " "), *cells])
+    head, *rows = map(list, zip(*columns, strict=True))
+    return head, rows
 
 
 def print_table(title, head, rows):

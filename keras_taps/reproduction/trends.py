@@ -211,7 +211,7 @@ def trend_table(content):
             each["eps"],
             _text(each["paper"]),
             _text(each["ours"])
-            + (f" ± {each['noise']:.2f}" if each["noise"] else "")
+            + (f" ± {each['noise']:.2g}" if each["noise"] else "")
             + (f" ({each['ours_best']})" if _is_choice(each) else ""),
             each["holds"],
         ]

@@ -88,5 +88,5 @@ def test_the_paper_has_its_findings(name):
 def test_table():
     head, cells = trend_table(content(rows(ibp=60.0, w5=70.0)))
     assert head[-1] == "holds"
-    assert cells[0][1:] == ["0.3", "+0.47", "+10 ± 6.48 (w=5)", "yes"]
+    assert cells[0][1:] == ["0.3", "+0.47", "+10 ± 6.5 (w=5)", "yes"]
     assert trend_table(content([], target="table13")) == (head, [])
