@@ -152,9 +152,8 @@ def differences(content):
 
 def _bars(axis, histogram, colour, label=None, alpha=1.0):
     edges = np.linspace(histogram["low"], histogram["high"], len(histogram["counts"]) + 1)
-    # Densities, for histograms of other ranges share the axis.
-    total = max(sum(histogram["counts"]), 1) * (edges[1] - edges[0])
-    heights = np.array(histogram["counts"]) / total
+    # Each of the same height, for the spike of one would flatten the others beside it.
+    heights = np.array(histogram["counts"]) / max(*histogram["counts"], 1)
     axis.stairs(heights, edges, fill=True, color=colour, alpha=alpha, label=label)
 
 
@@ -180,7 +179,8 @@ def _lines(content, panels, label):
         if points and isinstance(points[0][0], str):
             axis.tick_params("x", rotation=60, labelsize=8)
     axes[0, 0].set_ylabel("%")
-    axes[0, 0].legend(frameon=False, fontsize=7)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center",
+                  ncols=len(names), frameon=False, fontsize=8)  # fmt: skip
     return _finished(figure, axes, content)
 
 
