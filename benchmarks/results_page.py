@@ -24,7 +24,8 @@ A scale other than `full` shrinks networks, epochs and test sets as its section 
 are not to be compared with the paper's one by one: what can be compared are the trends, which the
 second table of a section lists. Each is a difference that the paper finds positive (or near 0), of
 accuracies in points, beside the standard error of ours if each network had test images of its own;
-"too close" is a difference within it. The spread between seeds comes on top. The epoch is chosen by
+"too close" is a difference within it. The spread between seeds comes on top, and where the best of
+several rows is compared, it is the best on the test images, as in the paper. The epoch is chosen by
 TAPS accuracy on training images that are held out, a tenth of them at full scale, where the authors
 chose on the test images.
 

@@ -90,10 +90,10 @@ def trends(content):
 
     Returns:
         List of dictionaries: `claim`; `eps`; `paper` and `ours`, the difference that should be
-        positive, `None` where a number is missing; `ours_best`, the row of `better` that gives it;
-        `noise`, the standard error of our difference from the number of test images and seeds,
-        for rows that were certified independently; `holds`: 'yes', 'no', or 'too close' where the
-        difference is within the noise. Claims of which we have no numbers are left out.
+        positive, `None` where a number is missing; `ours_best`, which row it is if there are
+        several; `noise`, the standard error of our difference from the number of test images and
+        seeds, for rows that were certified independently; `holds`: 'yes', 'no', or 'too close'
+        where the difference is within the noise. Claims of which we have no numbers are left out.
 
     Example:
 
@@ -123,7 +123,7 @@ def trends(content):
                         "eps": eps,
                         "paper": None if missing else claim.sign * (theirs[0] - theirs[1]),
                         "ours": difference,
-                        "ours_best": name,
+                        "ours_best": name if len(claim.better) > 1 else "",
                         "noise": noise,
                         "holds": _verdict(difference, noise, claim.close),
                     }
@@ -212,18 +212,12 @@ def trend_table(content):
             _text(each["paper"]),
             _text(each["ours"])
             + (f" ± {each['noise']:.2g}" if each["noise"] else "")
-            + (f" ({each['ours_best']})" if _is_choice(each) else ""),
+            + (f" ({each['ours_best']})" if each["ours_best"] else ""),
             each["holds"],
         ]
         for each in trends(content)
     ]
     return ["the paper finds", "eps", "paper", "ours", "holds"], rows
-
-
-def _is_choice(trend):
-    """Whether the better row was one of several."""
-    claims = [claim for own in CLAIMS.values() for claim in own if claim.text == trend["claim"]]
-    return any(len(claim.better) > 1 for claim in claims)
 
 
 def _text(value):
