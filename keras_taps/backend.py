@@ -88,16 +88,12 @@ def convolution(x, kernel, strides, padding, data_format, dilation_rate):
     top level of a program only. Inside a loop or a branch, where attacks run, the derivatives
     that JAX derives take ten to forty times as long; so they are written in that order here.
 
-    On PyTorch Keras copies channels-last images into the other order and back around each
-    convolution; PyTorch takes them as they are, but for padding 'same'.
+    PyTorch takes channels-last images as they are, but for padding 'same'; Keras copies them.
 
     Args:
         x: Tensor of a batch of images.
         kernel: Tensor `(height, width, channels in, channels out)`.
-        strides: Pair of whole numbers, or one.
-        padding: 'valid' or 'same'.
-        data_format: 'channels_last' or 'channels_first'.
-        dilation_rate: Pair of whole numbers, or one.
+        strides, padding, data_format, dilation_rate: As `keras.ops.conv`.
     """
     kernel = ops.convert_to_tensor(kernel)  # JAX's derivatives take no Keras variables
     if NAME == "jax" and _is_plain(x, kernel, data_format, dilation_rate):
@@ -141,8 +137,7 @@ def _is_plain(x, kernel, data_format, dilation_rate):
 
 
 if NAME == "jax":
-    # Entries of a row up to which `_by_rows` takes less time, of images and of their gradients;
-    # measured by `benchmarks/convolution.py`.
+    # Entries of a row up to which `_by_rows` pays; measured by benchmarks/convolution.py.
     _ROW, _BACK_ROW = 40, 128
 
     class _Window(NamedTuple):
@@ -193,11 +188,7 @@ if NAME == "jax":
         return jax.numpy.transpose(_convolve(x, y, pads, rhs_dilation=w.strides), (1, 2, 0, 3))
 
     def _by_rows(w, x, kernel):
-        """The convolution as one matrix product, of whole rows of pixels with a band matrix.
-
-        It computes `width / window` times the products, but XLA's convolution of one or a few
-        channels takes longer than that.
-        """
+        """The convolution as a product of whole rows of pixels: more products, in less time."""
         x = jax.numpy.pad(x, ((0, 0), *w.pads, (0, 0)))
         batch, height, width, channels = x.shape
         (high, wide), (down, right) = w.window, w.strides
@@ -209,8 +200,7 @@ if NAME == "jax":
         lines = x.reshape(batch, height, width * channels)
         taps = [lines[:, i : i + (rows - 1) * down + 1 : down] for i in range(high)]
         taps = jax.numpy.concatenate(taps, axis=-1).reshape(batch * rows, -1)
-        found = taps @ band.reshape(-1, columns * kernel.shape[3])
-        return found.reshape(batch, rows, columns, -1)
+        return (taps @ band.reshape(taps.shape[1], -1)).reshape(batch, rows, columns, -1)
 
     def _convolve(x, kernel, pads, strides=(1, 1), **dilations):
         return jax.lax.conv_general_dilated(
