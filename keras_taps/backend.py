@@ -199,8 +199,9 @@ if NAME == "jax":
         band = jax.numpy.einsum("kow,hkcf->hwcof", places, kernel)
         lines = x.reshape(batch, height, width * channels)
         taps = [lines[:, i : i + (rows - 1) * down + 1 : down] for i in range(high)]
-        taps = jax.numpy.concatenate(taps, axis=-1).reshape(batch * rows, -1)
-        return (taps @ band.reshape(taps.shape[1], -1)).reshape(batch, rows, columns, -1)
+        taps = jax.numpy.concatenate(taps, axis=-1).reshape(batch * rows, high * width * channels)
+        found = taps @ band.reshape(taps.shape[1], -1)
+        return found.reshape(batch, rows, columns, kernel.shape[3])
 
     def _convolve(x, kernel, pads, strides=(1, 1), **dilations):
         return jax.lax.conv_general_dilated(

@@ -92,6 +92,13 @@ def test_convolution_and_its_derivatives(shape, window, strides, padding, longes
     close(again(own), again(stock), 1e-4)
 
 
+@pytest.mark.skipif(backend.NAME == "tensorflow", reason="its convolution keeps the input's size")
+def test_convolution_of_no_images():
+    x, kernel = ops.zeros((0, 9, 9, 1)), ops.ones((3, 3, 1, 2))
+    y = backend.convolution(x, kernel, 2, "valid", "channels_last", (1, 1))
+    assert tuple(y.shape) == (0, 4, 4, 2)
+
+
 @pytest.mark.skipif(backend.NAME != "jax", reason="only JAX has derivatives of its own")
 @pytest.mark.parametrize("longest", [(0, 0), (0, 10**6), (10**6, 10**6)])
 def test_derivatives_of_the_kernel_gradient(longest, monkeypatch):
