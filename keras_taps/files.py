@@ -5,6 +5,8 @@ import json
 import os
 from pathlib import Path
 
+PARTIAL = ".partial-"  # how the names of unfinished files begin
+
 
 def write_atomically(path, write):
     """Call `write(temporary_path)` and rename the result to `path`.
@@ -12,7 +14,7 @@ def write_atomically(path, write):
     The temporary name keeps the ending, by which Keras and matplotlib choose a format.
     """
     path = Path(path)
-    temporary = path.with_name(f".partial-{path.name}")
+    temporary = path.with_name(f"{PARTIAL}{path.name}")
     try:
         write(temporary)
         os.replace(temporary, path)

@@ -25,7 +25,7 @@ from keras_taps.experiments.build import build_model, training_callbacks
 from keras_taps.experiments.diverged import TrainingDiverged
 from keras_taps.experiments.evaluation import evaluate_robustness
 from keras_taps.experiments.recipe import Recipe
-from keras_taps.files import read_csv, write_atomically, write_csv, write_json
+from keras_taps.files import PARTIAL, read_csv, write_atomically, write_csv, write_json
 from keras_taps.networks.load import load_model, model_file
 from keras_taps.provenance import provenance
 from keras_taps.training import METHODS
@@ -38,7 +38,8 @@ class Run:
     Args:
         folder: Its path.
         recipe: `Recipe`.
-        seed: Whole number; with it the run repeats itself on the same backend and machine.
+        seed: Whole number; with it the run repeats itself on the same backend, machine and number
+            of cores.
         limit: Number of images taken of each split, or `None` for all.
         data_dir: Folder of TFDS data sets.
         backend: Backend that it trains on: another would not go on to the same numbers.
@@ -65,7 +66,7 @@ class Run:
         check_seed(seed)
         if limit is not None:
             check_count("limit", limit, low=1)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(map(_is_whole, folder.iterdir()))):
             raise FileExistsError(
                 f"Run folder '{folder}' exists and is not empty. Choose another with --out, or go "
                 f"on with it: keras-taps train --resume {folder}"
@@ -217,6 +218,11 @@ class Run:
             return model, int(model.step) // steps
         keras.utils.set_random_seed(self.seed)
         return build_model(self.recipe, steps, self.seed), 0
+
+
+def _is_whole(path):
+    """Whether a file is not what a killed `write_atomically` left."""
+    return not path.name.startswith(PARTIAL)
 
 
 class _Recorder(keras.callbacks.Callback):
