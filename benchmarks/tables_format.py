@@ -7,14 +7,15 @@ BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 
 
 def table(head, rows):
-    """Markdown table; columns whose first cell is no number are left, the others right."""
-    line = ["---:" if _is_number(cell) else "---" for cell in rows[0]]
+    """Markdown table; columns of numbers or dashes alone are right, the others left."""
+    columns = zip(*rows, strict=True)
+    line = ["---:" if all(map(_is_number, column)) else "---" for column in columns]
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, line, *rows])
 
 
 def _is_number(cell):
     try:
-        float(cell.split()[0])
+        float(cell.split()[0].rstrip("*"))
     except (IndexError, ValueError):
         return cell == "-"
     return True

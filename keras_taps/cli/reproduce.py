@@ -73,7 +73,7 @@ def run(
         announce = None if as_json else lambda text: console.print(f"[bold]{text}[/]")
         try:
             found[name] = reproduce(TARGETS[name], workshop, chosen, announce)
-            missing |= found[name]["missing"]
+            missing[name] = next(iter(found[name]["missing"].values()), "")
         except FileNotFoundError as error:  # data that is not there; the others go on
             if len(names) == 1:
                 raise
@@ -87,9 +87,11 @@ def run(
             show(TARGETS[name], found[name], folder / name)
     if as_json:
         print_json(next(iter(found.values())) if len(names) == 1 else found)
+    missing = {name: message for name, message in missing.items() if message}
     if missing:
         raise FileNotFoundError(
-            f"Without results: {', '.join(missing)}. {next(iter(missing.values()))}"
+            f"For want of data not or not wholly made: {', '.join(missing)}. "
+            f"{next(iter(missing.values()))}"
         )
 
 
@@ -141,7 +143,8 @@ def show_list(targets, aliases, scale, folder, as_json):
     if as_json:
         print_json(rows)
         return
-    console.print(f"Scale {scale.name}: {scale.text}")
+    images = f"the first {scale.images}" if scale.images else "all"
+    console.print(f"Scale {scale.name}: {scale.text} Of the test images, {images} are measured.")
     table = Table("target", "shows", "networks", "data", "done", pad_edge=False)
     for row in rows:
         row |= {"networks": str(row["networks"]), "datasets": ", ".join(row["datasets"])}
@@ -151,18 +154,21 @@ def show_list(targets, aliases, scale, folder, as_json):
 
 def show(target, content, folder):
     """Print the results of a target beside the paper's."""
-    from keras_taps.reproduction.results import table_of
-    from keras_taps.reproduction.trends import trend_table
+    from keras_taps.reproduction.tables import images_text, remarks, table_of
+    from keras_taps.reproduction.trends import VERDICTS, trend_table
 
     title = f"{target.title} ({content['scale']} scale)"
     print_table(title, *narrow(*table_of(target, content)))
+    if remark := remarks(content):
+        console.print(remark, soft_wrap=True)
     if (found := trend_table(content))[1]:
         print_table("Does it hold here?", *found)
+        console.print(VERDICTS, soft_wrap=True)
     console.print(content["scale_text"], soft_wrap=True)
     if content["left_out"]:
         console.print(f"Not at this scale: {'; '.join(content['left_out'])}", soft_wrap=True)
     seconds = sum(record["train_seconds"] for record in content["records"])
-    console.print(f"Training took {duration(seconds)} in all.")
+    console.print(f"{images_text(content)}. Training took {duration(seconds)} in all.")
     names = "results.json, results.csv" + (", figure.png" if target.figure else "")
     console.print(f"In {folder}: {names}", soft_wrap=True)
 
@@ -191,11 +197,11 @@ def narrow(head, rows):
 
 
 def print_table(title, head, rows):
-    """Print a table whose columns of numbers are aligned right."""
+    """Print a table whose columns of numbers, those without a letter, are aligned right."""
     table = Table(title=title, title_justify="left", pad_edge=False)
-    for name, cell in zip(head, rows[0] if rows else head, strict=True):
-        is_number = cell[:1].isdigit() or cell == "-"
-        table.add_column(name, justify="right" if is_number else "left")
+    for name, *cells in zip(head, *rows, strict=True):
+        is_text = any(each.isalpha() for cell in cells for each in cell)
+        table.add_column(name, justify="left" if is_text else "right")
     for row in rows:
         table.add_row(*row)
     console.print(table)

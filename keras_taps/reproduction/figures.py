@@ -4,7 +4,7 @@ import numpy as np
 
 from keras_taps.plots import COLOURS, subplots, tidy
 from keras_taps.reproduction.published import KEY, published, published_errors, published_splits
-from keras_taps.reproduction.results import summary
+from keras_taps.reproduction.results import relus, summary, tested_splits, without_remark
 
 _LINES = {
     "natural": "natural",
@@ -33,12 +33,10 @@ def splits(content):
     """Accuracies over the ReLUs behind the split (Tables 11 and 12, Figure 7)."""
     paper, panels = published("11") | published("12"), {}
     for eps, rows in _by_eps(content).items():
-        panels[f"eps {eps}, ours"] = [(_relus(row), _figures(row)) for row in rows]
+        panels[f"eps {eps}, ours"] = [(relus(row["setting"]), _figures(row)) for row in rows]
         dataset = rows[0]["dataset"]
         panels[f"eps {eps}, paper"] = [
-            (_relus({"setting": key[-1]}), found)
-            for key, found in paper.items()
-            if key[:2] == (dataset, eps)
+            (relus(key[-1]), found) for key, found in paper.items() if key[:2] == (dataset, eps)
         ]
     return _lines(content, panels, "ReLUs in the classifier")
 
@@ -56,7 +54,9 @@ def split_matrix(content):
     """TAPS accuracy over the split of the test, a line a split of the training (Figures 10, 11)."""
     panels = {}
     for eps, rows in _by_eps(content).items():
-        panels[f"eps {eps}, ours"] = {_relus(row): _tested(row["figures"]) for row in rows}
+        panels[f"eps {eps}, ours"] = {
+            relus(row["setting"]): tested_splits(row["figures"]) for row in rows
+        }
         paper = {}
         for (trained, tested), share in published_splits(rows[0]["dataset"], eps).items():
             paper.setdefault(trained, {})[tested] = 100 * share
@@ -108,7 +108,7 @@ def approximation(content):
         len(trained), len(names), figsize=(2.7 * len(names), 1.8 * len(trained)), squeeze=False
     )
     for line, method in zip(axes, trained, strict=True):
-        (record, *_) = [each for each in records if each["method"] == method]
+        record = next(each for each in records if each["method"] == method)
         for axis, colour, name in zip(line, COLOURS, names, strict=False):
             error = record["errors"][name]
             _bars(axis, error["histogram"], colour)
@@ -116,7 +116,7 @@ def approximation(content):
             left = sum(error["histogram"][end] for end in ("low", "high")) > 0  # away from 0
             place = {"x": 0.03, "ha": "left"} if not left else {"x": 0.97, "ha": "right"}
             axis.set_ylim(top=1.45 * axis.dataLim.ymax)  # the numbers stand above the bars
-            theirs = paper.get(("adv" if method == "PGD" else method, name))
+            theirs = paper.get((method, name))
             for height, whose, own in ((0.95, "", error), (0.81, "paper ", theirs)):
                 if own:
                     text = f"{whose}{own['mean_error']:+.3f} ± {own['std_error']:.3f}"
@@ -130,7 +130,7 @@ def approximation(content):
         axis.set_title(f"bound by {name}")
     for axis in axes[-1]:
         axis.set_xlabel("bound - exact margin")
-    return _finished(figure, axes, content)
+    return _finished(figure, axes, content, first=True)
 
 
 def differences(content):
@@ -147,7 +147,7 @@ def differences(content):
             _bars(axis, found["histogram"], colour, f"{method}: {found['mean_error']:.3f}", 0.5)
         axis.set(title=pair, xlabel="difference of the worst-case margins", yticks=[])
         axis.legend(title="trained by: mean", frameon=False, fontsize=8, title_fontsize=8)
-    return _finished(figure, axes, content)
+    return _finished(figure, axes, content, first=True)
 
 
 def _bars(axis, histogram, colour, label=None, alpha=1.0):
@@ -184,13 +184,15 @@ def _lines(content, panels, label):
     return _finished(figure, axes, content)
 
 
-def _finished(figure, axes, content):
+def _finished(figure, axes, content, first=False):
+    """Add the title; `first` says that of several seeds the first alone is drawn."""
     tidy(axes)
-    seeds = len(content["seeds"])
+    count = len(content["seeds"])
+    seeds = f"{count} seed{'s' * (count > 1)}"
+    if first and count > 1:
+        seeds = f"seed {content['seeds'][0]} of {count} seeds"
     figure.suptitle(
-        f"{content['title']}: scale {content['scale']}, {seeds} seed{'s' * (seeds > 1)}, "
-        f"{content['backend']}",
-        fontsize=9,
+        f"{content['title']}: scale {content['scale']}, {seeds}, {content['backend']}", fontsize=9
     )
     return figure
 
@@ -199,18 +201,8 @@ def _figures(row):
     return {name: mean for name, (mean, _) in row["figures"].items()}
 
 
-def _tested(figures):
-    """TAPS accuracies of a row by the split of the test."""
-    names = {name: name.split()[1] for name in figures if name.startswith("taps, ")}
-    return {int(split): figures[name][0] for name, split in names.items()}
-
-
-def _relus(row):
-    return int(row["setting"].split()[0])
-
-
 def _short(setting):
-    return setting.split(" (")[0].replace(" loss only", " alone")
+    return without_remark(setting).replace(" loss only", " alone")
 
 
 def _unique(records, name):

@@ -42,20 +42,31 @@ def goodness(workshop, run):
     """TAPS accuracy of the same images that are certified, beside what is proved of them."""
     found = accuracies(workshop, run)
     split = run.load_best().classifier_relus
-    return {**found, "taps": 100 * taps_accuracy(workshop, run, [split])[split]}
+    images = workshop.images(run, found["count"])
+    return {**found, "taps": 100 * taps_accuracy(run, images, [split])[split]}
 
 
 def splits(workshop, run):
     """TAPS accuracy in percent at every split of the test."""
     relus = run.load_best().network.legal_splits
-    found = taps_accuracy(workshop, run, [split for split in relus if split])
+    images = workshop.images(run)
+    found = taps_accuracy(run, images, [split for split in relus if split])
     shares = {str(split): 100 * share for split, share in found.items()}
-    return {"taps_by_split": shares, "count": len(workshop.images(run)[1])}
+    return {"taps_by_split": shares, "count": len(images[1])}
 
 
-def taps_accuracy(workshop, run, relus):
-    """Share of the images whose TAPS estimate is robust, by the split of the estimate."""
-    network, images = run.load_best().network, workshop.images(run)
+def taps_accuracy(run, images, relus):
+    """Share of images whose TAPS estimate is robust at the radius of a run.
+
+    Args:
+        run: `Run` that is trained.
+        images: Tuple of images and labels.
+        relus: Splits of the estimate, numbers of ReLUs in the classifier, at least 1.
+
+    Returns:
+        Dictionary from splits to shares in [0, 1].
+    """
+    network = run.load_best().network
     found = {}
     for split in relus:
 

@@ -7,6 +7,7 @@ from pathlib import Path
 KEY = ("dataset", "eps", "method", "setting")
 # The paper's complete verifier is MN-BaB; here it is what `certify` proves at all.
 _NAMES = {"certified_mnbab": "certified"}
+_TRAINED = {"adv": "PGD"}
 _USES = ("trained", "tested")
 
 
@@ -49,10 +50,10 @@ def published_errors():
     """Errors of margin bounds against exact ones: Figures 1, 5 and 9, from the authors' raw data.
 
     Returns:
-        Dictionary from `(training method, bounding method)` to statistics.
+        Dictionary from `(training method, bounding method)`, named as in targets, to statistics.
     """
     return {
-        (row["trained_with"], row["bounded_with"]): {
+        (_TRAINED.get(row["trained_with"], row["trained_with"]), row["bounded_with"]): {
             name: float(value) for name, value in row.items() if not name.endswith("_with")
         }
         for row in _rows("approximation")

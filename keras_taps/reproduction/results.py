@@ -9,12 +9,8 @@ from keras_taps.reproduction.published import (
     published_splits,
 )
 
-# Parts of the names of what a table shows of a figure without quantities of its own.
-_PARTS = {
-    "approximation": ("_error", "fraction", "exact_robust"),
-    "differences": ("difference",),
-    "split_matrix": ("taps,",),
-}
+_MOST_RELUS = 6  # of CNN7
+_TESTED = "taps, {} ReLUs in the test"
 ERRORS = ("mean_error", "mean_abs_error", "std_error", "fraction_margin_below_0")
 
 
@@ -60,10 +56,38 @@ def _numbers(record):
                 found[f"{pair}: mean_difference"] = each["mean_error"]
                 found[f"{pair}: std_difference"] = each["std_error"]
         elif name == "taps_by_split":
-            found |= {f"taps, {split} ReLUs in the test": share for split, share in value.items()}
+            found |= {_TESTED.format(split): share for split, share in value.items()}
         elif isinstance(value, (int, float)) and name not in ("seed", "images", "count"):
             found[name] = value
     return found
+
+
+def without_remark(setting):
+    """A setting without what the paper remarks on its own run, in parentheses at the end.
+
+    Example:
+
+    >>> without_remark("w=inf (part of the test set)")
+    'w=inf'
+    """
+    return setting.split(" (")[0]
+
+
+def relus(setting):
+    """Number of ReLUs in the classifier of a row such as '3 ReLUs'."""
+    return int(setting.split()[0])
+
+
+def tested_splits(figures):
+    """TAPS accuracies by the split of the test, from the figures of a row.
+
+    Example:
+
+    >>> tested_splits({"taps, 2 ReLUs in the test": (95.0, None), "natural": (98.0, None)})
+    {2: 95.0}
+    """
+    found = {split: figures.get(_TESTED.format(split)) for split in range(_MOST_RELUS + 1)}
+    return {split: figure[0] for split, figure in found.items() if figure}
 
 
 def _means(found):
@@ -88,16 +112,15 @@ def reference(target, key):
     dataset, eps, method, setting = key
     if target.kind == "approximation":
         errors = published_errors()
-        trained = "adv" if method == "PGD" else method
-        own = {bound: row for (each, bound), row in errors.items() if each == trained}
+        own = {bound: row for (trained, bound), row in errors.items() if trained == method}
         found = {f"{bound}: {name}": row[name] for bound, row in own.items() for name in ERRORS}
         for row in own.values():  # the same in each
             found["exact_robust_accuracy"] = row["exact_robust_accuracy"]
         return found
     if target.kind == "splits":
-        own = int(setting.split()[0])
+        own = relus(setting)
         return {
-            f"taps, {tested} ReLUs in the test": 100 * share
+            _TESTED.format(tested): 100 * share
             for (trained, tested), share in published_splits(dataset, eps).items()
             if trained == own
         }
@@ -105,15 +128,15 @@ def reference(target, key):
     return {name.removesuffix("_mean"): value for name, value in found.items()}
 
 
-def long_rows(target, rows):
+def long_rows(target, content):
     """One dictionary a row and quantity: ours and the paper's, for a CSV file.
 
     Args:
         target: `Target`.
-        rows: What `summary` returns.
+        content: What `reproduce` returns. Its correlations follow as rows of their data set.
     """
     found = []
-    for row in rows:
+    for row in summary(content):
         key = tuple(row[name] for name in KEY)
         paper = reference(target, key)
         for quantity, (mean, deviation) in row["figures"].items():
@@ -128,14 +151,25 @@ def long_rows(target, rows):
                     "paper_deviation": paper.get(f"{quantity}_std"),
                 }
             )
+    for dataset, own in content.get("correlations", {}).items():
+        paper = published_correlations().get(dataset, {})
+        found += [
+            {"dataset": dataset, "quantity": name, "mean": value, "paper": paper.get(name)}
+            for name, value in own.items()
+        ]
     return found
+
+
+def published_correlations():
+    """Table 10 of the paper: dictionary from data sets to quantities."""
+    return {key[0]: row for key, row in published("10").items()}
 
 
 def correlations(records):
     """How well TAPS accuracy stands for adversarial and certified accuracy: Table 10.
 
     Args:
-        records: Records with `taps`, `adversarial` and `certified` in percent.
+        records: Records with `model`, and `taps`, `adversarial` and `certified` in percent.
 
     Returns:
         Dictionary from data sets to `corr_taps_cert`, `corr_taps_adv`, and mean and deviation of
@@ -146,7 +180,8 @@ def correlations(records):
     """
     found = {}
     for dataset in dict.fromkeys(record["dataset"] for record in records):
-        own = [record for record in records if record["dataset"] == dataset]
+        own = {record["model"]: record for record in records if record["dataset"] == dataset}
+        own = list(own.values())  # settings of several tables may be one network
         if len(own) < 3:
             continue
         taps = [record["taps"] / 100 for record in own]
@@ -161,75 +196,3 @@ def correlations(records):
                 f"taps_minus_{name}_std": statistics.stdev(gaps),
             }
     return found
-
-
-def table_of(target, content):
-    """The results of a target as a table of texts, ours before the paper's.
-
-    Args:
-        target: `Target`.
-        content: What `reproduce` returns.
-
-    Returns:
-        `(head, rows)`: names of the columns, and lists of cells.
-    """
-    if target.kind == "goodness":
-        return _correlation_table(content)
-    rows = summary(content)
-    found = dict.fromkeys(name for row in rows for name in row["figures"])
-    parts = _PARTS.get(target.figure, ())
-    quantities = target.quantities or [name for name in found if any(p in name for p in parts)]
-    if len(quantities) > 6:  # a long table reads better downwards
-        head = ["eps", "method", "setting", "quantity", "ours", "paper"]
-        cells = [
-            [row["eps"], row["method"], row["setting"], name, *_pair(target, row, name)]
-            for row in rows
-            for name in quantities
-            if name in row["figures"]
-        ]
-        return head, cells
-    head = [*KEY, *(each for name in quantities for each in (name, "paper"))]
-    cells = [
-        [
-            *(row[name] for name in KEY),
-            *(cell for name in quantities for cell in _pair(target, row, name)),
-        ]
-        for row in rows
-    ]
-    return head, cells
-
-
-def _pair(target, row, quantity):
-    """Cells of a quantity: ours and the paper's."""
-    paper = reference(target, tuple(row[name] for name in KEY))
-    own = row["figures"].get(quantity, (None, None))
-    return _number(*own, quantity), _number(
-        paper.get(quantity), paper.get(f"{quantity}_std"), quantity
-    )
-
-
-def _number(value, deviation, quantity):
-    if value is None:
-        return "-"
-    digits = 4 if ":" in quantity or quantity.startswith(("exact", "corr")) else 2
-    digits = 0 if quantity in ("train_seconds", "certify_seconds") else digits
-    text = f"{value:.{digits}f}"
-    return text if deviation is None else f"{text} ± {deviation:.{digits}f}"
-
-
-def _correlation_table(content):
-    head = ["dataset", "networks", "quantity", "ours", "paper"]
-    paper = {key[0]: row for key, row in published("10").items()}
-    rows = [
-        [
-            dataset,
-            str(found["networks"]),
-            name,
-            "-" if value is None else f"{value:.4f}",
-            f"{paper[dataset][name]:.4f}" if dataset in paper else "-",
-        ]
-        for dataset, found in content["correlations"].items()
-        for name, value in found.items()
-        if name != "networks"
-    ]
-    return head, rows

@@ -58,7 +58,7 @@ class Target:
         name: Name for the command line.
         title: What it shows.
         rows: Tuple of `Row`.
-        kind: What is measured of each row, a key of `workshop.MEASURES`.
+        kind: What is measured of each row, a key of `measures.MEASURES`.
         quantities: What a table shows of it.
         table: Number of the table of the paper with its numbers, "" if there is none.
         seeds: Seeds of each row, by default one.

@@ -1,202 +1,127 @@
-"""Do the paper's findings hold in our numbers: each a difference that should have one sign."""
+"""Does what the paper's numbers show hold in ours?"""
 
 import math
-from dataclasses import dataclass
+import statistics
 
-from keras_taps.reproduction.published import published_splits
-from keras_taps.reproduction.results import reference, summary
+from keras_taps.reproduction.claims import CLAIMS, CLOSE
+from keras_taps.reproduction.results import reference, summary, without_remark
 from keras_taps.reproduction.targets import TARGETS
 
 _SHARES = {"natural": 100, "certified": 100, "taps": 100, "exact_robust_accuracy": 1}
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The best of some rows is better than the best of others.
-
-    Args:
-        text: What the paper finds.
-        better: Rows named by their method or setting, without what stands in parentheses.
-        worse: Rows likewise; by default those of `better`.
-        quantity: What is compared, the larger the better.
-        against: Quantity of `worse`, by default the same.
-        sign: -1 where less is better.
-        close: Whether the finding is that both are nearly equal.
-    """
-
-    text: str
-    better: tuple
-    worse: tuple = ()
-    quantity: str = "certified"
-    against: str = ""
-    sign: int = 1
-    close: bool = False
-
-
-def _names(template, values):
-    return tuple(template.format(value) for value in values)
-
-
-_WEIGHTS = _names("w={}", (0, 1, 5, 10, 15, 20, "inf"))
-_ATTACKS = tuple(f"{n} steps, {r}" for n in (5, 20, 100) for r in ("1 restart", "3 restarts"))
-_ABSOLUTE = "{}: mean_abs_error"
-_EXACT = "exact_robust_accuracy"
-CLAIMS = {
-    "table2": (
-        Claim("Some weight certifies more than IBP alone", _WEIGHTS, ("IBP loss only",)),
-        Claim("Some weight certifies more than the TAPS loss alone", _WEIGHTS, ("TAPS loss only",)),
-        Claim("A finite weight certifies more than an infinite one", _WEIGHTS[:-1], _WEIGHTS[-1:]),
-        Claim("A large weight is more accurate than IBP alone", _WEIGHTS[3:6], ("IBP loss only",),
-              "natural"),
-    ),
-    "table3": tuple(
-        Claim(f"Behind {split}, the multi estimator certifies more than the single one",
-              (f"{split}, multi estimator",), (f"{split}, single estimator",))
-        for split in ("1 ReLU", "3 ReLUs", "6 ReLUs")
-    ),
-    "table4": (
-        Claim("One step is nearly as good as many", _ATTACKS, ("1 steps, 1 restart",), close=True),
-    ),
-    "table11": (
-        Claim("TAPS at its best split certifies more than at 0, which is IBP",
-              _names("{} ReLUs", range(1, 7)), ("0 ReLUs",)),
-    ),
-    "figure8": tuple(
-        Claim(f"TAPS accuracy is higher at c = 0.5 than at {c}", ("c=0.5",), (f"c={c}",), "taps")
-        for c in (0, 1)
-    ),
-    "figure1": (
-        *(
-            Claim(f"Trained by {method}, TAPS is nearer to the exact margin than {bound}",
-                  (method,), (), _ABSOLUTE.format("TAPS"), _ABSOLUTE.format(bound), -1)
-            for method in ("TAPS", "STAPS")
-            for bound in ("IBP", "SABR", "PGD")
-        ),
-        *(
-            Claim(f"{one} trains to a higher exact robust accuracy than {other}",
-                  (one,), (other,), _EXACT)
-            for one, other in (("SABR", "IBP"), ("TAPS", "SABR"), ("STAPS", "TAPS"))
-        ),
-    ),
-}  # fmt: skip
-CLAIMS["table12"] = CLAIMS["table11"]
+VERDICTS = (
+    "too close: within twice the standard error behind ±. one seed: beyond it, but whether other "
+    "seeds agree is not known."
+)
 
 
 def trends(content):
-    """What becomes of the paper's findings in the results of a target.
+    """What becomes of what the paper's numbers show in the results of a target.
 
     Args:
         content: What `reproduce` returns.
 
     Returns:
         List of dictionaries: `claim`; `eps`; `paper` and `ours`, the difference that should be
-        positive, `None` where a number is missing; `ours_best`, which row it is if there are
-        several; `noise`, the standard error of our difference from the number of test images and
-        seeds, for rows that were certified independently; `holds`: 'yes', 'no', or 'too close'
-        where the difference is within the noise. Claims of which we have no numbers are left out.
+        positive, `None` where the paper gives no number, ours the mean over `seeds`; `noise`, its
+        standard error from the number of test images, as if each row had images of its own, and
+        from the spread between seeds; `holds`: 'yes' or 'no' where twice the noise leaves no
+        doubt, 'one seed' where that is of one training of each of two networks, else 'too close'.
+        Of claims without our numbers there is none.
 
     Example:
 
     >>> trends({"target": "table13", "records": []})
     []
     """
-    target = TARGETS[content["target"]]
-    rows = summary(content)
-    counts = {record.get("count", 0) for record in content["records"]}
-    found = []
-    for eps in dict.fromkeys(row["eps"] for row in rows):
-        own = [row for row in rows if row["eps"] == eps]
-        ours = {_name(row): {k: mean for k, (mean, _) in row["figures"].items()} for row in own}
+    target, found = TARGETS[content["target"]], []
+    for eps in dict.fromkeys(record["eps"] for record in content["records"]):
+        own = [record for record in content["records"] if record["eps"] == eps]
+        ours = _figures({"records": own})
+        by_seed = [
+            _figures({"records": [record for record in own if record["seed"] == seed]})
+            for seed in dict.fromkeys(record["seed"] for record in own)
+        ]
+        count = min(record.get("count", 0) for record in own)
         paper = {
-            _name(row.key): reference(target, row.key) for row in target.rows if row.eps == eps
+            row_name(row.method, row.setting): reference(target, row.key)
+            for row in target.rows
+            if row.eps == eps
         }
-        images = min(counts) * min(row["seeds"] for row in own)
         for claim in CLAIMS.get(target.name, ()):
-            better, worse, name = _difference(claim, ours)
-            if better is not None and worse is not None:
-                difference, noise = claim.sign * (better - worse), _noise(claim, better, images)
-                theirs = _difference(claim, paper)
-                missing = theirs[0] is None or theirs[1] is None
-                found.append(
-                    {
-                        "claim": claim.text,
-                        "eps": eps,
-                        "paper": None if missing else claim.sign * (theirs[0] - theirs[1]),
-                        "ours": difference,
-                        "ours_best": name if len(claim.better) > 1 else "",
-                        "noise": noise,
-                        "holds": _verdict(difference, noise, claim.close),
-                    }
-                )
-        if target.kind == "splits":
-            found.append(_matched_splits(own, eps))
+            each = [difference(claim, figures) for figures in by_seed]
+            each = [value for value in each if value is not None]
+            if not each:
+                continue
+            spread = statistics.stdev(each) / math.sqrt(len(each)) if len(each) > 1 else 0.0
+            noise = math.hypot(_noise_of_images(claim, ours, count), spread)
+            mean = statistics.fmean(each)
+            holds = _verdict(mean, 2 * noise, claim.close)
+            if len(each) == 1 and claim.better != claim.worse and holds != "too close":
+                holds = "one seed"
+            found.append(
+                {
+                    "claim": claim.text,
+                    "eps": eps,
+                    "paper": difference(claim, paper),
+                    "ours": mean,
+                    "noise": noise,
+                    "seeds": len(each),
+                    "holds": holds,
+                }
+            )
     return found
 
 
-def _name(row):
-    """Name of a row in claims: its setting, or its method if it has none."""
-    method, setting = row[2:] if isinstance(row, tuple) else (row["method"], row["setting"])
-    return setting.split(" (")[0] or method
-
-
-def _difference(claim, figures):
-    """`(better, worse, name)`: both numbers and the row of the first; `None` where missing."""
-
-    def best(names, quantity):
-        known = {n: figures[n][quantity] for n in names if quantity in figures.get(n, {})}
-        name = max(known, key=lambda n: claim.sign * known[n], default=None)
-        return known.get(name), name
-
-    better, name = best(claim.better, claim.quantity)
-    worse, _ = best(claim.worse or claim.better, claim.against or claim.quantity)
-    return better, worse, name
-
-
-def _noise(claim, value, images):
-    """Standard error of the difference of two shares near `value`; 0 for other quantities."""
-    whole = _SHARES.get(claim.quantity)
-    if not whole or not images:
-        return 0.0
-    share = value / whole
-    return whole * math.sqrt(2 * share * (1 - share) / images)
-
-
-def _verdict(difference, noise, close):
-    if abs(difference) <= noise:
-        return "yes" if close else "too close"
-    return "no" if close or difference < 0 else "yes"
-
-
-def _matched_splits(rows, eps):
-    """Whether a network does best at the split that it was trained for (Figures 10 and 11)."""
-    ours = {
-        int(row["setting"].split()[0]): {
-            int(name.split()[1]): mean
-            for name, (mean, _) in row["figures"].items()
-            if name.startswith("taps, ")
-        }
-        for row in rows
-    }
-    paper = {}
-    for (trained, tested), share in published_splits(rows[0]["dataset"], eps).items():
-        paper.setdefault(trained, {})[tested] = share
-    theirs, own = _matches(paper), _matches(ours)
+def _figures(content):
     return {
-        "claim": "At each split of the test, the network trained with that split is the best",
-        "eps": eps,
-        "paper": "{} of {}".format(*theirs),
-        "ours": "{} of {}".format(*own),
-        "ours_best": "",
-        "noise": 0.0,
-        "holds": "yes" if own[0] == own[1] else "no" if 2 * own[0] < own[1] else "partly",
+        row_name(row["method"], row["setting"]): {
+            quantity: mean for quantity, (mean, _) in row["figures"].items()
+        }
+        for row in summary(content)
     }
 
 
-def _matches(table):
-    """`(matches, splits)` of TAPS accuracies by the split in training and in the test."""
-    tested = [split for split in table if split]
-    best = [max(table, key=lambda trained: table[trained][split]) for split in tested]
-    return sum(a == b for a, b in zip(tested, best, strict=True)), len(tested)
+def row_name(method, setting):
+    """What a `Claim` calls a row."""
+    return without_remark(setting) or method
+
+
+def difference(claim, figures):
+    """The difference that a `Claim` says to be positive, or `None` if a side of it is not there.
+
+    Args:
+        claim: `Claim`.
+        figures: Dictionary from names of rows to dictionaries of quantities.
+    """
+    better, worse = (figures.get(row, {}).get(quantity) for row, quantity in claim.sides)
+    if better is None or worse is None:
+        return None
+    return worse - better if claim.against else better - worse
+
+
+def _noise_of_images(claim, figures, count):
+    """Standard error of a difference from the number of images; infinite without any."""
+    if not count:
+        return math.inf
+    variance = 0.0
+    for row, quantity in claim.sides:
+        own = figures[row]
+        if whole := _SHARES.get(quantity):
+            share = (own[quantity] / whole * count + 1) / (count + 2)  # never 0 or 1
+            variance += whole**2 * share * (1 - share)
+        else:  # the variance of |error| from the moments of the error
+            mean = own[quantity.replace("abs_error", "error")]
+            std = own[quantity.replace("mean_abs", "std")]
+            variance += max(std**2 + mean**2 - own[quantity] ** 2, 0.0)
+    return math.sqrt(variance / count)
+
+
+def _verdict(value, doubt, close):
+    if close:
+        sure = abs(value) + doubt < CLOSE, abs(value) - doubt > CLOSE
+    else:
+        sure = value > doubt, value < -doubt
+    return "yes" if sure[0] else "no" if sure[1] else "too close"
 
 
 def trend_table(content):
@@ -209,18 +134,11 @@ def trend_table(content):
         [
             each["claim"],
             each["eps"],
-            _text(each["paper"]),
-            _text(each["ours"])
-            + (f" ± {each['noise']:.2g}" if each["noise"] else "")
-            + (f" ({each['ours_best']})" if each["ours_best"] else ""),
+            "-" if each["paper"] is None else f"{each['paper']:+.3g}",
+            f"{each['ours']:+.3g} ± {each['noise']:.2g}",
+            str(each["seeds"]),
             each["holds"],
         ]
         for each in trends(content)
     ]
-    return ["the paper finds", "eps", "paper", "ours", "holds"], rows
-
-
-def _text(value):
-    if value is None:
-        return "-"
-    return value if isinstance(value, str) else f"{value:+.3g}"
+    return ["in the paper's numbers", "eps", "paper", "ours", "seeds", "holds"], rows

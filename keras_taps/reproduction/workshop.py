@@ -15,13 +15,14 @@ from pathlib import Path
 from keras_taps.backend import NAME
 from keras_taps.datasets import load
 from keras_taps.experiments.diverged import TrainingDiverged
+from keras_taps.experiments.recipe import Recipe
 from keras_taps.experiments.run import Run
 from keras_taps.files import write_atomically, write_csv, write_json
 from keras_taps.provenance import provenance
 from keras_taps.reproduction import figures
 from keras_taps.reproduction.measures import MEASURES
 from keras_taps.reproduction.published import KEY
-from keras_taps.reproduction.results import correlations, long_rows, summary
+from keras_taps.reproduction.results import correlations, long_rows
 from keras_taps.verification import Report, certify
 
 _DIVERGED = "diverged.json"
@@ -51,10 +52,20 @@ class Workshop:
         """The `Run` of a recipe at this scale, trained to its end.
 
         Of a training that diverged the epochs before are measured.
+
+        Raises:
+            TrainingDiverged: If it diverged before its first epoch ended.
+            ValueError: If the folder holds a training on another number of images.
         """
         folder = self.folder / "models" / model_name(recipe, seed)
         if (folder / "config.json").exists():
             run = Run.open(folder, self.data_dir)
+            if run.limit != self.scale.limit:
+                raise ValueError(
+                    f"'{folder}' was trained on {run.limit or 'all'} images of each split; scale "
+                    f"'{self.scale.name}' takes {self.scale.limit or 'all'}. Choose another folder "
+                    "with --out."
+                )
         else:
             run = Run.create(folder, recipe, seed, self.scale.limit, self.data_dir)
         if not diverged(run):
@@ -62,7 +73,8 @@ class Workshop:
                 with self.shown["training"]() as callbacks:
                     run.train(callbacks)
             except TrainingDiverged as error:
-                run.best_path()  # without an epoch before it, there is nothing to measure
+                if not (run.path("best.keras").exists() or run.path("last.keras").exists()):
+                    raise  # without an epoch before it, there is nothing to measure
                 write_json(run.path(_DIVERGED), {"diverged": str(error)})
         return run
 
@@ -74,12 +86,17 @@ class Workshop:
                 run.evaluate(progress)
         return json.loads(path.read_text())
 
-    def images(self, run):
-        """The test images and labels that this scale measures, the first ones."""
-        return tuple(part[: self.scale.images] for part in run.data.test)
+    def images(self, run, count=None):
+        """The first test images and labels, by default as many as this scale measures."""
+        return tuple(part[: count or self.scale.images] for part in run.data.test)
 
     def report(self, run):
-        """The certification report of a run at its radius."""
+        """The certification report of a run at its radius.
+
+        Returns:
+            `Report` of at least as many test images as this scale measures: one that is there
+            already may hold more.
+        """
         path = run.path("certification.jsonl")
         x, y = self.images(run)
         if path.exists():
@@ -143,7 +160,7 @@ def reproduce(target, workshop, seeds=None, announce=None):
 
     Raises:
         FileNotFoundError: If no data set of the target is there.
-        ValueError: If the folder holds runs of another backend.
+        ValueError: If the folder holds results or runs of another backend.
     """
     scale, measure = workshop.scale, MEASURES[target.kind]
     recipes = {row.key: scale.recipe(row.recipe) for row in target.rows}
@@ -151,9 +168,10 @@ def reproduce(target, workshop, seeds=None, announce=None):
     if not chosen:
         raise ValueError(f"Scale '{scale.name}' leaves out every row of '{target.name}'.")
     folder = workshop.folder / target.name
-    done = _finished(folder / "results.json", target, scale, recipes)
+    kept = _kept(folder / "results.json", target, recipes)
+    done = {each: record for each, record in kept.items() if _is_enough(record, scale)}
     wanted = tuple(target.seeds if seeds is None else seeds)
-    seeds = sorted({*wanted, *(seed for _, seed in done)})
+    seeds = sorted({*wanted, *(seed for _, seed in kept)})
     content = {
         "target": target.name,
         "title": target.title,
@@ -188,42 +206,60 @@ def reproduce(target, workshop, seeds=None, announce=None):
                 "seed": seed,
                 "images": scale.images,  # asked for; `None` for all
                 "model": run.folder.name,
-                "recipe": run.recipe.to_config(),
+                "recipe": recipes[key].to_config(),
                 "train_seconds": sum(each.get("seconds", 0.0) for each in run.history()),
                 **diverged(run),
                 **measure(workshop, run),
                 "provenance": provenance(),
             }
-        order = [(key, seed) for key in chosen for seed in seeds if (key, seed) in done]
-        content["records"] = [done[each] for each in order]
+        elif number < len(work):
+            continue
+        found = kept | done  # records of fewer images stay until they are made again
+        order = [(key, seed) for key in chosen for seed in seeds if (key, seed) in found]
+        content["records"] = [found[each] for each in order]
         if target.kind == "goodness":
             content["correlations"] = correlations(content["records"])
         write(folder, target, content)
     return content
 
 
-def _finished(path, target, scale, recipes):
-    """Records of earlier runs that hold for a target: dictionary from `(key, seed)`."""
+def _kept(path, target, recipes):
+    """Records of earlier runs that belong to a target: dictionary from `(key, seed)`."""
     if not path.exists():
         return {}
     content = json.loads(path.read_text())
+    if content["backend"] != NAME:
+        raise ValueError(
+            f"'{path}' holds results of backend {content['backend']}: go on with --backend "
+            f"{content['backend']}, or choose another folder with --out. Received: backend {NAME}"
+        )
     found = {}
-    for record in content["records"]:
-        key = tuple(record[name] for name in KEY)
-        recipe = recipes.get(key)
-        same = recipe and record["recipe"] == json.loads(json.dumps(recipe.to_config()))
-        images = record.get("images", 0)  # files of older versions do not say
-        enough = images is None or images >= (scale.images or math.inf)
-        if same and enough and (content.get("kind"), content["backend"]) == (target.kind, NAME):
-            found[key, record["seed"]] = record
+    for record in content["records"] if content.get("kind") == target.kind else ():
+        key, seed = tuple(record[name] for name in KEY), record["seed"]
+        own = recipes.get(key)
+        if own and model_name(Recipe.from_config(record["recipe"]), seed) == model_name(own, seed):
+            found[key, seed] = record
     return found
 
 
+def _is_enough(record, scale):
+    """Whether a record is of as many test images as the scale asks for."""
+    images = record.get("images", 0)  # files of older versions do not say
+    return images is None or images >= (scale.images or math.inf)
+
+
 def write(folder, target, content):
-    """Write the results of a target: JSON, CSV and its figure."""
+    """Write the results of a target.
+
+    Args:
+        folder: Path, made if it is not there.
+        target: `Target`.
+        content: What `reproduce` returns: it becomes `results.json`, `results.csv` with one
+            quantity a line, and `figure.png` if the target has a figure.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "results.json", content)
-    write_csv(folder / "results.csv", long_rows(target, summary(content)))
+    write_csv(folder / "results.csv", long_rows(target, content))
     if target.figure:
         drawing = getattr(figures, target.figure)(content)
         write_atomically(folder / "figure.png", drawing.savefig)

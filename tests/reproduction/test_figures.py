@@ -54,7 +54,9 @@ def test_split_matrix():
 
 
 def test_goodness():
-    records = [record(taps=90.0 + i, certified=88.0 + i, adversarial=91.0 + i) for i in range(3)]
+    records = [
+        record(taps=90.0 + i, certified=88.0 + i, adversarial=91.0 + i, model=i) for i in range(3)
+    ]
     axes = figures.goodness(content(records, correlations=correlations(records))).axes
     assert "correlation 1.0000" in axes[0].get_legend().get_texts()[0].get_text()
 
@@ -68,3 +70,5 @@ def test_approximation_and_differences():
     drawn = content(records)
     assert len(figures.approximation(drawn).axes) == 8
     assert len(figures.differences(drawn).axes) == 2
+    title = figures.approximation({**drawn, "seeds": [4, 5]}).get_suptitle()
+    assert "seed 4 of 2 seeds" in title

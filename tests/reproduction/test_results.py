@@ -10,8 +10,8 @@ from keras_taps.reproduction.results import (
     long_rows,
     reference,
     summary,
-    table_of,
 )
+from keras_taps.reproduction.tables import images_text, remarks, table_of
 from tests.reproduction.helpers import content, record
 
 pytestmark = pytest.mark.once
@@ -26,7 +26,7 @@ def test_means_over_seeds():
 
 def test_rows_stand_beside_the_paper():
     target = TARGETS["table2"]
-    rows = long_rows(target, summary(content([record("w=5", natural=96.0, certified=90.0)])))
+    rows = long_rows(target, content([record("w=5", natural=96.0, certified=90.0)]))
     assert [(row["quantity"], row["mean"], row["paper"]) for row in rows] == [
         ("natural", 96.0, 97.94),
         ("certified", 90.0, 93.62),
@@ -55,9 +55,13 @@ def test_references_of_figures():
 
 
 def test_correlations():
-    records = [record(taps=t, certified=2 * t - 90, adversarial=95.0) for t in (90, 92, 94)]
-    found = correlations([*records, record(dataset="cifar10", taps=50, certified=40)])
+    records = [
+        record(taps=t, certified=2 * t - 90, adversarial=95.0, model=t) for t in (90, 92, 94)
+    ]
+    other = record(dataset="cifar10", taps=50, certified=40, model="other")
+    found = correlations([*records, records[0], other])
     assert set(found) == {"mnist"}
+    assert found["mnist"]["networks"] == 3  # each once, in however many tables it is
     assert found["mnist"]["corr_taps_cert"] == pytest.approx(1)
     assert found["mnist"]["corr_taps_adv"] is None
     assert found["mnist"]["taps_minus_cert_mean"] == pytest.approx(-0.02)
@@ -65,3 +69,20 @@ def test_correlations():
     assert len(cells) == 6
     assert all(len(row) == len(head) for row in cells)
     assert cells[0][-2:] == ["1.0000", "0.9139"]
+    rows = long_rows(TARGETS["table10"], content(records, correlations=found))
+    (row,) = [row for row in rows if row["quantity"] == "corr_taps_cert"]
+    assert (row["dataset"], row["mean"], row["paper"]) == ("mnist", pytest.approx(1), 0.9139)
+
+
+def test_what_the_paper_remarks_on_its_own_run_is_no_name_of_ours():
+    own = content([record("w=inf (part of the test set)", natural=96.0)])
+    head, ((*cells,),) = table_of(TARGETS["table2"], own)
+    assert cells[head.index("setting")] == "w=inf"
+    assert cells[head.index("natural") + 1].endswith("*")
+    assert remarks(own) == "* In the paper: w=inf: part of the test set."
+    assert not remarks(content([record("w=5")]))
+
+
+def test_images():
+    own = [record(count=9), record(count=8, open=1), record(count=9)]
+    assert images_text(content(own)) == "8 or 9 test images, 1 exact margins left open"

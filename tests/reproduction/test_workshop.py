@@ -61,10 +61,9 @@ def test_more_images_are_measured_again(workshop):
     chosen = target(methods=("IBP",))
     reproduce(chosen, workshop)
     more = Workshop(workshop.folder, workshop.scale.with_images(8))
-    (record,) = reproduce(chosen, more)["records"]
-    assert record["count"] == 8
-    (record,) = reproduce(chosen, workshop)["records"]  # what is there is enough
-    assert record["count"] == 8
+    for own in (more, workshop):  # what is there is enough for fewer
+        record = reproduce(chosen, own)["records"][0]
+        assert (record["seed"], record["count"]) == (0, 8)
 
 
 @pytest.mark.once
@@ -93,6 +92,86 @@ def test_approximation_goes_on_where_it_stopped(workshop):
     again = reproduce(target("approximation", methods=("IBP",)), workshop)
     np.testing.assert_allclose(np.load(path)["exact"][:, :2], whole[:, :2])
     assert again["records"][0]["errors"] == record["errors"]
+
+
+@pytest.mark.once
+def test_an_interrupted_call_loses_no_record(workshop, monkeypatch):
+    """More images are asked for, and nothing of it gets done but the first row."""
+    chosen = replace(target(), name="interrupted")
+    reproduce(chosen, workshop, seeds=[0, 1])
+    more = Workshop(workshop.folder, workshop.scale.with_images(10))
+    monkeypatch.setattr(more, "run", _stopped(more.run, after=1))
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(chosen, more, seeds=[0])
+    written = json.loads((workshop.folder / "interrupted" / "results.json").read_text())
+    counts = {(record["method"], record["seed"]): record["count"] for record in written["records"]}
+    assert counts[("IBP", 0)] == 10
+    assert len(counts) == 4
+    assert written["seeds"] == [0, 1]
+
+
+def _stopped(function, after):
+    calls = []
+
+    def run(*args):
+        calls.append(args)
+        if len(calls) > after:
+            raise KeyboardInterrupt
+        return function(*args)
+
+    return run
+
+
+@pytest.mark.once
+def test_records_of_a_shared_network_are_known_again(workshop):
+    """Another target trained it first, by a recipe that says less."""
+    first = target(methods=("TAPS",))
+    (row,) = first.rows
+    said = replace(row, recipe=row.recipe.changed(c=0.5, name="other"))
+    reproduce(first, workshop)
+    second = replace(first, name="second", rows=(said,))
+    (record,) = reproduce(second, workshop)["records"]
+    path = workshop.folder / "second" / "results.json"
+    content = json.loads(path.read_text())
+    scaled = workshop.scale.recipe(row.recipe)
+    content["records"][0]["recipe"] = scaled.to_config()  # as older files have it
+    path.write_text(json.dumps(content))
+    both = reproduce(second, workshop, seeds=[1])["records"]
+    assert [each["seed"] for each in both] == [0, 1]
+    assert both[0]["certified"] == record["certified"]
+
+
+@pytest.mark.once
+def test_goodness_is_of_one_set_of_images(workshop):
+    """A report may be there of more images than are asked for: TAPS accuracy is of as many."""
+    chosen = replace(target("goodness", "goodness", methods=("TAPS",)), name="good")
+    reproduce(chosen, Workshop(workshop.folder, workshop.scale.with_images(12)))
+    (workshop.folder / "good" / "results.json").unlink()
+    (record,) = reproduce(chosen, workshop)["records"]
+    assert record["count"] == 12
+    assert record["taps"] == pytest.approx(100 * round(record["taps"] * 12 / 100) / 12)
+
+
+@pytest.mark.once
+def test_runs_of_another_limit_are_refused(workshop):
+    chosen = replace(target(methods=("IBP",)), name="limited")
+    reproduce(chosen, workshop)
+    (workshop.folder / "limited" / "results.json").unlink()
+    other = Workshop(workshop.folder, replace(workshop.scale, limit=None))
+    with pytest.raises(ValueError, match=r"trained on 64 images .* takes all"):
+        reproduce(chosen, other)
+
+
+@pytest.mark.once
+def test_results_of_another_backend_stay(workshop):
+    chosen = replace(target(methods=("IBP",)), name="elsewhere")
+    reproduce(chosen, workshop)
+    path = workshop.folder / "elsewhere" / "results.json"
+    text = path.read_text().replace('"backend": "', '"backend": "other ')
+    path.write_text(text)
+    with pytest.raises(ValueError, match="holds results of backend other"):
+        reproduce(chosen, workshop, seeds=[5])
+    assert path.read_text() == text
 
 
 @pytest.mark.once

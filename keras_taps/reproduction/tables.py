@@ -1,0 +1,117 @@
+"""The results of a target as tables of texts, ours before the paper's."""
+
+from keras_taps.reproduction.published import KEY
+from keras_taps.reproduction.results import (
+    published_correlations,
+    reference,
+    summary,
+    without_remark,
+)
+
+# Parts of the names of what a table shows of a figure without quantities of its own.
+_PARTS = {
+    "approximation": ("_error", "fraction", "exact_robust"),
+    "differences": ("difference",),
+    "split_matrix": ("taps,",),
+}
+
+
+def table_of(target, content):
+    """A table of texts.
+
+    Args:
+        target: `Target`.
+        content: What `reproduce` returns.
+
+    Returns:
+        `(head, rows)`: names of the columns, and lists of cells.
+    """
+    if target.kind == "goodness":
+        return _correlation_table(content)
+    rows = summary(content)
+    found = dict.fromkeys(name for row in rows for name in row["figures"])
+    parts = _PARTS.get(target.figure, ())
+    quantities = target.quantities or [name for name in found if any(p in name for p in parts)]
+    if len(quantities) > 6:  # a long table reads better downwards
+        head = ["eps", "method", "setting", "quantity", "ours", "paper"]
+        cells = [
+            [*_shown(row)[1:], name, *_pair(target, row, name)]
+            for row in rows
+            for name in quantities
+            if name in row["figures"]
+        ]
+        return head, cells
+    head = [*KEY, *(each for name in quantities for each in (name, "paper"))]
+    cells = [
+        [
+            *_shown(row),
+            *(cell for name in quantities for cell in _pair(target, row, name)),
+        ]
+        for row in rows
+    ]
+    return head, cells
+
+
+def _shown(row):
+    """What names a row, as cells."""
+    return [*(row[name] for name in KEY[:-1]), without_remark(row["setting"])]
+
+
+def _pair(target, row, quantity):
+    """Cells of a quantity: ours and the paper's."""
+    paper = reference(target, tuple(row[name] for name in KEY))
+    own = row["figures"].get(quantity, (None, None))
+    theirs = _number(paper.get(quantity), paper.get(f"{quantity}_std"), quantity)
+    mark = "*" if without_remark(row["setting"]) != row["setting"] and theirs != "-" else ""
+    return _number(*own, quantity), theirs + mark
+
+
+def remarks(content):
+    """What the paper says of numbers that `table_of` marks with a star; "" if there are none."""
+    found = dict.fromkeys(
+        record["setting"].replace(" (", ": ").removesuffix(")")
+        for record in content["records"]
+        if without_remark(record["setting"]) != record["setting"]
+    )
+    return f"* In the paper: {'; '.join(found)}." if found else ""
+
+
+def _number(value, deviation, quantity):
+    if value is None:
+        return "-"
+    digits = 4 if ":" in quantity or quantity.startswith(("exact", "corr")) else 2
+    digits = 0 if quantity in ("train_seconds", "certify_seconds") else digits
+    text = f"{value:.{digits}f}"
+    return text if deviation is None else f"{text} ± {deviation:.{digits}f}"
+
+
+def images_text(content):
+    """How many test images the records are of, and for how many exact margins were not found.
+
+    Example:
+
+    >>> images_text({"records": [{"count": 1000, "open": 2}, {"count": 1000}]})
+    '1000 test images, 2 exact margins left open'
+    """
+    counts = sorted({record["count"] for record in content["records"]})
+    left = sum(record.get("open", 0) for record in content["records"])
+    text = f"{' or '.join(map(str, counts))} test images"
+    return text + f", {left} exact margins left open" * bool(left)
+
+
+def _correlation_table(content):
+    head = ["dataset", "networks", "quantity", "ours", "paper"]
+    paper = published_correlations()
+    rows = [
+        [
+            dataset,
+            str(found["networks"]),
+            name,
+            "-" if value is None else f"{value:.4f}",
+            f"{paper[dataset][name]:.4f}" if dataset in paper else "-",
+        ]
+        for dataset, found in content["correlations"].items()
+        for name, value in found.items()
+        if name != "networks"
+    ]
+    return head, rows
