@@ -63,17 +63,23 @@ def split_matrix(content):
         panels[f"eps {eps}, paper"] = paper
     figure, axes = subplots(1, len(panels), figsize=(3.4 * len(panels), 3.4), squeeze=False)
     for axis, (title, lines) in zip(axes[0], panels.items(), strict=True):
-        for number, (trained, line) in enumerate(sorted(lines.items())):
-            colour = f"C{number}"
+        for trained, line in sorted(lines.items()):
+            colour = f"C{trained}"
             label = "IBP (0)" if trained == 0 else str(trained)
             axis.plot(*zip(*sorted(line.items()), strict=True), "o-", ms=3, lw=1.2, color=colour,
                       label=label)  # fmt: skip
             if trained in line:  # the split it was trained for
                 axis.plot(trained, line[trained], "s", ms=7, mfc="none", color=colour)
         axis.set(title=title, xlabel="ReLUs in the classifier of the test")
-        if lines:
-            axis.legend(title="in training", frameon=False, fontsize=7, title_fontsize=7)
+        axis.locator_params(axis="x", integer=True)
     axes[0, 0].set_ylabel("TAPS accuracy in %")
+    handles = {}
+    for axis in axes[0]:
+        for line, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, line)
+    figure.legend(handles.values(), handles, title="in training; a square: tested as trained",
+                  loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8,
+                  title_fontsize=8)  # fmt: skip
     return _finished(figure, axes, content)
 
 
@@ -178,6 +184,8 @@ def _lines(content, panels, label):
         axis.set(title=title, xlabel=label)
         if points and isinstance(points[0][0], str):
             axis.tick_params("x", rotation=60, labelsize=8)
+        elif points and isinstance(points[0][0], int):
+            axis.locator_params(axis="x", integer=True)
     axes[0, 0].set_ylabel("%")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center",
                   ncols=len(names), frameon=False, fontsize=8)  # fmt: skip
