@@ -55,7 +55,7 @@ def trends(content):
             spread = statistics.stdev(each) / math.sqrt(len(each)) if len(each) > 1 else 0.0
             noise = math.hypot(_noise_of_images(claim, ours, count), spread)
             mean = statistics.fmean(each)
-            holds = _verdict(mean, 2 * noise, claim.close)
+            holds = _verdict(claim, mean, 2 * noise)
             if len(each) == 1 and claim.better != claim.worse and holds != "too close":
                 holds = "one seed"
             found.append(
@@ -116,11 +116,11 @@ def _noise_of_images(claim, figures, count):
     return math.sqrt(variance / count)
 
 
-def _verdict(value, doubt, close):
-    if close:
+def _verdict(claim, value, doubt):
+    if claim.close:
         sure = abs(value) + doubt < CLOSE, abs(value) - doubt > CLOSE
     else:
-        sure = value > doubt, value < -doubt
+        sure = value - claim.by > doubt, claim.by - value > doubt
     return "yes" if sure[0] else "no" if sure[1] else "too close"
 
 
