@@ -7,18 +7,10 @@ BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 
 
 def table(head, rows):
-    """Markdown table; columns of numbers or dashes alone are right, the others left."""
+    """Markdown table; columns without a letter, those of numbers, are right, the others left."""
     columns = zip(*rows, strict=True)
-    line = ["---:" if all(map(_is_number, column)) else "---" for column in columns]
+    line = ["---" if any(map(str.isalpha, "".join(column))) else "---:" for column in columns]
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, line, *rows])
-
-
-def _is_number(cell):
-    try:
-        float(cell.split()[0].rstrip("*"))
-    except (IndexError, ValueError):
-        return cell == "-"
-    return True
 
 
 def mean_and_deviation(values, digits):

@@ -24,7 +24,8 @@ def table_of(target, content):
         content: What `reproduce` returns.
 
     Returns:
-        `(head, rows)`: names of the columns, and lists of cells.
+        `(head, rows)`: names of the columns, and lists of cells. A column "paper" stands behind
+        each of ours of which the paper has a number.
     """
     if target.kind == "goodness":
         return _correlation_table(content)
@@ -41,15 +42,15 @@ def table_of(target, content):
             if name in row["figures"]
         ]
         return head, cells
-    head = [*KEY, *(each for name in quantities for each in (name, "paper"))]
-    cells = [
-        [
-            *_shown(row),
-            *(cell for name in quantities for cell in _pair(target, row, name)),
-        ]
-        for row in rows
-    ]
-    return head, cells
+    head, columns = list(KEY), list(zip(*map(_shown, rows), strict=True))
+    for name in quantities:
+        ours, theirs = zip(*(_pair(target, row, name) for row in rows), strict=True)
+        head.append(name)
+        columns.append(ours)
+        if set(theirs) != {"-"}:
+            head.append("paper")
+            columns.append(theirs)
+    return head, [list(cells) for cells in zip(*columns, strict=True)]
 
 
 def _shown(row):

@@ -25,7 +25,8 @@ def trends(content):
         positive, `None` where the paper gives no number, ours the mean over `seeds`; `noise`, its
         standard error from the number of test images, as if each row had images of its own, and
         from the spread between seeds; `holds`: 'yes' or 'no' where twice the noise leaves no
-        doubt, 'one seed' where that is of one training of each of two networks, else 'too close'.
+        doubt, 'one seed: yes' or 'one seed: no' where that is of one training of each of two
+        networks, else 'too close'.
         Of claims without our numbers there is none.
 
     Example:
@@ -57,7 +58,7 @@ def trends(content):
             mean = statistics.fmean(each)
             holds = _verdict(claim, mean, 2 * noise)
             if len(each) == 1 and claim.better != claim.worse and holds != "too close":
-                holds = "one seed"
+                holds = f"one seed: {holds}"
             found.append(
                 {
                     "claim": claim.text,

@@ -34,7 +34,7 @@ def test_verdicts():
 
 def test_one_seed_tells_nothing_of_others():
     found = trends(content(rows(seeds=[0], ibp=60.0, w5=70.0, w20=69.5)))
-    assert [each["holds"] for each in found] == ["one seed", "too close"]
+    assert [each["holds"] for each in found] == ["one seed: yes", "too close"]
     assert [each["seeds"] for each in found] == [1, 1]
 
 
