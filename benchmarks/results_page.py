@@ -18,17 +18,18 @@ in percent where nothing else is said. This page is written by `python benchmark
 the files in `benchmarks/results/reproduction`, each of which holds every recipe, seed, figure and
 version; do not edit it. Each section names the command that made it; `keras-taps reproduce list`
 lists all targets, also those that have not been run. What is in the folder of a target is not done
-again: `--seeds 1` adds a seed to it, `--images N` certifies more or fewer test images.
+again: `--seeds 1` adds a seed to it, `--images N` certifies more test images. Behind ± in the first
+table of a section stands the deviation between seeds.
 
 A scale other than `full` shrinks networks, epochs and test sets as its section says. Its numbers
 are not to be compared with the paper's one by one: what can be compared are the trends, which the
-second table of some sections lists. Each is a difference between two fixed rows that is positive
-(or near 0) in the paper, of accuracies in points, beside ours with its standard error: from the
-number of test images, as if each network had images of its own, and from the spread between seeds.
-It holds or does not where it is beyond twice that, and is "too close" otherwise. Of one seed alone
-nothing is said of two networks, for even the rounding of another number of cores leads a training
-elsewhere: `mnist-0.3-taps-4b541173-0` in the files of table2 and table11 at `cpu` scale is one
-recipe with one seed, trained twice, 4 points of certified accuracy apart. The epoch is chosen on
+second table of some sections lists. Each is about a difference between two fixed rows that is
+positive (or near 0, or large) in the paper, of accuracies in points, beside ours; behind ± stands a
+doubt of about 95 %, from the number of test images, as if each network had images of its own, and
+from the spread between seeds. Within it a finding is "in doubt". Of one seed it says how it is
+here, not whether other seeds agree: `mnist-0.3-taps-4b541173-0` in the files of table2 and table11
+at `cpu` scale is one recipe with one seed, trained on two machines, 4 points of certified accuracy
+apart, for the smallest difference in rounding leads a training elsewhere. The epoch is chosen on
 training images that are held out, a tenth of them at full scale, where the authors chose on the
 test images: by TAPS accuracy, in PGD training by accuracy under attack.
 
@@ -41,13 +42,13 @@ Each histogram has a range of its own; bars hold all images but the outermost tw
 networks that we trained by PGD are much more regular than the authors', as the errors of IBP show.
 The paper does not say how theirs was trained. Ours start from the small weights of the IBP
 initialisation, as all networks here do, and are attacked at twice the radius of the test. Their
-exact robust accuracy changes most between seeds, by more than the five methods are apart: with seed
-0 it is the highest of the five, with seed 1 the lowest as in the paper. The errors of our other
-networks are smaller than the authors' too. An exact search ends after 600 s.""",
+exact robust accuracy changes most between seeds: with seed 0 it is the highest of the five, with
+seed 1 the lowest, as in the paper. The errors of our other networks are smaller than the authors'
+too.""",
     ("cpu", "table2"): """\
 The complete verifier decides nearly every image of networks this small, in hundredths of a second,
 whatever the weight. So what costs the authors' networks their certificates at large weights, that
-they cannot be verified in time, does not show here; but what IBP alone proves falls.""",
+they cannot be verified in time, does not show here.""",
     ("cpu", "table3"): """\
 Here the single estimator behind one ReLU does not collapse.""",
 }
@@ -90,13 +91,13 @@ def _contents(results):
 
 def _section(content):
     from keras_taps.reproduction import TARGETS
-    from keras_taps.reproduction.tables import images_text, remarks, table_of
+    from keras_taps.reproduction.tables import images_text, remarks, table_of, training_seconds
 
     name, scale = content["target"], content["scale"]
     target = TARGETS[name]
     head, rows = table_of(target, content)
     seeds = ", ".join(map(str, content["seeds"]))
-    seconds = sum(record["train_seconds"] for record in content["records"])
+    seconds = training_seconds(content)
     versions = [record["provenance"]["versions"] for record in content["records"]]
     packages = dict.fromkeys(f"{name} {v}" for each in versions for name, v in each.items() if v)
     broken = [f"{r['method']} {r['setting']}" for r in content["records"] if "diverged" in r]
@@ -109,6 +110,7 @@ def _section(content):
         remarks(content).replace("*", "\\*", 1),
         _trends(content),
         f"Not at this scale: {'; '.join(content['left_out'])}." if content["left_out"] else "",
+        "; ".join(f"{name}: {text}" for name, text in content.get("failed", {}).items()),
         f"Training diverged, the epochs before are shown: {'; '.join(broken)}." if broken else "",
         f"- Seeds {seeds}; {images_text(content)}; "
         f"{BACKENDS[content['backend']]}; {seconds / 60:.0f} minutes of training; "
@@ -132,7 +134,7 @@ def _command(content):
 
 
 def _complete(content):
-    return len(content["records"]) == content["rows"]
+    return content.get("done", len(content["records"])) == content["rows"]
 
 
 def _figure(content):

@@ -137,14 +137,14 @@ def show_list(targets, aliases, scale, folder, as_json):
                 "title": target.title + also,
                 "networks": count * len(target.seeds),
                 "datasets": list(target.datasets),
-                "done": f"{len(done['records'])}/{done['rows']}" if done["rows"] else "",
+                "done": f"{done.get('done', 0)}/{done['rows']}" if done["rows"] else "",
             }
         )
     if as_json:
         print_json(rows)
         return
     images = f"the first {scale.images}" if scale.images else "all"
-    console.print(f"Scale {scale.name}: {scale.text} Of the test images, {images} are measured.")
+    console.print(f"Scale {scale.name}: {scale.text} Of the test images, {images} are certified.")
     table = Table("target", "shows", "networks", "data", "done", pad_edge=False)
     for row in rows:
         row |= {"networks": str(row["networks"]), "datasets": ", ".join(row["datasets"])}
@@ -154,7 +154,7 @@ def show_list(targets, aliases, scale, folder, as_json):
 
 def show(target, content, folder):
     """Print the results of a target beside the paper's."""
-    from keras_taps.reproduction.tables import images_text, remarks, table_of
+    from keras_taps.reproduction.tables import images_text, remarks, table_of, training_seconds
     from keras_taps.reproduction.trends import VERDICTS, trend_table
 
     title = f"{target.title} ({content['scale']} scale)"
@@ -167,8 +167,10 @@ def show(target, content, folder):
     console.print(content["scale_text"], soft_wrap=True)
     if content["left_out"]:
         console.print(f"Not at this scale: {'; '.join(content['left_out'])}", soft_wrap=True)
-    seconds = sum(record["train_seconds"] for record in content["records"])
-    console.print(f"{images_text(content)}. Training took {duration(seconds)} in all.")
+    for name, message in content["failed"].items():
+        console.print(f"{name}: {message}", soft_wrap=True)
+    seconds = duration(training_seconds(content))
+    console.print(f"{images_text(content)}. Training took {seconds} in all.")
     names = "results.json, results.csv" + (", figure.png" if target.figure else "")
     console.print(f"In {folder}: {names}", soft_wrap=True)
 

@@ -21,6 +21,7 @@ STEPS, RESTARTS = 50, 3  # of the attacks, section 4.2 of the paper
 RATIO = 0.4  # of SABR's box
 RELUS = 1  # behind the split
 METHODS = ("IBP", "PGD", "SABR", "TAPS", "STAPS")
+TIMEOUT = 600  # seconds of an exact search
 GAP = 1e-6  # at which an exact search ends
 _TOGETHER = 50  # images between two writes
 _BINS = 81
@@ -98,7 +99,7 @@ def margin_bounds(network, x, y, eps, seed=0, batch_size=250):
     return dict(zip((*METHODS, "adversarial"), columns, strict=True))
 
 
-def exact_margins(graph, x, y, eps, adversarial, timeout=600):
+def exact_margins(graph, x, y, eps, adversarial, timeout=TIMEOUT):
     """The exact worst-case margin of each image.
 
     Args:

@@ -4,7 +4,7 @@ import numpy as np
 
 from keras_taps.plots import COLOURS, subplots, tidy
 from keras_taps.reproduction.published import KEY, published, published_errors, published_splits
-from keras_taps.reproduction.results import relus, summary, tested_splits, without_remark
+from keras_taps.reproduction.results import means, relus, summary, tested_splits, without_remark
 
 _LINES = {
     "natural": "natural",
@@ -23,7 +23,7 @@ def weights(content):
     paper = published(content["target"].removeprefix("table"))
     keys = [tuple(row[name] for name in KEY) for row in rows]
     panels = {
-        "ours": [(_short(row["setting"]), _figures(row)) for row in rows],
+        "ours": [(_short(row["setting"]), means(row)) for row in rows],
         "paper": [(_short(key[-1]), paper.get(key, {})) for key in keys],
     }
     return _lines(content, panels, title)
@@ -33,7 +33,7 @@ def splits(content):
     """Accuracies over the ReLUs behind the split (Tables 11 and 12, Figure 7)."""
     paper, panels = published("11") | published("12"), {}
     for eps, rows in _by_eps(content).items():
-        panels[f"eps {eps}, ours"] = [(relus(row["setting"]), _figures(row)) for row in rows]
+        panels[f"eps {eps}, ours"] = [(relus(row["setting"]), means(row)) for row in rows]
         dataset = rows[0]["dataset"]
         panels[f"eps {eps}, paper"] = [
             (relus(key[-1]), found) for key, found in paper.items() if key[:2] == (dataset, eps)
@@ -44,7 +44,7 @@ def splits(content):
 def connector(content):
     """Accuracies over the parameter c of the gradient connector (Figure 8)."""
     panels = {
-        f"eps {eps}": [(float(row["setting"].removeprefix("c=")), _figures(row)) for row in rows]
+        f"eps {eps}": [(float(row["setting"].removeprefix("c=")), means(row)) for row in rows]
         for eps, rows in _by_eps(content).items()
     }
     return _lines(content, panels, "c: 0 is the binary connector, 1 the linear one")
@@ -203,10 +203,6 @@ def _finished(figure, axes, content, first=False):
         f"{content['title']}: scale {content['scale']}, {seeds}, {content['backend']}", fontsize=9
     )
     return figure
-
-
-def _figures(row):
-    return {name: mean for name, (mean, _) in row["figures"].items()}
 
 
 def _short(setting):

@@ -3,7 +3,7 @@
 from keras_taps.attacks.latent import taps_margins
 from keras_taps.bounds.margins import certified
 from keras_taps.interval import input_box
-from keras_taps.reproduction.approximation import approximations
+from keras_taps.reproduction.approximation import TIMEOUT, approximations
 from keras_taps.reproduction.batches import over_batches
 
 
@@ -77,6 +77,15 @@ def taps_accuracy(run, images, relus):
         (held,) = over_batches(robust, network, *images)
         found[split] = float(held.mean())
     return found
+
+
+def limits_text(kind, scale):
+    """When the measuring of an image ends, in a sentence; "" if it always does."""
+    if kind == "approximation":
+        return f" An exact search ends after {TIMEOUT} s."
+    if kind in ("accuracies", "goodness"):
+        return f" Certification ends after {scale.timeout:g} s an image."
+    return ""
 
 
 MEASURES = {

@@ -45,7 +45,7 @@ def summary(content):
 
 
 def _numbers(record):
-    """Everything measured in a record as one flat dictionary of numbers."""
+    """Everything measured in a record as one flat dictionary of numbers, accuracies in percent."""
     found = {}
     for name, value in record.items():
         if name == "errors":
@@ -57,6 +57,8 @@ def _numbers(record):
                 found[f"{pair}: std_difference"] = each["std_error"]
         elif name == "taps_by_split":
             found |= {_TESTED.format(split): share for split, share in value.items()}
+        elif name == "exact_robust_accuracy":
+            found[name] = 100 * value
         elif isinstance(value, (int, float)) and name not in ("seed", "images", "count"):
             found[name] = value
     return found
@@ -99,6 +101,11 @@ def _means(found):
     }
 
 
+def means(row):
+    """The means of a row of `summary`, without deviations."""
+    return {name: mean for name, (mean, _) in row["figures"].items()}
+
+
 def reference(target, key):
     """The paper's numbers of a row under the names of `summary`.
 
@@ -115,7 +122,7 @@ def reference(target, key):
         own = {bound: row for (trained, bound), row in errors.items() if trained == method}
         found = {f"{bound}: {name}": row[name] for bound, row in own.items() for name in ERRORS}
         for row in own.values():  # the same in each
-            found["exact_robust_accuracy"] = row["exact_robust_accuracy"]
+            found["exact_robust_accuracy"] = 100 * row["exact_robust_accuracy"]
         return found
     if target.kind == "splits":
         own = relus(setting)

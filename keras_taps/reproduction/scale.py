@@ -97,12 +97,12 @@ def _relus(network, dataset):
 SCALES = {
     scale.name: scale
     for scale in (
-        Scale("full", "The networks and epochs of the paper, 1000 s an image."),
+        Scale("full", "The networks and epochs of the paper."),
         Scale(
             "cpu",
             "CNN5 of width 4 in place of CNN7 of width 64, a seventh of the epochs on 10 000 "
-            "training images, in batches of 32 at learning rate 0.005, 8 steps of the latent "
-            "attack in place of 20, and 10 s an image.",
+            "training images, in batches of 32 at learning rate 0.005, and 8 steps of the latent "
+            "attack in place of 20 where a row does not say.",
             epochs=1 / 7,
             network=("cnn5", 4),
             attack_steps=8,

@@ -33,16 +33,18 @@ def table_of(target, content):
     found = dict.fromkeys(name for row in rows for name in row["figures"])
     parts = _PARTS.get(target.figure, ())
     quantities = target.quantities or [name for name in found if any(p in name for p in parts)]
+    uneven = len({row["seeds"] for row in rows}) > 1
     if len(quantities) > 6:  # a long table reads better downwards
-        head = ["eps", "method", "setting", "quantity", "ours", "paper"]
+        head = ["eps", "method", "setting", *["seeds"] * uneven, "quantity", "ours", "paper"]
         cells = [
-            [*_shown(row)[1:], name, *_pair(target, row, name)]
+            [*_shown(row, uneven)[1:], name, *_pair(target, row, name)]
             for row in rows
             for name in quantities
             if name in row["figures"]
         ]
         return head, cells
-    head, columns = list(KEY), list(zip(*map(_shown, rows), strict=True))
+    head = [*KEY, *["seeds"] * uneven]
+    columns = list(zip(*(_shown(row, uneven) for row in rows), strict=True))
     for name in quantities:
         ours, theirs = zip(*(_pair(target, row, name) for row in rows), strict=True)
         head.append(name)
@@ -53,9 +55,10 @@ def table_of(target, content):
     return head, [list(cells) for cells in zip(*columns, strict=True)]
 
 
-def _shown(row):
-    """What names a row, as cells."""
-    return [*(row[name] for name in KEY[:-1]), without_remark(row["setting"])]
+def _shown(row, with_seeds):
+    """What names a row, as cells, and its number of seeds where rows differ in it."""
+    names = [*(row[name] for name in KEY[:-1]), without_remark(row["setting"])]
+    return [*names, str(row["seeds"])] if with_seeds else names
 
 
 def _pair(target, row, quantity):
@@ -72,7 +75,7 @@ def remarks(content):
     found = dict.fromkeys(
         record["setting"].replace(" (", ": ").removesuffix(")")
         for record in content["records"]
-        if without_remark(record["setting"]) != record["setting"]
+        if without_remark(record["setting"]) != record["setting"] and "correlations" not in content
     )
     return f"* In the paper: {'; '.join(found)}." if found else ""
 
@@ -80,7 +83,7 @@ def remarks(content):
 def _number(value, deviation, quantity):
     if value is None:
         return "-"
-    digits = 4 if ":" in quantity or quantity.startswith(("exact", "corr")) else 2
+    digits = 4 if ":" in quantity else 2
     digits = 0 if quantity in ("train_seconds", "certify_seconds") else digits
     text = f"{value:.{digits}f}"
     return text if deviation is None else f"{text} ± {deviation:.{digits}f}"
@@ -98,6 +101,12 @@ def images_text(content):
     left = sum(record.get("open", 0) for record in content["records"])
     text = f"{' or '.join(map(str, counts))} test images"
     return text + f", {left} exact margins left open" * bool(left)
+
+
+def training_seconds(content):
+    """Seconds of training of all networks of a target, each counted once."""
+    found = {record["model"]: record["train_seconds"] for record in content["records"]}
+    return sum(found.values())
 
 
 def _correlation_table(content):

@@ -4,13 +4,15 @@ import math
 import statistics
 
 from keras_taps.reproduction.claims import CLAIMS, CLOSE
-from keras_taps.reproduction.results import reference, summary, without_remark
+from keras_taps.reproduction.results import means, reference, summary, without_remark
 from keras_taps.reproduction.targets import TARGETS
 
-_SHARES = {"natural": 100, "certified": 100, "taps": 100, "exact_robust_accuracy": 1}
+_SHARES = ("natural", "certified", "taps", "exact_robust_accuracy")
+_STUDENT = {2: 12.7, 3: 4.3, 4: 3.2, 5: 2.8}  # 97.5 % quantiles by the number of seeds; then less
 VERDICTS = (
-    "too close: within twice the standard error behind ±. one seed: beyond it, but whether other "
-    "seeds agree is not known."
+    "± leaves a doubt of about 5 %: over the test images and, of several seeds, over others. in "
+    "doubt: the limit, 0 or what the claim names, lies within. one seed: so it is here; whether "
+    "other seeds agree is not known."
 )
 
 
@@ -21,12 +23,11 @@ def trends(content):
         content: What `reproduce` returns.
 
     Returns:
-        List of dictionaries: `claim`; `eps`; `paper` and `ours`, the difference that should be
-        positive, `None` where the paper gives no number, ours the mean over `seeds`; `noise`, its
-        standard error from the number of test images, as if each row had images of its own, and
-        from the spread between seeds; `holds`: 'yes' or 'no' where twice the noise leaves no
-        doubt, 'one seed: yes' or 'one seed: no' where that is of one training of each of two
-        networks, else 'too close'.
+        List of dictionaries: `claim`; `eps`; `paper` and `ours`, the difference that the claim is
+        about, `None` where the paper gives no number, ours the mean over the `seeds` that both rows
+        have; `doubt`, about 95 % of it within: twice its standard error from the number of test
+        images, as if each row had images of its own, and Student's interval from the spread between
+        seeds; `holds`: 'yes', 'no', or 'in doubt', with 'one seed: ' before it where there is one.
         Of claims without our numbers there is none.
 
     Example:
@@ -37,9 +38,8 @@ def trends(content):
     target, found = TARGETS[content["target"]], []
     for eps in dict.fromkeys(record["eps"] for record in content["records"]):
         own = [record for record in content["records"] if record["eps"] == eps]
-        ours = _figures({"records": own})
         by_seed = [
-            _figures({"records": [record for record in own if record["seed"] == seed]})
+            _figures([record for record in own if record["seed"] == seed])
             for seed in dict.fromkeys(record["seed"] for record in own)
         ]
         count = min(record.get("count", 0) for record in own)
@@ -49,37 +49,56 @@ def trends(content):
             if row.eps == eps
         }
         for claim in CLAIMS.get(target.name, ()):
-            each = [difference(claim, figures) for figures in by_seed]
-            each = [value for value in each if value is not None]
-            if not each:
-                continue
-            spread = statistics.stdev(each) / math.sqrt(len(each)) if len(each) > 1 else 0.0
-            noise = math.hypot(_noise_of_images(claim, ours, count), spread)
-            mean = statistics.fmean(each)
-            holds = _verdict(claim, mean, 2 * noise)
-            if len(each) == 1 and claim.better != claim.worse and holds != "too close":
-                holds = f"one seed: {holds}"
-            found.append(
-                {
-                    "claim": claim.text,
-                    "eps": eps,
-                    "paper": difference(claim, paper),
-                    "ours": mean,
-                    "noise": noise,
-                    "seeds": len(each),
-                    "holds": holds,
-                }
-            )
+            shared = [each for each in by_seed if difference(claim, each) is not None]
+            if shared:
+                mean, doubt = _mean_and_doubt(claim, shared, count)
+                holds = _verdict(claim, mean, doubt)
+                found.append(
+                    {
+                        "claim": claim.text,
+                        "eps": eps,
+                        "paper": difference(claim, paper),
+                        "ours": mean,
+                        "doubt": doubt,
+                        "seeds": len(shared),
+                        "holds": f"one seed: {holds}"
+                        if len(shared) == 1 and holds != "in doubt"
+                        else holds,
+                    }
+                )
     return found
 
 
-def _figures(content):
+def _figures(records):
     return {
-        row_name(row["method"], row["setting"]): {
-            quantity: mean for quantity, (mean, _) in row["figures"].items()
-        }
-        for row in summary(content)
+        row_name(row["method"], row["setting"]): means(row) for row in summary({"records": records})
     }
+
+
+def _mean_and_doubt(claim, by_seed, count):
+    each = [difference(claim, figures) for figures in by_seed]
+    mean, spread = statistics.fmean(each), 0.0
+    if len(each) > 1:
+        spread = _STUDENT.get(len(each), 2.6) * statistics.stdev(each) / math.sqrt(len(each))
+    if not count:
+        return mean, math.inf
+    variance = statistics.fmean(_variance(claim, figures, count) for figures in by_seed)
+    return mean, math.hypot(2 * math.sqrt(variance / count), spread)
+
+
+def _variance(claim, figures, count):
+    """Variance of a difference over `count` images."""
+    variance = 0.0
+    for row, quantity in claim.sides:
+        own = figures[row]
+        if quantity in _SHARES:
+            share = (own[quantity] / 100 * count + 1) / (count + 2)  # never 0 or 1
+            variance += 100**2 * share * (1 - share)
+        else:  # the variance of |error| from the moments of the error
+            mean = own[quantity.replace("abs_error", "error")]
+            std = own[quantity.replace("mean_abs", "std")]
+            variance += max(std**2 + mean**2 - own[quantity] ** 2, 0.0)
+    return variance
 
 
 def row_name(method, setting):
@@ -100,29 +119,12 @@ def difference(claim, figures):
     return worse - better if claim.against else better - worse
 
 
-def _noise_of_images(claim, figures, count):
-    """Standard error of a difference from the number of images; infinite without any."""
-    if not count:
-        return math.inf
-    variance = 0.0
-    for row, quantity in claim.sides:
-        own = figures[row]
-        if whole := _SHARES.get(quantity):
-            share = (own[quantity] / whole * count + 1) / (count + 2)  # never 0 or 1
-            variance += whole**2 * share * (1 - share)
-        else:  # the variance of |error| from the moments of the error
-            mean = own[quantity.replace("abs_error", "error")]
-            std = own[quantity.replace("mean_abs", "std")]
-            variance += max(std**2 + mean**2 - own[quantity] ** 2, 0.0)
-    return math.sqrt(variance / count)
-
-
 def _verdict(claim, value, doubt):
     if claim.close:
         sure = abs(value) + doubt < CLOSE, abs(value) - doubt > CLOSE
     else:
         sure = value - claim.by > doubt, claim.by - value > doubt
-    return "yes" if sure[0] else "no" if sure[1] else "too close"
+    return "yes" if sure[0] else "no" if sure[1] else "in doubt"
 
 
 def trend_table(content):
@@ -136,7 +138,7 @@ def trend_table(content):
             each["claim"],
             each["eps"],
             "-" if each["paper"] is None else f"{each['paper']:+.3g}",
-            f"{each['ours']:+.3g} ± {each['noise']:.2g}",
+            f"{each['ours']:+.3g} ± {each['doubt']:.2g}",
             str(each["seeds"]),
             each["holds"],
         ]

@@ -20,7 +20,7 @@ from keras_taps.experiments.run import Run
 from keras_taps.files import write_atomically, write_csv, write_json
 from keras_taps.provenance import provenance
 from keras_taps.reproduction import figures
-from keras_taps.reproduction.measures import MEASURES
+from keras_taps.reproduction.measures import MEASURES, limits_text
 from keras_taps.reproduction.published import KEY
 from keras_taps.reproduction.results import correlations, long_rows
 from keras_taps.verification import Report, certify
@@ -155,10 +155,11 @@ def reproduce(target, workshop, seeds=None, announce=None):
         announce: Called with a short text before each row.
 
     Returns:
-        The content of `results.json`. Rows whose data set is not there are passed over; `missing`
-        says why.
+        The content of `results.json`. Rows whose data set is not there, and those whose training
+        diverged before its first epoch ended, are passed over; `missing` and `failed` say why.
 
     Raises:
+        TrainingDiverged: If that is so of every row.
         FileNotFoundError: If no data set of the target is there.
         ValueError: If the folder holds results or runs of another backend.
     """
@@ -171,7 +172,6 @@ def reproduce(target, workshop, seeds=None, announce=None):
     kept = _kept(folder / "results.json", target, recipes)
     done = {each: record for each, record in kept.items() if _is_enough(record, scale)}
     wanted = tuple(target.seeds if seeds is None else seeds)
-    seeds = sorted({*wanted, *(seed for _, seed in kept)})
     content = {
         "target": target.name,
         "title": target.title,
@@ -179,12 +179,12 @@ def reproduce(target, workshop, seeds=None, announce=None):
         "quantities": list(target.quantities),
         "command": f"keras-taps reproduce {target.name} {scale.command}",
         "scale": scale.name,
-        "scale_text": scale.text,
-        "seeds": seeds,
+        "scale_text": scale.text + limits_text(target.kind, scale),
+        "seeds": sorted(wanted),
         "backend": NAME,
         "left_out": [" ".join(filter(None, key)) for key, own in recipes.items() if own is None],
-        "rows": len(chosen) * len(seeds),
         "missing": {},
+        "failed": {},
     }
     work = [(key, seed) for key in chosen for seed in wanted]
     for dataset in dict.fromkeys(key[0] for key, seed in work if (key, seed) not in done):
@@ -195,32 +195,52 @@ def reproduce(target, workshop, seeds=None, announce=None):
     work = [each for each in work if each in done or each[0][0] not in content["missing"]]
     if not work:
         raise FileNotFoundError(next(iter(content["missing"].values())))
+    failure = None
     for number, (key, seed) in enumerate(work, 1):
+        name = f"{' '.join(filter(None, key))}, seed {seed}"
         if announce:
-            name = " ".join(filter(None, key))
-            announce(f"{target.name} {number}/{len(work)}: {name}, seed {seed}")
-        if (key, seed) not in done:
-            run = workshop.run(recipes[key], seed)
-            done[key, seed] = {
-                **dict(zip(KEY, key, strict=True)),
-                "seed": seed,
-                "images": scale.images,  # asked for; `None` for all
-                "model": run.folder.name,
-                "recipe": recipes[key].to_config(),
-                "train_seconds": sum(each.get("seconds", 0.0) for each in run.history()),
-                **diverged(run),
-                **measure(workshop, run),
-                "provenance": provenance(),
-            }
-        elif number < len(work):
+            announce(f"{target.name} {number}/{len(work)}: {name}")
+        if (key, seed) in done:
             continue
-        found = kept | done  # records of fewer images stay until they are made again
-        order = [(key, seed) for key in chosen for seed in seeds if (key, seed) in found]
-        content["records"] = [found[each] for each in order]
-        if target.kind == "goodness":
-            content["correlations"] = correlations(content["records"])
-        write(folder, target, content)
+        try:
+            run = workshop.run(recipes[key], seed)
+        except TrainingDiverged as error:  # the other rows go on
+            content["failed"][name], failure = str(error), error
+            continue
+        done[key, seed] = {
+            **dict(zip(KEY, key, strict=True)),
+            "seed": seed,
+            "images": scale.images,  # asked for; `None` for all
+            "model": run.folder.name,
+            "recipe": recipes[key].to_config(),
+            "train_seconds": sum(each.get("seconds", 0.0) for each in run.history()),
+            **diverged(run),
+            **measure(workshop, run),
+            "provenance": provenance(),
+        }
+        _save(folder, target, content, recipes, done)
+    if not _save(folder, target, content, recipes, done):
+        raise failure
     return content
+
+
+def _save(folder, target, content, recipes, done):
+    """Write what there is; records of fewer images stay until they are made again.
+
+    Returns:
+        Whether there is anything.
+    """
+    found = _kept(folder / "results.json", target, recipes) | done  # others may have added some
+    content["seeds"] = sorted({*content["seeds"], *(seed for _, seed in found)})
+    order = [(key, seed) for key in recipes for seed in content["seeds"]]
+    content["records"] = [found[each] for each in order if each in found]
+    content["rows"] = sum(own is not None for own in recipes.values()) * len(content["seeds"])
+    content["done"] = len(done)
+    if target.kind == "goodness":
+        content["correlations"] = correlations(content["records"])
+    if found:
+        write(folder, target, content)
+    return bool(found)
 
 
 def _kept(path, target, recipes):
@@ -236,8 +256,11 @@ def _kept(path, target, recipes):
     found = {}
     for record in content["records"] if content.get("kind") == target.kind else ():
         key, seed = tuple(record[name] for name in KEY), record["seed"]
-        own = recipes.get(key)
-        if own and model_name(Recipe.from_config(record["recipe"]), seed) == model_name(own, seed):
+        try:
+            recipe = Recipe.from_config(record["recipe"])
+        except (TypeError, ValueError):  # of a version with other options
+            continue
+        if recipes.get(key) and model_name(recipe, seed) == model_name(recipes[key], seed):
             found[key, seed] = record
     return found
 

@@ -49,7 +49,7 @@ def test_references_of_figures():
     key = ("mnist", "0.05", "PGD", "")
     found = reference(TARGETS["figure1"], key)
     assert found["IBP: mean_error"] == 13.7488
-    assert found["exact_robust_accuracy"] == 0.7482
+    assert found["exact_robust_accuracy"] == 74.82
     found = reference(TARGETS["figure11"], ("mnist", "0.3", "TAPS", "1 ReLUs"))
     assert found["taps, 1 ReLUs in the test"] == pytest.approx(93.71)
 

@@ -26,15 +26,15 @@ def rows(seeds=(0, 1), **certified):
 
 def test_verdicts():
     found = trends(content(rows(ibp=60.0, w5=70.0, w20=69.5, inf=75.0)))
-    assert [each["holds"] for each in found] == ["yes", "too close", "no"]
+    assert [each["holds"] for each in found] == ["yes", "in doubt", "no"]
     assert [each["ours"] for each in found] == [10.0, 0.5, -5.0]
     assert found[0]["paper"] == pytest.approx(93.62 - 93.15)
-    assert found[0]["noise"] == pytest.approx(100 * math.sqrt((0.21 + 0.24) / 10**4), rel=1e-3)
+    assert found[0]["doubt"] == pytest.approx(200 * math.sqrt((0.21 + 0.24) / 10**4), rel=1e-3)
 
 
 def test_one_seed_tells_nothing_of_others():
     found = trends(content(rows(seeds=[0], ibp=60.0, w5=70.0, w20=69.5)))
-    assert [each["holds"] for each in found] == ["one seed: yes", "too close"]
+    assert [each["holds"] for each in found] == ["one seed: yes", "in doubt"]
     assert [each["seeds"] for each in found] == [1, 1]
 
 
@@ -42,8 +42,8 @@ def test_seeds_that_disagree_leave_doubt():
     """The spread of the difference is in the noise, also where the rows go up and down together."""
     apart = [*rows([0], ibp=60.0, w5=64.0), *rows([1], ibp=60.0, w5=84.0)]
     (found,) = trends(content(apart))
-    assert (found["ours"], found["holds"]) == (14.0, "too close")
-    assert found["noise"] == pytest.approx(10, abs=0.1)  # 20 / sqrt(2), by the root of two
+    assert (found["ours"], found["holds"]) == (14.0, "in doubt")
+    assert found["doubt"] == pytest.approx(12.7 * 10, abs=0.1)  # by Student's t
     together = [*rows([0], ibp=60.0, w5=64.0), *rows([1], ibp=80.0, w5=84.0)]
     (found,) = trends(content(together))
     assert (found["ours"], found["holds"]) == (4.0, "yes")
@@ -53,12 +53,12 @@ def test_seeds_that_disagree_leave_doubt():
 def test_few_images_prove_nothing(one):
     own = [{**each, "count": 4} for each in rows(ibp=75.0 if one else 25.0, w5=one)]
     (found,) = trends(content(own))
-    assert found["holds"] == "too close"
+    assert found["holds"] == "in doubt"
 
 
 @pytest.mark.parametrize(
     ("one", "count", "holds"),
-    [(80.0, 10**6, "yes"), (80.0, 1000, "too close"), (60.0, 1000, "no"), (70.0, 8, "too close")],
+    [(80.0, 10**6, "yes"), (80.0, 1000, "in doubt"), (60.0, 1000, "no"), (70.0, 8, "in doubt")],
 )
 def test_nearly_equal(one, count, holds):
     """Closeness has to be shown: few images are no reason to believe it."""
@@ -93,9 +93,9 @@ def test_errors():
     own = record(method="TAPS", eps="0.05", errors=errors, exact_robust_accuracy=0.9, count=100)
     found = trends(content([own], target="figure1"))
     assert [each["ours"] for each in found] == [pytest.approx(0.08)] * 3
-    assert {each["holds"] for each in found} <= {"yes", "too close"}  # of one network
+    assert {each["holds"] for each in found} <= {"one seed: yes", "in doubt"}
     variance = 0.3**2 - 0.1**2 + 0.3**2 - 0.02**2
-    assert found[0]["noise"] == pytest.approx(math.sqrt(variance / 100))
+    assert found[0]["doubt"] == pytest.approx(2 * math.sqrt(variance / 100))
     assert [each["paper"] for each in found] == [pytest.approx(v - 0.0135) for v in
                                                  (0.8667, 0.2757, 0.19)]  # fmt: skip
 
@@ -124,5 +124,5 @@ def test_claims_are_in_the_papers_numbers(name):
 def test_table():
     head, cells = trend_table(content(rows(ibp=60.0, w5=70.0)))
     assert head[-1] == "holds"
-    assert cells[0][1:] == ["0.3", "+0.47", "+10 ± 0.67", "2", "yes"]
+    assert cells[0][1:] == ["0.3", "+0.47", "+10 ± 1.3", "2", "yes"]
     assert trend_table(content([], target="table13")) == (head, [])

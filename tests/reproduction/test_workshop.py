@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_taps.experiments.diverged import TrainingDiverged
 from keras_taps.experiments.run import Run
 from keras_taps.reproduction import Row, Workshop, reproduce
 from keras_taps.reproduction.workshop import model_name
@@ -106,6 +107,7 @@ def test_an_interrupted_call_loses_no_record(workshop, monkeypatch):
     written = json.loads((workshop.folder / "interrupted" / "results.json").read_text())
     counts = {(record["method"], record["seed"]): record["count"] for record in written["records"]}
     assert counts[("IBP", 0)] == 10
+    assert (written["done"], written["rows"]) == (1, 4)
     assert len(counts) == 4
     assert written["seeds"] == [0, 1]
 
@@ -139,6 +141,37 @@ def test_records_of_a_shared_network_are_known_again(workshop):
     both = reproduce(second, workshop, seeds=[1])["records"]
     assert [each["seed"] for each in both] == [0, 1]
     assert both[0]["certified"] == record["certified"]
+
+
+@pytest.mark.once
+def test_a_row_that_diverges_at_once_is_passed_over(workshop, monkeypatch):
+    chosen = replace(target(), name="diverging")
+    own = Workshop(workshop.folder, workshop.scale)
+
+    def run(recipe, seed):
+        if recipe.method == "ibp":
+            raise TrainingDiverged("the loss is nan")
+        return workshop.run(recipe, seed)
+
+    monkeypatch.setattr(own, "run", run)
+    content = reproduce(chosen, own)
+    assert [record["method"] for record in content["records"]] == ["TAPS"]
+    assert content["failed"] == {"digits 0.1 IBP, seed 0": "the loss is nan"}
+    assert (content["done"], content["rows"]) == (1, 2)
+    with pytest.raises(TrainingDiverged):
+        reproduce(replace(chosen, name="alone", rows=chosen.rows[:1]), own)
+
+
+@pytest.mark.once
+def test_records_of_other_versions_are_made_again(workshop):
+    chosen = replace(target(methods=("IBP",)), name="old")
+    reproduce(chosen, workshop)
+    path = workshop.folder / "old" / "results.json"
+    content = json.loads(path.read_text())
+    content["records"][0]["recipe"]["gone"] = 1
+    path.write_text(json.dumps(content))
+    (record,) = reproduce(chosen, workshop)["records"]
+    assert "gone" not in record["recipe"]
 
 
 @pytest.mark.once
