@@ -24,14 +24,14 @@ table of a section stands the deviation between seeds.
 A scale other than `full` shrinks networks, epochs and test sets as its section says. Its numbers
 are not to be compared with the paper's one by one: what can be compared are the trends, which the
 second table of some sections lists. Each is about a difference between two fixed rows that is
-positive (or near 0, or large) in the paper, of accuracies in points, beside ours; behind ± stands a
-doubt of about 95 %, from the number of test images, as if each network had images of its own, and
-from the spread between seeds. Within it a finding is "in doubt". Of one seed it says how it is
-here, not whether other seeds agree: `mnist-0.3-taps-4b541173-0` in the files of table2 and table11
-at `cpu` scale is one recipe with one seed, trained on two machines, 4 points of certified accuracy
-apart, for the smallest difference in rounding leads a training elsewhere. The epoch is chosen on
-training images that are held out, a tenth of them at full scale, where the authors chose on the
-test images: by TAPS accuracy, in PGD training by accuracy under attack.
+positive (or near 0, or large) in the paper, of accuracies in points, beside ours; ± leaves a doubt
+of about 5 %, from the number of test images, as if each network had images of its own, and from the
+spread between seeds. Within it a finding is "in doubt". Of one seed it says how it is here, not
+whether other seeds agree: `mnist-0.3-taps-4b541173-0` in the files of table2 and table11 at `cpu`
+scale is one recipe with one seed, trained twice, 4 points of certified accuracy apart: even the
+rounding of another number of cores leads a training elsewhere. The epoch is chosen on training
+images that are held out, a tenth of them at full scale, where the authors chose on the test images:
+by TAPS accuracy, in PGD training by accuracy under attack.
 
 {sections}
 """

@@ -73,7 +73,8 @@ def run(
         announce = None if as_json else lambda text: console.print(f"[bold]{text}[/]")
         try:
             found[name] = reproduce(TARGETS[name], workshop, chosen, announce)
-            missing[name] = next(iter(found[name]["missing"].values()), "")
+            if found[name]["missing"]:
+                missing[name] = next(iter(found[name]["missing"].values()))
         except FileNotFoundError as error:  # data that is not there; the others go on
             if len(names) == 1:
                 raise
@@ -87,7 +88,6 @@ def run(
             show(TARGETS[name], found[name], folder / name)
     if as_json:
         print_json(next(iter(found.values())) if len(names) == 1 else found)
-    missing = {name: message for name, message in missing.items() if message}
     if missing:
         raise FileNotFoundError(
             f"For want of data not or not wholly made: {', '.join(missing)}. "

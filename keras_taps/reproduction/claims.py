@@ -1,4 +1,4 @@
-"""What the paper's numbers show, each a difference of two rows that should have one sign."""
+"""What the paper's numbers show, each about the difference of two fixed rows."""
 
 from dataclasses import dataclass
 

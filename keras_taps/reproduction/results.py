@@ -75,6 +75,17 @@ def without_remark(setting):
     return setting.split(" (")[0]
 
 
+def remark(setting):
+    """That remark, "" if there is none.
+
+    Example:
+
+    >>> remark("w=inf (part of the test set)")
+    'part of the test set'
+    """
+    return setting.partition(" (")[2].removesuffix(")")
+
+
 def relus(setting):
     """Number of ReLUs in the classifier of a row such as '3 ReLUs'."""
     return int(setting.split()[0])

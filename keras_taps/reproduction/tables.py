@@ -4,6 +4,7 @@ from keras_taps.reproduction.published import KEY
 from keras_taps.reproduction.results import (
     published_correlations,
     reference,
+    remark,
     summary,
     without_remark,
 )
@@ -66,17 +67,16 @@ def _pair(target, row, quantity):
     paper = reference(target, tuple(row[name] for name in KEY))
     own = row["figures"].get(quantity, (None, None))
     theirs = _number(paper.get(quantity), paper.get(f"{quantity}_std"), quantity)
-    mark = "*" if without_remark(row["setting"]) != row["setting"] and theirs != "-" else ""
+    mark = "*" if remark(row["setting"]) and theirs != "-" else ""
     return _number(*own, quantity), theirs + mark
 
 
 def remarks(content):
     """What the paper says of numbers that `table_of` marks with a star; "" if there are none."""
-    found = dict.fromkeys(
-        record["setting"].replace(" (", ": ").removesuffix(")")
-        for record in content["records"]
-        if without_remark(record["setting"]) != record["setting"] and "correlations" not in content
-    )
+    if "correlations" in content:  # a table without settings
+        return ""
+    settings = dict.fromkeys(record["setting"] for record in content["records"])
+    found = [f"{without_remark(each)}: {remark(each)}" for each in settings if remark(each)]
     return f"* In the paper: {'; '.join(found)}." if found else ""
 
 

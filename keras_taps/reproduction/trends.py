@@ -50,22 +50,20 @@ def trends(content):
         }
         for claim in CLAIMS.get(target.name, ()):
             shared = [each for each in by_seed if difference(claim, each) is not None]
-            if shared:
-                mean, doubt = _mean_and_doubt(claim, shared, count)
-                holds = _verdict(claim, mean, doubt)
-                found.append(
-                    {
-                        "claim": claim.text,
-                        "eps": eps,
-                        "paper": difference(claim, paper),
-                        "ours": mean,
-                        "doubt": doubt,
-                        "seeds": len(shared),
-                        "holds": f"one seed: {holds}"
-                        if len(shared) == 1 and holds != "in doubt"
-                        else holds,
-                    }
-                )
+            if not shared:
+                continue
+            mean, doubt = _mean_and_doubt(claim, shared, count)
+            found.append(
+                {
+                    "claim": claim.text,
+                    "eps": eps,
+                    "paper": difference(claim, paper),
+                    "ours": mean,
+                    "doubt": doubt,
+                    "seeds": len(shared),
+                    "holds": _verdict(claim, mean, doubt, len(shared)),
+                }
+            )
     return found
 
 
@@ -119,12 +117,14 @@ def difference(claim, figures):
     return worse - better if claim.against else better - worse
 
 
-def _verdict(claim, value, doubt):
+def _verdict(claim, value, doubt, seeds):
     if claim.close:
         sure = abs(value) + doubt < CLOSE, abs(value) - doubt > CLOSE
     else:
         sure = value - claim.by > doubt, claim.by - value > doubt
-    return "yes" if sure[0] else "no" if sure[1] else "in doubt"
+    if not any(sure):
+        return "in doubt"
+    return "one seed: " * (seeds == 1) + ("yes" if sure[0] else "no")
 
 
 def trend_table(content):

@@ -18,6 +18,7 @@ from keras_taps.experiments.diverged import TrainingDiverged
 from keras_taps.experiments.recipe import Recipe
 from keras_taps.experiments.run import Run
 from keras_taps.files import write_atomically, write_csv, write_json
+from keras_taps.networks.load import model_file
 from keras_taps.provenance import provenance
 from keras_taps.reproduction import figures
 from keras_taps.reproduction.measures import MEASURES, limits_text
@@ -73,7 +74,7 @@ class Workshop:
                 with self.shown["training"]() as callbacks:
                     run.train(callbacks)
             except TrainingDiverged as error:
-                if not (run.path("best.keras").exists() or run.path("last.keras").exists()):
+                if not model_file(run.folder).exists():
                     raise  # without an epoch before it, there is nothing to measure
                 write_json(run.path(_DIVERGED), {"diverged": str(error)})
         return run
@@ -168,8 +169,7 @@ def reproduce(target, workshop, seeds=None, announce=None):
     chosen = [row.key for row in target.rows if recipes[row.key]]
     if not chosen:
         raise ValueError(f"Scale '{scale.name}' leaves out every row of '{target.name}'.")
-    folder = workshop.folder / target.name
-    kept = _kept(folder / "results.json", target, recipes)
+    kept = _kept(workshop.folder / target.name / "results.json", target, recipes)
     done = {each: record for each, record in kept.items() if _is_enough(record, scale)}
     wanted = tuple(target.seeds if seeds is None else seeds)
     content = {
@@ -195,7 +195,7 @@ def reproduce(target, workshop, seeds=None, announce=None):
     work = [each for each in work if each in done or each[0][0] not in content["missing"]]
     if not work:
         raise FileNotFoundError(next(iter(content["missing"].values())))
-    failure = None
+    _save(workshop, target, content, recipes, done)
     for number, (key, seed) in enumerate(work, 1):
         name = f"{' '.join(filter(None, key))}, seed {seed}"
         if announce:
@@ -205,42 +205,38 @@ def reproduce(target, workshop, seeds=None, announce=None):
         try:
             run = workshop.run(recipes[key], seed)
         except TrainingDiverged as error:  # the other rows go on
-            content["failed"][name], failure = str(error), error
-            continue
-        done[key, seed] = {
-            **dict(zip(KEY, key, strict=True)),
-            "seed": seed,
-            "images": scale.images,  # asked for; `None` for all
-            "model": run.folder.name,
-            "recipe": recipes[key].to_config(),
-            "train_seconds": sum(each.get("seconds", 0.0) for each in run.history()),
-            **diverged(run),
-            **measure(workshop, run),
-            "provenance": provenance(),
-        }
-        _save(folder, target, content, recipes, done)
-    if not _save(folder, target, content, recipes, done):
-        raise failure
+            content["failed"][name] = str(error)
+        else:
+            done[key, seed] = {
+                **dict(zip(KEY, key, strict=True)),
+                "seed": seed,
+                "images": scale.images,  # asked for; `None` for all
+                "model": run.folder.name,
+                "recipe": recipes[key].to_config(),
+                "train_seconds": sum(each.get("seconds", 0.0) for each in run.history()),
+                **diverged(run),
+                **measure(workshop, run),
+                "provenance": provenance(),
+            }
+        _save(workshop, target, content, recipes, done)
+    if not content["records"]:
+        raise TrainingDiverged(next(iter(content["failed"].values())))
     return content
 
 
-def _save(folder, target, content, recipes, done):
-    """Write what there is; records of fewer images stay until they are made again.
-
-    Returns:
-        Whether there is anything.
-    """
+def _save(workshop, target, content, recipes, done):
+    """Write what there is, if anything; records of fewer images stay until they are made again."""
+    folder = workshop.folder / target.name
     found = _kept(folder / "results.json", target, recipes) | done  # others may have added some
     content["seeds"] = sorted({*content["seeds"], *(seed for _, seed in found)})
     order = [(key, seed) for key in recipes for seed in content["seeds"]]
     content["records"] = [found[each] for each in order if each in found]
     content["rows"] = sum(own is not None for own in recipes.values()) * len(content["seeds"])
-    content["done"] = len(done)
+    content["done"] = sum(_is_enough(record, workshop.scale) for record in content["records"])
     if target.kind == "goodness":
         content["correlations"] = correlations(content["records"])
     if found:
         write(folder, target, content)
-    return bool(found)
 
 
 def _kept(path, target, recipes):
