@@ -110,7 +110,7 @@ def _section(content):
         remarks(content).replace("*", "\\*", 1),
         _trends(content),
         f"Not at this scale: {'; '.join(content['left_out'])}." if content["left_out"] else "",
-        "; ".join(f"{name}: {text}" for name, text in content.get("failed", {}).items()),
+        "; ".join(f"{name}: {text}" for name, text in content["failed"].items()),
         f"Training diverged, the epochs before are shown: {'; '.join(broken)}." if broken else "",
         f"- Seeds {seeds}; {images_text(content)}; "
         f"{BACKENDS[content['backend']]}; {seconds / 60:.0f} minutes of training; "
@@ -134,7 +134,7 @@ def _command(content):
 
 
 def _complete(content):
-    return content.get("done", len(content["records"])) == content["rows"]
+    return content["done"] == content["rows"]
 
 
 def _figure(content):

@@ -23,7 +23,9 @@ TIMES = {"mean_certify_seconds": 0.5, "train_seconds": 60.0}
 def results(tmp_path):
     """A folder with the results of one target."""
     rows = [
-        record(setting, **SHARES, **TIMES, provenance={"versions": {"keras": version}})
+        record(
+            setting, **SHARES, **TIMES, model=setting, provenance={"versions": {"keras": version}}
+        )
         for setting, version in (("IBP loss only", "3.14"), ("w=5", "3.15"))
     ]
     rows[1]["diverged"] = "the loss is nan"
@@ -35,7 +37,9 @@ def results(tmp_path):
         backend="jax",
         command="keras-taps reproduce table2 --scale cpu",
         left_out=["mnist 0.3 TAPS w=20"],
+        failed={"w=1": "the loss is inf"},
         rows=3,
+        done=2,
     )
     path = tmp_path / "reproduction" / "cpu" / "table2.json"
     path.parent.mkdir(parents=True)
@@ -50,6 +54,7 @@ def test_page(results):
     assert "`keras-taps reproduce table2 --scale cpu --seeds 0 --backend jax`" in page
     assert "Not at this scale: mnist 0.3 TAPS w=20." in page
     assert "diverged, the epochs before are shown: TAPS w=5." in page
+    assert "w=1: the loss is inf" in page
     assert "keras 3.14, keras 3.15." in page
     assert "Not complete" in page  # two records of three
 
