@@ -1,10 +1,11 @@
 """Properties of the VNN competition, one by one: verdict, stage and seconds against what is known.
 
     python benchmarks/competition.py --folder DIR
-    python benchmarks/competition.py --folder DIR --only mnistfc --timeout 60
+    python benchmarks/competition.py --only mnistfc --timeout 60
 
-DIR holds `verdicts.csv` with the columns benchmark, onnx, vnnlib, verdict and best_seconds, and
-the files it names. A record is added as soon as it is complete; the same command goes on.
+DIR, or else the environment variable VNNLIB_DIR, holds `verdicts.csv` with the columns benchmark,
+onnx, vnnlib, verdict and best_seconds, and the files it names. A record is added as soon as it is
+complete; the same command goes on.
 """
 
 import argparse
@@ -39,12 +40,14 @@ def run(folder, row, timeout):
 def main(arguments=None):
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, default=os.environ.get("VNNLIB_DIR"))
     parser.add_argument("--only", help="rows whose benchmark has this name")
     parser.add_argument("--timeout", type=float, default=60)
     parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"))
     parser.add_argument("--output", type=Path, default=RESULTS / "competition.json")
     options = parser.parse_args(arguments)
+    if not options.folder:
+        parser.error("name the folder of the properties: --folder DIR, or set VNNLIB_DIR")
     if options.backend:
         os.environ["KERAS_BACKEND"] = options.backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
