@@ -4,6 +4,7 @@ Copy `results.json` of a target to `benchmarks/results/reproduction/SCALE/TARGET
 tables.py: it writes docs/results.md and draws the figures into docs/images/results.
 """
 
+from itertools import compress
 from pathlib import Path
 
 from pictures import save_picture, shows
@@ -91,11 +92,10 @@ def _contents(results):
 
 def _section(content):
     from keras_taps.reproduction import TARGETS
-    from keras_taps.reproduction.tables import images_text, remarks, table_of, training_seconds
+    from keras_taps.reproduction.tables import images_text, remarks, training_seconds
 
     name, scale = content["target"], content["scale"]
     target = TARGETS[name]
-    head, rows = table_of(target, content)
     seeds = ", ".join(map(str, content["seeds"]))
     seconds = training_seconds(content)
     versions = [record["provenance"]["versions"] for record in content["records"]]
@@ -106,7 +106,7 @@ def _section(content):
         f"Scale `{scale}`: {content['scale_text']}",
         f"![{content['title']}](images/results/{_picture(content)})" if _figure(content) else "",
         NOTES.get((scale, name), ""),
-        table([each.replace("_", " ") for each in head], rows),
+        *_tables(target, content),
         remarks(content).replace("*", "\\*", 1),
         _trends(content),
         f"Not at this scale: {'; '.join(content['left_out'])}." if content["left_out"] else "",
@@ -119,6 +119,17 @@ def _section(content):
         + ("" if _complete(content) else "\n- Not complete: the same command goes on."),
     ]
     return "\n\n".join(filter(None, parts))
+
+
+def _tables(target, content):
+    from keras_taps.reproduction.tables import tables_of
+
+    for caption, (head, rows) in tables_of(target, content).items():
+        if caption:
+            yield f"**{caption.capitalize()}**"
+        filled = [any(cells) for cells in zip(*rows, strict=True)]  # not without a setting
+        head, *rows = ([*compress(row, filled)] for row in [head, *rows])
+        yield table([name.replace("_", " ") for name in head], rows)
 
 
 def _trends(content):

@@ -31,11 +31,9 @@ def table_of(target, content):
     if target.kind == "goodness":
         return _correlation_table(content)
     rows = summary(content)
-    found = dict.fromkeys(name for row in rows for name in row["figures"])
-    parts = _PARTS.get(target.figure, ())
-    quantities = target.quantities or [name for name in found if any(p in name for p in parts)]
-    uneven = len({row["seeds"] for row in rows}) > 1
+    quantities = _quantities(target, rows)
     if len(quantities) > 6:  # a long table reads better downwards
+        uneven = _uneven(rows)
         head = ["eps", "method", "setting", *["seeds"] * uneven, "quantity", "ours", "paper"]
         cells = [
             [*_shown(row, uneven)[1:], name, *_pair(target, row, name)]
@@ -44,6 +42,48 @@ def table_of(target, content):
             if name in row["figures"]
         ]
         return head, cells
+    return _columns(target, rows, quantities)
+
+
+def tables_of(target, content):
+    """The same in tables for a page: a long one becomes one for each statistic.
+
+    Args:
+        target: `Target`.
+        content: What `reproduce` returns.
+
+    Returns:
+        Dictionary from captions to `(head, rows)`. A target whose quantities are of the form
+        'IBP: mean_error' has a table for each statistic, with a column for each method; others
+        have one table, without a caption.
+    """
+    if target.kind != "approximation":
+        return {"": table_of(target, content)}
+    rows, names, tables = summary(content), {}, {}
+    for quantity in _quantities(target, rows):
+        names.setdefault(quantity.rpartition(": ")[2], []).append(quantity)
+    for statistic, quantities in names.items():
+        head, cells = _columns(target, rows, quantities)
+        head = [name.removesuffix(f": {statistic}") for name in head]
+        tables[statistic.replace("_", " ")] = (head, cells)
+    return tables
+
+
+def _quantities(target, rows):
+    """Names of what a target shows of the figures of its rows."""
+    found = dict.fromkeys(name for row in rows for name in row["figures"])
+    parts = _PARTS.get(target.figure, ())
+    return target.quantities or [name for name in found if any(part in name for part in parts)]
+
+
+def _uneven(rows):
+    """Whether rows differ in their number of seeds."""
+    return len({row["seeds"] for row in rows}) > 1
+
+
+def _columns(target, rows, quantities):
+    """A table with a column for each quantity, from the rows of `summary`."""
+    uneven = _uneven(rows)
     head = [*KEY, *["seeds"] * uneven]
     columns = list(zip(*(_shown(row, uneven) for row in rows), strict=True))
     for name in quantities:

@@ -11,7 +11,7 @@ from keras_taps.reproduction.results import (
     reference,
     summary,
 )
-from keras_taps.reproduction.tables import images_text, remarks, table_of
+from keras_taps.reproduction.tables import images_text, remarks, table_of, tables_of
 from tests.reproduction.helpers import content, record
 
 pytestmark = pytest.mark.once
@@ -81,6 +81,21 @@ def test_what_the_paper_remarks_on_its_own_run_is_no_name_of_ours():
     assert cells[head.index("natural") + 1].endswith("*")
     assert remarks(own) == "* In the paper: w=inf: part of the test set."
     assert not remarks(content([record("w=5")]))
+
+
+def test_a_page_has_a_table_for_each_statistic():
+    error = {"mean_error": 0.1, "mean_abs_error": 0.1, "std_error": 0.2}
+    error["fraction_margin_below_0"] = 0.5
+    own = record(
+        eps="0.05", errors={"IBP": error, "STAPS": error}, exact_robust_accuracy=0.9, count=9
+    )
+    tables = tables_of(TARGETS["figure1"], content([own]))
+    assert len(tables) == 5
+    head, ((*cells,),) = tables["mean error"]
+    assert head[-3:] == ["IBP", "paper", "STAPS"]  # the paper has no bounds by STAPS
+    assert cells[-3:] == ["0.1000", "0.8667", "0.1000"]
+    assert tables["exact robust accuracy"][1][0][-2:] == ["90.00", "87.14"]
+    assert list(tables_of(TARGETS["table2"], content([record("w=5", natural=96.0)]))) == [""]
 
 
 def test_images():
