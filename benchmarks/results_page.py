@@ -19,20 +19,21 @@ in percent where nothing else is said. This page is written by `python benchmark
 the files in `benchmarks/results/reproduction`, each of which holds every recipe, seed, figure and
 version; do not edit it. Each section names the command that made it; `keras-taps reproduce list`
 lists all targets, also those that have not been run. What is in the folder of a target is not done
-again: `--seeds 1` adds a seed to it, `--images N` certifies more test images. Behind ± in the first
-table of a section stands the deviation between seeds.
+again: `--seeds 1` adds a seed to it, `--images N` certifies more test images. Behind ± in tables of
+measurements stands the deviation between seeds.
 
 A scale other than `full` shrinks networks, epochs and test sets as its section says. Its numbers
 are not to be compared with the paper's one by one: what can be compared are the trends, which the
-second table of some sections lists. Each is about a difference between two fixed rows that is
+last table of some sections lists. Each is about a difference between two fixed rows that is
 positive (or near 0, or large) in the paper, of accuracies in points, beside ours; ± leaves a doubt
-of about 5 %, from the number of test images, as if each network had images of its own, and from the
-spread between seeds. Within it a finding is "in doubt". Of one seed it says how it is here, not
-whether other seeds agree: `mnist-0.3-taps-4b541173-0` in the files of table2 and table11 at `cpu`
-scale is one recipe with one seed, trained twice, 4 points of certified accuracy apart: even the
-rounding of another number of cores leads a training elsewhere. The epoch is chosen on training
-images that are held out, a tenth of them at full scale, where the authors chose on the test images:
-by TAPS accuracy, in PGD training by accuracy under attack.
+of about 5 %, from the spread between seeds and from the number of test images, image by image where
+the file holds the verdicts, else as if each network had images of its own. Within it a finding is
+"in doubt". Of one seed it says how it is here, not whether other seeds agree:
+`mnist-0.3-taps-4b541173-0` in the files of table2 and table11 at `cpu` scale is one recipe with one
+seed, trained twice, 4 points of certified accuracy apart: even the rounding of another number of
+cores leads a training elsewhere. The epoch is chosen on training images that are held out, a tenth
+of them at full scale, where the authors chose on the test images: by TAPS accuracy, in PGD training
+by accuracy under attack.
 
 {sections}
 """

@@ -5,6 +5,7 @@ from keras_taps.bounds.margins import certified
 from keras_taps.interval import input_box
 from keras_taps.reproduction.approximation import TIMEOUT, approximations
 from keras_taps.reproduction.batches import over_batches
+from keras_taps.reproduction.results import packed
 
 
 def accuracies(workshop, run):
@@ -12,11 +13,14 @@ def accuracies(workshop, run):
 
     Returns:
         Dictionary: `natural`, `adversarial`, `certified` (by all stages), `certified_ibp`,
-        `certified_crown_ibp`, `unknown`, `count`, `certify_seconds`, `mean_certify_seconds`.
+        `certified_crown_ibp`, `unknown`, `count`, `certify_seconds`, `mean_certify_seconds`; and
+        `held`, which images are natural and certified, as `packed`.
     """
     report = workshop.report(run)
     shares, by = report.accuracies(), report.certified_by()
     seconds = sum(record["seconds"] for record in report.records)
+    verdicts = {record["index"]: record["verdict"] for record in report.records}
+    verdicts = [verdicts[index] for index in sorted(verdicts)]
     return {
         **{name: 100 * shares[name] for name in ("natural", "adversarial", "certified")},
         "certified_ibp": 100 * by["ibp"],
@@ -25,6 +29,10 @@ def accuracies(workshop, run):
         "count": shares["count"],
         "certify_seconds": seconds,
         "mean_certify_seconds": seconds / max(shares["count"], 1),
+        "held": {
+            "natural": packed([verdict != "misclassified" for verdict in verdicts]),
+            "certified": packed([verdict == "certified" for verdict in verdicts]),
+        },
     }
 
 

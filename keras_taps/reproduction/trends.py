@@ -3,8 +3,10 @@
 import math
 import statistics
 
+import numpy as np
+
 from keras_taps.reproduction.claims import CLAIMS, CLOSE
-from keras_taps.reproduction.results import means, reference, summary, without_remark
+from keras_taps.reproduction.results import means, reference, summary, unpacked, without_remark
 from keras_taps.reproduction.targets import TARGETS
 
 _SHARES = ("natural", "certified", "taps", "exact_robust_accuracy")
@@ -26,8 +28,9 @@ def trends(content):
         List of dictionaries: `claim`; `eps`; `paper` and `ours`, the difference that the claim is
         about, `None` where the paper gives no number, ours the mean over the `seeds` that both rows
         have; `doubt`, about 95 % of it within: twice its standard error from the number of test
-        images, as if each row had images of its own, and Student's interval from the spread between
-        seeds; `holds`: 'yes', 'no', or 'in doubt', with 'one seed: ' before it where there is one.
+        images, image by image where records keep which of them `held`, else as if each row had
+        images of its own, and Student's interval from the spread between seeds; `holds`: 'yes',
+        'no', or 'in doubt', with 'one seed: ' before it where there is one.
         Of claims without our numbers there is none.
 
     Example:
@@ -68,8 +71,11 @@ def trends(content):
 
 
 def _figures(records):
+    """Dictionary from rows to their figures and which images `held`, from records of one seed."""
+    rows = summary({"records": records})
     return {
-        row_name(row["method"], row["setting"]): means(row) for row in summary({"records": records})
+        row_name(row["method"], row["setting"]): {**means(row), "held": record.get("held", {})}
+        for row, record in zip(rows, records, strict=True)
     }
 
 
@@ -86,6 +92,12 @@ def _mean_and_doubt(claim, by_seed, count):
 
 def _variance(claim, figures, count):
     """Variance of a difference over `count` images."""
+    held = [figures[row]["held"].get(quantity) for row, quantity in claim.sides]
+    if all(held):  # of the same images: where both rows agree, nothing varies
+        one, other = (unpacked(text, count) for text in held)
+        apart = (np.sum(one != other) + 1) / (count + 2)  # never 0 or 1
+        gap = (np.sum(one) - np.sum(other)) / (count + 2)
+        return 100**2 * (apart - gap**2)
     variance = 0.0
     for row, quantity in claim.sides:
         own = figures[row]

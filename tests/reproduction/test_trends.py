@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from keras_taps.reproduction import TARGETS
 from keras_taps.reproduction.claims import CLAIMS
-from keras_taps.reproduction.results import reference
+from keras_taps.reproduction.results import packed, reference
 from keras_taps.reproduction.trends import difference, row_name, trend_table, trends
 from tests.reproduction.helpers import content, record
 
@@ -69,6 +70,24 @@ def test_nearly_equal(one, count, holds):
     ]
     (found,) = trends(content(attacks, target="table4"))
     assert found["holds"] == holds
+
+
+def test_verdicts_are_compared_image_by_image():
+    """Networks that hold on the same images differ by little but their number."""
+    one = np.arange(1000) < 800
+    other = np.roll(one, 3)
+    own = [
+        record(setting, certified=80.0, count=1000, held={"certified": packed(held)}, seed=seed)
+        for setting, held in (("1 steps, 1 restart", one), ("20 steps, 1 restart", other))
+        for seed in (0, 1)
+    ]
+    (found,) = trends(content(own, target="table4"))
+    assert found["doubt"] == pytest.approx(200 * math.sqrt(7 / 1002 / 1000), rel=1e-6)
+    assert found["holds"] == "yes"
+    for each in own[:2]:
+        del each["held"]
+    (found,) = trends(content(own, target="table4"))
+    assert found["holds"] == "in doubt"
 
 
 def test_a_collapse_is_more_than_a_difference():
