@@ -47,13 +47,13 @@ paper does not say at which radius its networks were trained; `figure1-at-0.05` 
 that of the test. With a single filter seeds differ more than methods do: with the third every
 network is about ten points of exact robust accuracy below those of the others.""",
     ("full", "figure1-at-0.05"): """\
-The same networks trained at the radius of the test. The errors of IBP, and of SABR and TAPS with
-it, come near the authors'. Two differences stay. The authors' code ends an attack on an image when
-its class changes, so that their margins by PGD, and by SABR whose box lies around such a point, are
-not the largest of images that are not robust: their deviations are several times ours. And their
-network trained by PGD is much less regular than ours; how it was trained, the paper does not say,
-and a start from usual weights in place of those of the IBP initialisation, which all networks here
-have, did not explain it.""",
+The same networks trained at the radius of the test: the errors of IBP and TAPS come near the
+authors'. Two differences stay. The authors' code ends an attack on an image when its class changes,
+so on images that are not robust its margins by PGD, and by SABR whose box lies around such a point,
+are not the largest: their deviations are several times ours. And the authors' network trained by
+PGD is much less regular than ours. How it was trained the paper does not say; usual initial weights
+in place of those of the IBP initialisation, which all networks here have, did not explain it in one
+trial.""",
     ("cpu", "table2"): """\
 The complete verifier decides nearly every image of networks this small, in hundredths of a second,
 whatever the weight. So what costs the authors' networks their certificates at large weights, that
