@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import keras_taps
+from keras_taps.verification.graph.nodes import Dense, Relu
 
 
 @pytest.fixture(autouse=True)
@@ -16,8 +17,7 @@ def _example_names(doctest_namespace):
     rooms = (*rooms, keras_taps.tuning)
     for room in rooms:
         doctest_namespace.update({name: getattr(room, name) for name in room.__all__})
-    nodes = keras_taps.verification.graph_nodes
-    doctest_namespace.update({name: getattr(nodes, name) for name in ("Dense", "Relu")})
+    doctest_namespace.update({"Dense": Dense, "Relu": Relu})
     doctest_namespace["recipe"] = keras_taps.recipes.recipe
     doctest_namespace["keras_tuner"] = keras_tuner
     keras.utils.set_random_seed(0)

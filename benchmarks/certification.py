@@ -45,7 +45,7 @@ def cascade(options, x, y):
 def throughput(options, x, y):
     """Inputs a second of each stage alone, and the share of its time that its products need."""
     from keras_taps.verification import Task, Verifier
-    from keras_taps.verification.certify import load_network
+    from keras_taps.verification.cascade.certify import load_network
 
     _, graph = load_network(options.model)
     found, peak = {}, gigaflops()
@@ -75,7 +75,7 @@ def throughput(options, x, y):
 
 def multiplications(stage, graph, tasks, verifier):
     """Multiplications of the affine maps that a stage needs for all tasks."""
-    from keras_taps.verification.graph_nodes import Conv, Dense, Relu
+    from keras_taps.verification.graph.nodes import Conv, Dense, Relu
 
     forms = len(tasks[0].offset)
     macs, before = [], []  # of each affine node, and of those before each ReLU

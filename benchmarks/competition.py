@@ -18,9 +18,9 @@ from provenance import RESULTS, provenance, read_json, write_json
 
 def run(folder, row, timeout):
     """Verify one property; return the record."""
-    from keras_taps.verification.onnx_reader import read_onnx
-    from keras_taps.verification.verify import verify
-    from keras_taps.verification.vnnlib import read_vnnlib
+    from keras_taps.verification.cascade.verify import verify
+    from keras_taps.verification.formats.onnx_reader import read_onnx
+    from keras_taps.verification.formats.vnnlib import read_vnnlib
 
     network = read_onnx(folder / row["onnx"])
     answer = verify(network.graph, read_vnnlib(folder / row["vnnlib"], network), timeout)

@@ -1,6 +1,7 @@
 """The house has one direction: imports are read from the source, so nothing has to run."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,20 @@ READERS = {
     },  # training keeps the order of Batches
     "plots": {"experiments", "cli", "tuning", "reproduction"},
 }
+# The rooms of verification likewise. Graph and certificate are what must be trusted: NumPy, the
+# standard library, and the plain helpers of the package.
+VERIFICATION = {
+    "__init__": 0,  # a table of names that are imported when they are asked for
+    "graph": 1,
+    "certificate": 2,
+    "formats": 3,
+    "bridges": 3,
+    "exact": 3,
+    "search": 4,
+    "cascade": 5,
+}
+TRUSTED = ("graph", "certificate")
+MAY_TRUST = {"numpy", "keras_taps", *sys.stdlib_module_names}
 BACKENDS = {"tensorflow", "jax", "torch", "tensorflow_datasets"}
 MAY_NAME_BACKENDS = {
     "backend.py": BACKENDS,
@@ -102,6 +117,22 @@ def test_imports_follow_the_flow(path):
             assert RANKS[target] < RANKS[own], f"{own} imports {target}: back up the flow"
 
 
+def inner_room(path):
+    return path.relative_to(ROOT / "verification").parts[0].removesuffix(".py")
+
+
+@each(sorted((ROOT / "verification").rglob("*/*.py")))
+def test_verification_follows_its_flow(path):
+    own = inner_room(path)
+    names = (name.split(".") for name in imported(path))
+    inside = {parts[2] for parts in names if parts[:2] == ["keras_taps", "verification"]}
+    for target in inside - {own}:
+        assert VERIFICATION[target] < VERIFICATION[own], f"{own} imports {target}"
+    if own in TRUSTED:
+        assert {name.split(".")[0] for name in imported(path)} <= MAY_TRUST
+        assert imported_rooms(path) <= {"verification", "checks", "choices", "files"}
+
+
 @each(FILES)
 def test_one_file_names_the_backends(path):
     allowed = MAY_NAME_BACKENDS.get(str(path.relative_to(ROOT)), set())
@@ -126,3 +157,5 @@ def test_every_room_has_its_tests():
         "__main__",
     }:
         assert (tests / name).is_dir() or (tests / f"test_{name}.py").exists(), name
+    for name in set(VERIFICATION) - {"__init__"}:
+        assert list((tests / "verification" / name).glob("test_*.py")), name

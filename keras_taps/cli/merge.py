@@ -21,7 +21,7 @@ def run(
     """
     if out.exists():
         raise FileExistsError(f"'{out}' is there already. Choose another name for the whole.")
-    from keras_taps.verification.report import Report, files_of, merge_reports
+    from keras_taps.verification.certificate.report import Report, files_of, merge_reports
 
     shards = [Report.load(path) for path in reports]
     whole = merge_reports(shards)

@@ -16,7 +16,7 @@ from keras_taps.objectives import small_box
 from keras_taps.reproduction.batches import over_batches
 from keras_taps.reproduction.results import packed
 from keras_taps.verification import Checker, exact_maximum, input_interval, read_network
-from keras_taps.verification.unsafe import margin_forms
+from keras_taps.verification.graph.unsafe import margin_forms
 
 STEPS, RESTARTS = 50, 3  # of the attacks, section 4.2 of the paper
 RATIO = 0.4  # of SABR's box

@@ -11,7 +11,7 @@ from keras_taps import datasets
 from keras_taps.cli.certify import _stages, report_path
 from keras_taps.cli.output import console
 from keras_taps.cli.target import radius_name
-from keras_taps.verification.report import Report
+from keras_taps.verification.certificate.report import Report
 from tests.cli.helpers import call, refused
 
 pytestmark = pytest.mark.once
@@ -173,7 +173,7 @@ def test_a_full_disk_ends_with_1(capsys, stock, tmp_path, monkeypatch):
     def full(*args, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("keras_taps.verification.report.os.fsync", full)
+    monkeypatch.setattr("keras_taps.verification.certificate.report.os.fsync", full)
     command = ("certify", stock, *QUICK, "--eps", 0.01, "--out", tmp_path / "r.jsonl")
     refused(capsys, "No space left", *command, code=1)
 

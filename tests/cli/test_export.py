@@ -7,9 +7,9 @@ import pytest
 
 from keras_taps import datasets
 from keras_taps.experiments.run import load_model
-from keras_taps.verification.onnx_reader import read_onnx
-from keras_taps.verification.rounding import input_interval
-from keras_taps.verification.vnnlib import read_vnnlib
+from keras_taps.verification.certificate.rounding import input_interval
+from keras_taps.verification.formats.onnx_reader import read_onnx
+from keras_taps.verification.formats.vnnlib import read_vnnlib
 from tests.cli.helpers import call, refused
 
 pytestmark = pytest.mark.once

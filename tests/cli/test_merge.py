@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from keras_taps.verification.report import Report
+from keras_taps.verification.certificate.report import Report
 from tests.cli.helpers import call, refused
 
 pytestmark = pytest.mark.once

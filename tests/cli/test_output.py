@@ -3,7 +3,7 @@
 import pytest
 
 from keras_taps.cli.output import certification_table
-from keras_taps.verification.report import Report
+from keras_taps.verification.certificate.report import Report
 
 pytestmark = pytest.mark.once
 

@@ -7,7 +7,7 @@ import pytest
 
 from keras_taps.cli import quickstart
 from keras_taps.experiments.recipes import recipe
-from keras_taps.verification.report import Report
+from keras_taps.verification.certificate.report import Report
 from tests.cli.helpers import call
 from tests.helpers import BACKEND
 

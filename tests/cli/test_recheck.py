@@ -8,7 +8,7 @@ import pytest
 
 from keras_taps import datasets
 from keras_taps.verification import certify
-from keras_taps.verification.report import Report
+from keras_taps.verification.certificate.report import Report
 from tests.cli.helpers import call, refused
 
 pytestmark = pytest.mark.once

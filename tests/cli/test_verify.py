@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from keras_taps.verification.graph import Graph
-from keras_taps.verification.graph_nodes import Dense, Relu
-from keras_taps.verification.onnx_writer import write_onnx
+from keras_taps.verification.formats.onnx_writer import write_onnx
+from keras_taps.verification.graph.graph import Graph
+from keras_taps.verification.graph.nodes import Dense, Relu
 from tests.cli.helpers import call, refused
 
 pytestmark = pytest.mark.once

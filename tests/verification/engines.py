@@ -4,11 +4,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from keras_taps.verification.engine import BoundEngine
-from keras_taps.verification.graph import Graph
-from keras_taps.verification.graph_nodes import Conv, Dense, MaxPool, Relu, Reshape, Scale, Sum
-from keras_taps.verification.to_keras import build_network
-from keras_taps.verification.unsafe import margin_forms
+from keras_taps.verification.bridges.to_keras import build_network
+from keras_taps.verification.graph.graph import Graph
+from keras_taps.verification.graph.nodes import Conv, Dense, MaxPool, Relu, Reshape, Scale, Sum
+from keras_taps.verification.graph.unsafe import margin_forms
+from keras_taps.verification.search.engine import BoundEngine
 from tests.helpers import BACKEND
 from tests.verification.helpers import random_graph
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from keras_taps.verification.graph import Graph
-from keras_taps.verification.graph_nodes import Conv, Dense, MaxPool, Relu, Reshape, Scale, Sum
+from keras_taps.verification.graph.graph import Graph
+from keras_taps.verification.graph.nodes import Conv, Dense, MaxPool, Relu, Reshape, Scale, Sum
 
 KINDS = ("dense", "leaky", "conv", "strided", "grouped", "scale", "pool", "padded_pool", "residual")
 

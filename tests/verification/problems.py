@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from keras_taps.verification.from_keras import read_network
-from keras_taps.verification.milp import exact_bound
-from keras_taps.verification.rounding import input_interval
-from keras_taps.verification.unsafe import margin_forms
+from keras_taps.verification.bridges.from_keras import read_network
+from keras_taps.verification.certificate.rounding import input_interval
+from keras_taps.verification.exact.milp import exact_bound
+from keras_taps.verification.graph.unsafe import margin_forms
 from tests.helpers import dense_network
 from tests.verification.helpers import interval_boxes
 

@@ -4,16 +4,18 @@ from functools import lru_cache
 
 import numpy as np
 
-from keras_taps.verification.branch_and_bound import BranchAndBound
-from keras_taps.verification.branching import local_biases
-from keras_taps.verification.checker import Checker
-from keras_taps.verification.graph import Graph
-from keras_taps.verification.graph_nodes import Conv, Dense, Relu, Reshape, Sum
-from keras_taps.verification.milp_model import Program
-from keras_taps.verification.milp_search import maximise
-from keras_taps.verification.task import FALSIFIED, Task, worst_of
-from keras_taps.verification.to_keras import build_network
-from keras_taps.verification.tree_checker import check_trees
+from keras_taps.verification.bridges.to_keras import build_network
+from keras_taps.verification.cascade.task import Task
+from keras_taps.verification.certificate.checker import Checker
+from keras_taps.verification.certificate.report import FALSIFIED
+from keras_taps.verification.certificate.tree_checker import check_trees
+from keras_taps.verification.exact.model import Program
+from keras_taps.verification.exact.search import maximise
+from keras_taps.verification.graph.graph import Graph
+from keras_taps.verification.graph.nodes import Conv, Dense, Relu, Reshape, Sum
+from keras_taps.verification.graph.unsafe import worst_of
+from keras_taps.verification.search.branch_and_bound import BranchAndBound
+from keras_taps.verification.search.branching import local_biases
 from tests.helpers import BACKEND
 
 # Each compiled function costs seconds, but for PyTorch, which compiles none.

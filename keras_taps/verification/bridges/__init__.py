@@ -1,0 +1,1 @@
+"""From Keras networks to graphs and back."""

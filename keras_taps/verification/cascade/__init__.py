@@ -1,0 +1,1 @@
+"""From a question to a verdict: the stages, and the loops over them."""

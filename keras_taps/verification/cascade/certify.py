@@ -1,0 +1,347 @@
+"""From a model and a test set to a report: the cascade over every input."""
+
+import hashlib
+import math
+import time
+
+import numpy as np
+from keras import ops
+
+from keras_taps import backend
+from keras_taps.checks import (
+    check_choice,
+    check_count,
+    check_images,
+    check_labels,
+    check_radius,
+    check_real,
+    check_seed,
+)
+from keras_taps.choices import BRANCHINGS, CUTS, DEFAULT_STAGES, MEMORY, STAGES
+from keras_taps.files import write_atomically
+from keras_taps.networks.load import interval_network
+from keras_taps.provenance import provenance
+from keras_taps.verification.bridges.from_keras import read_network
+from keras_taps.verification.cascade.stages import Verifier
+from keras_taps.verification.cascade.task import Task
+from keras_taps.verification.certificate.proofs import pack_proof
+from keras_taps.verification.certificate.report import (
+    FORMAT,
+    MISCLASSIFIED,
+    UNKNOWN,
+    ReportWriter,
+    files_of,
+    input_hash,
+)
+
+BLOCK = 1024  # inputs that go through the cascade together, so that the last open ones fill batches
+
+
+def certify(
+    model,
+    x,
+    y,
+    eps,
+    *,
+    stages=DEFAULT_STAGES,
+    timeout=60,
+    out=None,
+    shard=None,
+    check=True,
+    certificates=False,
+    batch_size=32,
+    iterations=20,
+    branching="kfsb",
+    cuts=CUTS,
+    recompute=0,
+    memory=MEMORY,
+    seed=0,
+    progress=None,
+):
+    """Prove or refute the robustness of a model on every input of a test set.
+
+    Each input goes through the stages, cheapest first, until one decides: interval arithmetic,
+    attacks, CROWN-IBP, CROWN with bounds on every unstable neuron, alpha-CROWN, branch and bound
+    with multi-neuron constraints, and, if asked for, exact mixed integer programming. Branch and
+    bound comes last and deepens: all inputs get a second, then those left ten, and so on, so that
+    most verdicts are in early. Ties count as not robust.
+
+    What is proved is about the network in real arithmetic, with the parameters of the model: a
+    float64 checker re-derives every bound with its rounding errors. It says nothing about the
+    rounding errors of a float32 run.
+
+    Args:
+        model: `IntervalSequential`, a model of certified training, a Keras model that `convert`
+            takes, or the path of a `.keras` file or a run folder with one of them.
+        x: Array `(count, ...)` of images in [0, 1]; boxes are about their float32 values.
+        y: Integer array `(count,)` of labels.
+        eps: Radius in pixel units, a number in [0, 1] or text such as "2/255".
+        stages: Names out of `STAGES`, in order: a list, or text with commas.
+        timeout: Seconds an input; whoever has used them up enters no further stage.
+        out: Path of the report. Records are appended as they come; the same call again goes on
+            where it stopped, and one with more images or a longer timeout adds to it.
+            Counterexamples and certificates lie in a folder beside it.
+        shard: Text "i/n": only every n-th input, from the i-th; `merge_reports` joins the reports.
+        check: Whether 'certified' needs the float64 checker; without it verdicts rest on float32.
+        certificates: Whether to keep for each certified input what `recheck` needs to repeat the
+            proof; inputs that an earlier run certified without it are proved again.
+        batch_size: Inputs at a time.
+        iterations: Steps of alpha-CROWN.
+        branching: How branch and bound chooses neurons: 'kfsb', 'babsr' or 'gap'.
+        cuts: Multi-neuron constraints of each input and class, at most; 0 for none.
+        recompute: After how many splits branch and bound derives the bounds of all neurons again,
+            knowing the signs that are fixed by then; 0 for never.
+        memory: Bytes for the open domains of branch and bound.
+        seed: Whole number for the random starts of attacks.
+        progress: Called as `progress(report, total)` with what the report held before, and again
+            when verdicts have come in.
+
+    Returns:
+        `Report`.
+
+    Raises:
+        FileNotFoundError: If `model` is a path without a file.
+        ValueError: If an argument is out of range, a layer cannot be verified, or `out` holds a
+            report about something else.
+
+    Example:
+
+    >>> network = cnn3((8, 8, 1), 10, width=1)
+    >>> report = certify(network, np.zeros((2, 8, 8, 1)), np.zeros(2, int), eps=0.1, stages=["ibp"])
+    >>> report.accuracies()["count"]
+    2
+
+    References:
+        Mao et al. 2023, section 4 and appendix C; the works named at each stage.
+    """
+    network, graph = load_network(model)
+    eps = check_radius("eps", eps)
+    x, y = checked_data(x, y, network)
+    stages = check_stages(stages)
+    check_real("timeout", timeout, 0, math.inf, low_open=True)
+    check_seed(seed)
+    check_count("batch_size", batch_size, low=1)
+    check_count("iterations", iterations)
+    check_choice("branching", branching, BRANCHINGS)
+    check_count("cuts", cuts)
+    check_count("recompute", recompute)
+    check_count("memory", memory, low=1)
+    first, step = _parse_shard(shard)
+    header = {
+        "format": FORMAT,
+        "network": graph.hash,
+        "eps": eps,
+        "data": _hash(x, y),
+        "count": len(range(first, len(x), step)),
+        "stages": list(stages),
+        "shard": shard,
+        "check": bool(check),
+        "timeout": timeout,
+        "iterations": iterations,
+        "branching": branching,
+        "cuts": cuts,
+        "recompute": recompute,
+        "seed": seed,
+        "provenance": provenance(),
+    }
+
+    def knows(record):
+        i = record["index"]
+        inside = i in range(first, len(x), step)
+        return inside and record["input"] == input_hash(x[i]) and record["label"] == int(y[i])
+
+    writer = ReportWriter(out, header, knows)
+    files = None if out is None else _Files(out, graph, fresh=not writer.report.records)
+    if files and certificates:
+        writer.forget(files.without_certificate(writer.report.records))
+    done = {record["index"] for record in writer.report.records}
+    waiting = [index for index in range(first, len(x), step) if index not in done]
+    own = own_outputs(network, batch_size)
+    verifier = Verifier(
+        graph,
+        own,
+        batch_size,
+        check,
+        seed,
+        iterations,
+        branching=branching,
+        cuts=cuts,
+        recompute=recompute,
+        memory=memory,
+    )
+    if progress and done:
+        progress(writer.report, header["count"])
+    deep = stages.index("bab") if "bab" in stages else len(stages)
+
+    def write(batch):
+        """Write what is decided at once: a kill loses one batch of one stage."""
+        ended = [task for task in batch if task.verdict is not None]
+        if files is not None:
+            for task in ended:
+                files.write(task, x[task.index], int(y[task.index]), eps, certificates)
+        writer.add([_record(task, x[task.index], int(y[task.index])) for task in ended])
+        if progress and ended:
+            progress(writer.report, header["count"])
+        for task in ended:  # which stay in lists until the last of thousands is decided
+            task.boxes = task.slopes = task.trees = task.cuts = None
+
+    left = []
+    for start in range(0, len(waiting), BLOCK):
+        chosen = waiting[start : start + BLOCK]
+        began = time.perf_counter()
+        predicted = own(x[chosen]).argmax(-1)
+        natural = (time.perf_counter() - began) / len(chosen)
+        tasks = []
+        for index, guess in zip(chosen, predicted, strict=True):
+            task = Task.around(x[index], int(y[index]), eps, graph.outputs, index)
+            task.predicted = int(guess)
+            task.spend("natural", natural)
+            if guess != y[index]:
+                task.decide(MISCLASSIFIED, "natural")
+            tasks.append(task)
+        write(tasks)
+        for stage in stages[:deep]:
+            tasks = [task for task in tasks if task.verdict is None]
+            verifier.run(stage, tasks, timeout, write)
+        for task in tasks:
+            task.boxes = None  # megabytes that only bounds without splits look at
+        left += [task for task in tasks if task.verdict is None]
+    for budget in _budgets(timeout) if deep < len(stages) else ():
+        left = [task for task in left if task.verdict is None]
+        verifier.run("bab", left, timeout, write, budget)
+    for stage in stages[deep + 1 :]:
+        left = [task for task in left if task.verdict is None]
+        verifier.run(stage, left, timeout, write)
+    left = [task for task in left if task.verdict is None]
+    for task in left:
+        task.decide(UNKNOWN, None)
+    write(left)
+    return writer.report
+
+
+def _budgets(timeout):
+    """Seconds of branch and bound in each round: 1, 10, 100, ... and at last the timeout."""
+    return [*(10.0**n for n in range(5) if 10.0**n < timeout), timeout]
+
+
+def check_stages(stages):
+    """Return the names of stages as a tuple, or raise `ValueError` if one is unknown or none given.
+
+    Example:
+
+    >>> check_stages(["ibp", "crown"])
+    ('ibp', 'crown')
+    """
+    if isinstance(stages, str):
+        stages = [stage.strip() for stage in stages.split(",")]
+    if not len(stages):
+        raise ValueError(f"`stages` must be a list of names out of {STAGES}. Received: {stages!r}")
+    if len(set(stages)) < len(stages):
+        raise ValueError(f"`stages` must name each stage once. Received: {list(stages)}")
+    return tuple(check_choice("stages", stage, STAGES) for stage in stages)
+
+
+def load_network(model):
+    """Interval network and graph of a model or of the path of one."""
+    network = interval_network(model)
+    return network, read_network(network)
+
+
+def checked_data(x, y, network):
+    """Images in float32, the numbers that are certified, and labels `(count,)`.
+
+    Raises:
+        ValueError: If they do not fit the network or each other.
+    """
+    if y is None:
+        raise ValueError("`y` must hold the labels; certification needs them. Received: None")
+    x, y = np.asarray(x), np.asarray(y)
+    check_images(x, network.input_shape[1:])
+    check_labels(y, network.num_classes)
+    y = y.reshape(-1).astype("int64")
+    if len(x) != len(y):
+        raise ValueError(
+            f"`x` and `y` must have the same length. Received: {len(x)} images, {len(y)} labels"
+        )
+    return x.astype("float32"), y
+
+
+def _parse_shard(shard):
+    if shard is None:
+        return 0, 1
+    number, _, count = str(shard).partition("/")
+    if number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count):
+        return int(number) - 1, int(count)
+    raise ValueError(f'`shard` must be text "i/n" with 1 <= i <= n. Received: shard={shard!r}')
+
+
+def own_outputs(network, batch_size):
+    """Outputs of the model itself, batches padded to one shape."""
+    run = backend.compiled(network, network.variables)
+
+    def outputs(points):
+        found = []
+        for start in range(0, len(points), batch_size):
+            part = points[start : start + batch_size]
+            filled = np.resize(part, (batch_size, *part.shape[1:])).astype("float32")
+            found.append(ops.convert_to_numpy(run(ops.convert_to_tensor(filled)))[: len(part)])
+        return np.concatenate(found) if found else np.zeros((0, network.num_classes))
+
+    return outputs
+
+
+def _record(task, x, label):
+    bound = float(task.bound)
+    record = {
+        "index": int(task.index),
+        "input": input_hash(x),
+        "label": label,
+        "predicted": task.predicted,
+        "verdict": task.verdict,
+        "stage": task.stage,
+        "bound": bound if math.isfinite(bound) else None,
+        "checked": task.checked,
+        "seconds": task.total_seconds,
+        "stage_seconds": task.seconds,
+    }
+    return record if task.error is None else {**record, "error": task.error}
+
+
+class _Files:
+    """The folder beside a report: the graph, counterexamples, certificates."""
+
+    def __init__(self, out, graph, fresh):
+        self.folder = files_of(out)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in self.folder.glob("c*-*.npz") if fresh else ():  # of a report that is gone
+            path.unlink()
+        write_atomically(self.folder / "network.npz", graph.save)
+
+    def write(self, task, x, label, eps, certificates):
+        """Write what proves the verdict of a task."""
+        about = {"x": x, "label": label, "eps": eps}
+        if task.point is not None:
+            self._save(f"counterexample-{task.index:06d}.npz", point=task.point, **about)
+        if certificates and task.verdict == "certified" and task.method != "milp":
+            proof = {} if task.slopes is None else {"slopes": task.slopes}
+            if task.method == "bab":
+                proof.update(pack_proof(task.trees or [], task.cuts))
+            self._save(f"certificate-{task.index:06d}.npz", method=task.method, **proof, **about)
+
+    def without_certificate(self, records):
+        """Records whose proof could be kept and is not."""
+        return [
+            record
+            for record in records
+            if (record["verdict"], record["stage"] == "milp") == ("certified", False)
+            and not (self.folder / f"certificate-{record['index']:06d}.npz").exists()
+        ]
+
+    def _save(self, name, **content):
+        write_atomically(self.folder / name, lambda path: np.savez_compressed(path, **content))
+
+
+def _hash(x, y):
+    digest = hashlib.sha256(np.ascontiguousarray(x).tobytes())
+    digest.update(np.ascontiguousarray(y).tobytes())
+    return digest.hexdigest()

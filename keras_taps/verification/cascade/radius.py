@@ -1,0 +1,121 @@
+"""Certified radius: the largest eps, input by input, at which robustness is proved."""
+
+import math
+
+import numpy as np
+
+from keras_taps.checks import check_count, check_real, check_seed
+from keras_taps.choices import CUTS, MEMORY
+from keras_taps.verification.cascade.certify import (
+    check_stages,
+    checked_data,
+    load_network,
+    own_outputs,
+)
+from keras_taps.verification.cascade.stages import Verifier
+from keras_taps.verification.cascade.task import Task
+from keras_taps.verification.certificate.report import CERTIFIED
+
+BOUNDS = ("ibp", "crown-ibp", "crown", "alpha-crown")
+
+
+def certified_radius(
+    model,
+    x,
+    y,
+    high=0.5,
+    tolerance=0.001,
+    *,
+    stages=BOUNDS,
+    timeout=60,
+    check=True,
+    batch_size=32,
+    iterations=20,
+    branching="kfsb",
+    cuts=CUTS,
+    recompute=0,
+    memory=MEMORY,
+    seed=0,
+    progress=None,
+):
+    """Bisect the radius of every input.
+
+    Branch and bound is not among the stages unless you ask for it: at each halving that fails it
+    would search until the timeout, and near the radius every search is a hard one.
+
+    Args:
+        model: As for `certify`.
+        x: Array `(count, ...)` of images in [0, 1].
+        y: Integer array `(count,)` of labels.
+        high: Largest radius to try, in (0, 1].
+        tolerance: Width > 0 at which the bisection ends.
+        stages: Names out of `STAGES` that decide about one radius.
+        timeout: Seconds for one radius of one input.
+        check: Whether every radius needs the float64 checker.
+        batch_size: Inputs at a time.
+        iterations: Steps of alpha-CROWN.
+        branching: As for `certify`, for the stage 'bab'.
+        cuts: Likewise.
+        recompute: Likewise.
+        memory: Likewise.
+        seed: Whole number for the random starts of attacks.
+        progress: Called as `progress(done, total)` with numbers of halvings.
+
+    Returns:
+        Array `(count,)`: a radius at which each input is certified, at most `tolerance` below one
+        at which it was not, or `high`; 0 if none was found, -1 for misclassified inputs.
+
+    Raises:
+        ValueError: If an argument is out of range or a layer cannot be verified.
+
+    Example:
+
+    >>> network = cnn3((8, 8, 1), 10, width=1)
+    >>> certified_radius(network, np.zeros((1, 8, 8, 1)), np.zeros(1, int), 0.1, 0.05).shape
+    (1,)
+    """
+    network, graph = load_network(model)
+    x, y = checked_data(x, y, network)
+    stages = check_stages(stages)
+    check_real("high", high, 0, 1, low_open=True)
+    check_real("tolerance", tolerance, 0, 1, low_open=True)
+    check_count("batch_size", batch_size, low=1)
+    check_seed(seed)
+    own = own_outputs(network, batch_size)
+    verifier = Verifier(
+        graph,
+        own,
+        batch_size,
+        check,
+        seed,
+        iterations,
+        branching=branching,
+        cuts=cuts,
+        recompute=recompute,
+        memory=memory,
+    )
+    right = np.flatnonzero(own(x).argmax(-1) == y) if len(x) else []
+    low, top = np.full(len(x), -1.0), np.full(len(x), float(high))
+    low[right] = 0.0
+
+    def proved(eps, chosen):
+        tasks = [Task.around(x[i], int(y[i]), eps[i], graph.outputs, i) for i in chosen]
+        for stage in stages:
+            verifier.run(stage, tasks, timeout)
+        return np.array([task.index for task in tasks if task.verdict == CERTIFIED], int)
+
+    halvings = max(0, math.ceil(math.log2(high / tolerance)))
+    done = proved(top, right)
+    low[done] = high
+    left = np.setdiff1d(right, done)
+    for halving in range(halvings):
+        if progress:
+            progress(halving, halvings)
+        middle = (np.maximum(low, 0) + top) / 2
+        held = proved(middle, left)
+        low[held] = middle[held]
+        fell = np.setdiff1d(left, held)
+        top[fell] = middle[fell]
+    if progress:
+        progress(halvings, halvings)
+    return low

@@ -1,0 +1,336 @@
+"""The stages of verification, cheapest first; each works on many open tasks at a time."""
+
+import time
+from functools import partial
+
+import numpy as np
+from keras import ops
+
+from keras_taps import backend
+from keras_taps.attacks.falsifier import Falsifier
+from keras_taps.checks import check_choice, check_count
+from keras_taps.choices import BRANCHINGS, CUTS, MEMORY
+from keras_taps.interval import Interval
+from keras_taps.verification.bridges.to_keras import build_network
+from keras_taps.verification.certificate.checker import Checker
+from keras_taps.verification.certificate.report import CERTIFIED, FALSIFIED
+from keras_taps.verification.exact.milp import exact_verdict
+from keras_taps.verification.graph.unpool import without_pooling
+from keras_taps.verification.graph.unsafe import Unsafe, safe, worst_of
+from keras_taps.verification.search.boxes import covering, within
+from keras_taps.verification.search.branch_and_bound import BranchAndBound
+from keras_taps.verification.search.engine import BoundEngine, padded
+
+QUICK = {"steps": 20, "restarts": 1}
+TOGETHER = 64  # inputs in one branch and bound
+STRONG = {"steps": 100, "restarts": 20}  # for each class left twice the paper's 5 x 200 steps
+STRONG_SHARE = 0.25  # of the timeout, so that the complete stages have the rest
+
+
+class Verifier:
+    """Everything that is compiled or read once for a network.
+
+    Args:
+        graph: `Graph`.
+        own_outputs: Function from inputs `(batch, ...)` to the outputs of the model in its own
+            precision, which a counterexample must break too; by default the float32 network that
+            is built from the graph.
+        batch_size: Boxes at a time.
+        check: Whether 'certified' needs the float64 checker.
+        seed: Whole number for the random starts of attacks.
+        iterations: Steps of alpha-CROWN.
+        strong: Arguments `steps` and `restarts` of the strong attack.
+        branching: How branch and bound chooses neurons, as in `BranchAndBound`.
+        cuts: Multi-neuron constraints of each input and class, at most.
+        recompute: After how many splits branch and bound derives the boxes of all neurons again.
+        memory: Bytes for the open domains of branch and bound.
+        charge_compilation: Whether the seconds of a task include compilation.
+    """
+
+    def __init__(
+        self,
+        graph,
+        own_outputs=None,
+        batch_size=32,
+        check=True,
+        seed=0,
+        iterations=20,
+        strong=STRONG,
+        branching="kfsb",
+        cuts=CUTS,
+        recompute=0,
+        memory=MEMORY,
+        charge_compilation=False,
+    ):
+        check_choice("branching", branching, BRANCHINGS)
+        check_count("cuts", cuts)
+        check_count("recompute", recompute)
+        check_count("memory", memory, low=1)
+        self.graph = graph
+        self.network = build_network(graph)
+        self.engine = BoundEngine(self.network, batch_size)
+        self.checker = Checker(graph)
+        self.check = check
+        self.seed = seed
+        self.iterations = iterations
+        self.strong = strong
+        self.charge_compilation = charge_compilation
+        self._search_options = {
+            "check": check,
+            "branching": branching,
+            "cuts": cuts,
+            "recompute": recompute,
+            "memory": memory,
+        }
+        self._branch_and_bound = None
+        self._own_outputs = own_outputs or self._network_outputs
+        self._falsifiers = {}
+
+    @property
+    def batch_size(self):
+        """Boxes at a time."""
+        return self.engine.batch_size
+
+    def run(self, stage, tasks, timeout=None, after=None, budget=None):
+        """Send open tasks through one stage, in batches.
+
+        Args:
+            stage: One of `STAGES`.
+            tasks: List of `Task`; those with a verdict are left alone.
+            timeout: Seconds a task; one that has used them up is left alone.
+            after: Called with the tasks of each batch behind it.
+            budget: Seconds a task in branch and bound, all its calls together.
+        """
+        work = {
+            "ibp": self._ibp,
+            "attack": self._attack,
+            "crown-ibp": self._crown_ibp,
+            "crown": self._crown,
+            "alpha-crown": self._alpha_crown,
+            "strong-attack": self._strong_attack,
+            "bab": partial(self._bab, budget=budget),
+            "milp": self._milp,
+        }[stage]
+        waiting = [
+            task
+            for task in tasks
+            if task.verdict is None and (timeout is None or task.total_seconds < timeout)
+        ]
+        # Tasks with equally many open forms share a batch, so that few rows are padding.
+        waiting.sort(key=lambda task: len(task.open_forms))
+        size = {"milp": 1, "bab": TOGETHER}.get(stage, self.batch_size)
+        for start in range(0, len(waiting), size):
+            batch = waiting[start : start + size]
+            began, compiled = time.perf_counter(), self.engine.compile_s
+            work(batch, timeout)
+            spent = time.perf_counter() - began
+            if not self.charge_compilation:
+                spent -= self.engine.compile_s - compiled
+            for task in batch if stage != "bab" else ():  # which books its seconds itself
+                task.spend(stage, spent / len(batch))
+            if after:
+                after(batch)
+
+    # Bounds
+
+    def _ibp(self, tasks, timeout):
+        chosen = [np.arange(len(task.offset)) for task in tasks]
+        found = self.engine.ibp(*_box(tasks), *_gathered(tasks, chosen))
+        self._take(tasks, chosen, found, "ibp")
+
+    def _crown_ibp(self, tasks, timeout):
+        chosen = [task.open_forms for task in tasks]
+        found = self.engine.crown(*_box(tasks), *_gathered(tasks, chosen))
+        self._take(tasks, chosen, found, "crown-ibp")
+
+    def _crown(self, tasks, timeout):
+        chosen = [task.open_forms for task in tasks]
+        found = self.engine.crown(*_box(tasks), *_gathered(tasks, chosen), self._boxes(tasks))
+        self._take(tasks, chosen, found, "crown")
+
+    def _alpha_crown(self, tasks, timeout):
+        chosen = [task.open_forms for task in tasks]
+        found, slopes = self.engine.alpha_crown(
+            *_box(tasks),
+            *_gathered(tasks, chosen),
+            self._boxes(tasks),
+            iterations=self.iterations,
+        )
+        for i, task in enumerate(tasks):
+            task.slopes = np.full((len(task.offset), slopes.shape[-1]), np.nan, "float32")
+            task.slopes[chosen[i]] = slopes[i, : len(chosen[i])]
+        self._take(tasks, chosen, found, "alpha-crown")
+
+    def _boxes(self, tasks):
+        """Boxes of the neurons of a batch; each task keeps its own for later stages."""
+        missing = [task for task in tasks if task.boxes is None]
+        if missing:
+            boxes = self.engine.neuron_boxes(*_box(missing))
+            for i, task in enumerate(missing):
+                task.boxes = [(low[i], high[i]) for low, high in boxes]
+        return [
+            tuple(np.stack([task.boxes[site][side] for task in tasks]) for side in (0, 1))
+            for site in range(len(self.engine.sites))
+        ]
+
+    def _take(self, tasks, chosen, found, method):
+        for task, forms, bounds in zip(tasks, chosen, found, strict=True):
+            task.improve(forms, bounds[: len(forms)])
+            task.bound = float(worst_of(task.groups, task.bounds).max())
+            if safe(task.groups, task.bounds):
+                self._certify(task, method)
+
+    def _certify(self, task, method):
+        task.method = method
+        if self.check:
+            bounds = self.checker.upper_bounds(
+                task.lower, task.upper, task.forms, task.offset, method, task.slopes
+            )
+            task.bound = float(worst_of(task.groups, bounds).max())
+            task.checked = safe(task.groups, bounds)
+            if not task.checked:
+                task.bounds = bounds  # rounding decides nothing: a later stage may prove more
+                return
+        task.decide(CERTIFIED, method)
+
+    # Attacks
+
+    def _attack(self, tasks, timeout):
+        self._search(tasks, "attack", QUICK, np.inf)
+
+    def _strong_attack(self, tasks, timeout):
+        seconds = np.inf if timeout is None else STRONG_SHARE * timeout * len(tasks)
+        self._search(tasks, "strong-attack", self.strong, seconds)
+
+    def _search(self, tasks, stage, options, seconds):
+        if tasks[0].conjunctive:  # the forms of a property belong together
+            chosen = [np.arange(len(task.offset)) for task in tasks]
+            groups = tuple(int(group) for group in tasks[0].groups)
+            forms, offset = _gathered(tasks, chosen, exact=True)
+        else:
+            forms, offset = _gathered(tasks, [task.open_forms for task in tasks])
+            groups = tuple(range(forms.shape[1]))
+        inner = [
+            np.stack(side)
+            for side in zip(*(within(task.lower, task.upper) for task in tasks), strict=True)
+        ]
+        fits = np.all(inner[0] <= inner[1], axis=tuple(range(1, inner[0].ndim)))
+        inner[0] = np.minimum(*inner)
+        # Few inputs come here, and an attack is long: its batches may be smaller.
+        size = min(self.batch_size, max(8, 2 ** int(np.ceil(np.log2(len(tasks))))))
+        points = self._falsify((stage, groups, size), inner, forms, offset, options, seconds)
+        for task, found, real in zip(tasks, points, fits, strict=True):
+            if real:
+                self._try(task, found, stage)
+
+    def _falsify(self, key, box, forms, offset, options, seconds):
+        arrays = [padded(array, key[2]) for array in (*box, forms, offset)]
+        lower, upper, forms, offset = (
+            ops.convert_to_tensor(a.astype(self.network.compute_dtype)) for a in arrays
+        )
+        found = self._falsifiers.get(key)
+        if found is None:
+            found = self._falsifiers[key] = Falsifier(self.network, list(key[1]), **options)
+            if backend.compiles():
+                began = time.perf_counter()
+                found(Interval(lower, upper), forms, offset, self.seed, seconds=0)
+                self.engine.compile_s += time.perf_counter() - began
+        points, _ = found(Interval(lower, upper), forms, offset, self.seed, seconds)
+        return ops.convert_to_numpy(points)[: len(box[0])]
+
+    def _try(self, task, points, stage):
+        """Falsify a task by the first of `points` that is unsafe in float64 and in the model."""
+        exact = self.graph(points) @ task.forms.T + task.offset
+        for point, values in zip(points, exact, strict=True):
+            inside = np.all((point >= task.lower) & (point <= task.upper))
+            if inside and task.reached(values):
+                own = self._own_outputs(point[None])[0].astype("float64")
+                if task.reached(task.forms @ own + task.offset):
+                    task.point, task.checked = point, True
+                    task.decide(FALSIFIED, stage)
+                    return
+
+    def _network_outputs(self, points):
+        points = ops.convert_to_tensor(points.astype(self.network.compute_dtype))
+        return ops.convert_to_numpy(self.network(points))
+
+    # Complete
+
+    def _bab(self, tasks, timeout, budget):
+        try:
+            search = self.branch_and_bound()
+        except ValueError as error:
+            for task in tasks:
+                task.error = f"bab: {error}"
+            return
+        if search.graph is not self.graph:
+            for task in tasks:
+                task.slopes = None  # of other neurons
+        search.solve(tasks, np.inf if timeout is None else timeout, budget)
+
+    def branch_and_bound(self):
+        """The `BranchAndBound` of the network, whose pooling is rewritten as ReLUs."""
+        if self._branch_and_bound is None:
+            graph = without_pooling(self.graph)
+            self._branch_and_bound = BranchAndBound(
+                graph,
+                self.checker if graph is self.graph else Checker(graph),
+                self._attempt,
+                charge_compilation=self.charge_compilation,
+                **self._search_options,
+            )
+        return self._branch_and_bound
+
+    def _attempt(self, task, points):
+        """Try points near an unsafe set, as the nearest that the model can be given."""
+        low, high = within(task.lower, task.upper)
+        if np.all(low <= high):
+            self._try(task, np.clip(points.astype(low.dtype), low, high), "bab")
+
+    def _milp(self, tasks, timeout):
+        for task in tasks:
+            # Neither the boxes nor what is left out may rest on float32: both from the checker.
+            box = task.lower, task.upper
+            method = "crown" if task.slopes is None else "alpha-crown"
+            proved, boxes = self.checker.bounds_and_boxes(
+                *box, task.forms, task.offset, method, task.slopes
+            )
+            worst = worst_of(task.groups, np.where(np.isfinite(proved), proved, np.inf))
+            numbers = np.flatnonzero(~(worst < 0))
+            sets = [
+                Unsafe(*box, task.forms[mine], task.offset[mine])
+                for mine in (task.groups == number for number in numbers)
+            ]
+            left = (timeout or 1e9) - task.total_seconds
+            try:
+                verdict, point, bounds = exact_verdict(
+                    self.graph, sets, boxes, timeout=max(left, 1e-3), bounds=worst[numbers]
+                )
+            except (RuntimeError, ValueError) as error:
+                task.error = f"milp: {error}"
+                continue
+            if verdict == CERTIFIED:
+                task.bound = float(max([*bounds, *worst[worst < 0]]))
+                task.checked = not len(numbers)  # all was proved before HiGHS was asked
+                task.method = method if task.checked else "milp"
+                task.decide(CERTIFIED, "milp")
+            elif verdict == FALSIFIED:
+                # The vertex is float64; the model takes the nearest point of its own precision.
+                low, high = within(task.lower, task.upper)
+                self._try(task, np.clip(point.astype(low.dtype), low, high)[None], "milp")
+
+
+def _box(tasks):
+    """Boxes in float32, rounded outward."""
+    return covering(np.stack([t.lower for t in tasks]), np.stack([t.upper for t in tasks]))
+
+
+def _gathered(tasks, chosen, exact=False):
+    """Forms `(batch, n, outputs)` and offsets of the chosen forms, the first repeated to fill."""
+    most = max(len(forms) for forms in chosen)
+    total = max(len(task.offset) for task in tasks)
+    size = most if exact else min(total, 2 ** int(np.ceil(np.log2(max(most, 1)))))
+    index = [np.pad(c, (0, size - len(c)), mode="edge") for c in chosen]
+    forms = np.stack([task.forms[i] for task, i in zip(tasks, index, strict=True)])
+    offset = np.stack([task.offset[i] for task, i in zip(tasks, index, strict=True)])
+    return forms, offset

@@ -1,0 +1,347 @@
+"""The float64 checker of branch and bound: the leaves of a box, many at a time.
+
+A leaf fixes the signs of some pre-activations. Its bound is a Lagrangian: whatever the multipliers,
+as long as they are >= 0, adding `beta sign z` for `sign z >= 0` and `gamma (limit - cut)` for
+`cut <= limit` never makes a form smaller. So nothing that comes from outside has to be believed:
+multipliers are moved to where they are sound, the limits of cuts are derived here, and every number
+that is added to a row pays for its rounding as in `rounding.py`.
+"""
+
+from itertools import repeat
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_taps.verification.certificate.lines import (
+    LayerCuts,
+    LeafLines,
+    by_layer,
+    lines_of,
+    multipliers,
+    replaced,
+)
+from keras_taps.verification.certificate.octahedron import axes, directions, largest_over_octahedron
+from keras_taps.verification.certificate.rounding import Form, dot, gamma, lost, size_of
+
+_ROWS = 2**25  # bytes that rows may take at a time
+
+
+class Cuts(NamedTuple):
+    """Multi-neuron constraints `outer . act(z[members]) + inner . z[members] <= limit`.
+
+    There is no limit: whoever uses a cut derives the smallest that it can prove.
+
+    Args:
+        members: Integer array `(C, K)`, K <= 3: numbers of neurons, in each row of one ReLU.
+        outer: Array `(C, K)`, coefficients of the outputs of the ReLU.
+        inner: Array `(C, K)`, coefficients of its inputs.
+    """
+
+    members: np.ndarray
+    outer: np.ndarray
+    inner: np.ndarray
+
+
+class RootBox:
+    """A box of inputs with rigorous boxes of all neurons, and bounds on its leaves.
+
+    The ReLUs' neurons are numbered in the depth-first order of the nodes, each ReLU flattened. Made
+    by `Checker.root`.
+
+    Attributes:
+        neurons: Number of neurons N.
+        kinks: Array `(N,)`: the slope of each neuron's ReLU for negative inputs.
+        lower: Array `(N,)`, lower bounds of the inputs of the ReLUs, NaN where one was not finite.
+        upper: Array `(N,)`, upper bounds.
+
+    Example:
+
+    >>> dense = Dense(np.array([[1.0]]), np.zeros(1))
+    >>> root = Checker(Graph((dense, Relu((1,)), dense))).root(np.array([-1.0]), np.array([2.0]))
+    >>> leaves = np.array([[0], [-1], [1]], "int8")
+    >>> root.upper_bounds(np.ones((3, 1)), np.full(3, -0.5), leaves).round(9)
+    array([ 1.5, -0.5,  1.5])
+
+    References:
+        Wang et al. 2021, beta-CROWN; Ferrari et al. 2022, MN-BaB; Zhang et al. 2022, GCP-CROWN.
+    """
+
+    def __init__(self, walk, records, outputs, within):
+        self._within, self._parts = within, {}
+        self._walk = walk  # forward behind it
+        self._pulls, walk.pulls = walk.pulls, None  # of the ReLUs; they hold the walk
+        self._records = records
+        self._outputs = outputs
+        self._lines = lines_of(records)
+        self._widest = max(walk.input[0].size, *(low.size for low, _ in walk.boxes), 1)
+        self._starts = np.cumsum([0, *(lines.size.size for lines in self._lines)])
+        self._octahedra = {}  # limits by members
+        self._limits = {}  # by members and coefficients
+        self.neurons = int(self._starts[-1])
+        self.kinks, self.lower, self.upper = (
+            np.concatenate([np.zeros(0), *(np.ravel(value) for value in values)])
+            for values in (
+                [np.full(lines.size.size, lines.slope) for lines in self._lines],
+                [lines.lower for lines in self._lines],
+                [lines.upper for lines in self._lines],
+            )
+        )
+
+    @property
+    def boxes(self):
+        """List of the boxes of the inputs of every ReLU and max pooling, as in the checker."""
+        return self._walk.boxes
+
+    @property
+    def layers(self):
+        """List of pairs: where the numbers of each ReLU's neurons begin and end."""
+        return list(zip(self._starts[:-1].tolist(), self._starts[1:].tolist(), strict=True))
+
+    @property
+    def empty(self):
+        """Whether the signs contradict each other, in a part made by `within`."""
+        return self._walk.empty
+
+    def within(self, signs):
+        """The part of the box where some pre-activations have a sign, with boxes of its own.
+
+        Args:
+            signs: Array `(N,)`: 1 where z >= 0, -1 where z <= 0, 0 where nothing is known.
+
+        Returns:
+            `RootBox`, whose bounds are about this part. The last few are kept.
+        """
+        signs = self._checked_signs(signs, (self.neurons,)).astype("int8")
+        key = signs.tobytes()
+        if key in self._parts:
+            self._parts[key] = self._parts.pop(key)  # now the youngest
+        else:
+            while len(self._parts) * 12 * 8 * self.neurons > _ROWS:
+                self._parts.pop(next(iter(self._parts)))
+            layers = [part[0] for part in by_layer(signs[None], self._lines)]
+            self._parts[key] = self._within(layers)
+        return self._parts[key]
+
+    def octahedra(self, members):
+        """Proved upper bounds of all sums and differences of a few neurons of one ReLU.
+
+        Args:
+            members: Integer array `(G, K)`, as in `Cuts`.
+
+        Returns:
+            Array `(G, 3**K - 1)`, in the order of `octahedron.directions(K)`.
+        """
+        layer = np.searchsorted(self._starts, members[:, 0], side="right") - 1
+        size = members.shape[1]
+        found = np.zeros((len(members), len(directions(size))))
+        with np.errstate(all="ignore"):
+            for number in np.unique(layer):
+                mine = layer == number
+                found[mine] = self._octahedra_of(int(number), members[mine])
+        return found
+
+    def mixed(self, weights, forms, offset):
+        """Combinations `weights @ forms` of forms, and what their rounding may hide.
+
+        Args:
+            weights: Array `(L, n)`; negative numbers and NaN count as 0.
+            forms: Array `(n, outputs)`.
+            offset: Array `(n,)`.
+
+        Returns:
+            `(forms, offset, error)` for `upper_bounds`: `(L, outputs)`, `(L,)` and `(L,)`.
+        """
+        weights = multipliers(weights)
+        forms, offset = np.asarray(forms, "float64"), np.asarray(offset, "float64")
+        size = size_of(self._walk.out)
+        with np.errstate(all="ignore"):
+            magnitude = weights @ (dot(np.abs(forms), size) + np.abs(offset))
+            error = gamma(len(offset) + size.size) * magnitude + 2 * lost(size)
+            return weights @ forms, weights @ offset, error
+
+    def upper_bounds(
+        self,
+        forms,
+        offset,
+        signs=None,
+        slopes=None,
+        betas=None,
+        cuts=None,
+        gammas=None,
+        error=None,
+    ):
+        """Upper bounds of a form of the outputs over each leaf, `forms @ outputs + offset`.
+
+        Args:
+            forms: Array `(L, outputs)`, a form a leaf.
+            offset: Array `(L,)`.
+            signs: int8 array `(L, N)`: 1 where z >= 0, -1 where z <= 0 holds in the leaf, 0
+                elsewhere; by default all 0.
+            slopes: Array `(L, N)`: slopes of the lower lines of the neurons that are not split.
+                They are moved to where they are sound; NaN stands for what 'crown' takes.
+            betas: Array `(L, N)`: multipliers of the splits; only those of split neurons count.
+            cuts: `Cuts`, or `None`.
+            gammas: Array `(L, C)`: multipliers of the cuts. Like betas, what is negative or not
+                finite counts as 0.
+            error: Array `(L,)` >= 0, added to the bounds: what `mixed` says. By default 0.
+
+        Returns:
+            Array `(L,)`. Infinite where a number was not finite on the way; -inf if the signs
+            contradict the boxes, so that the leaf is empty.
+
+        Raises:
+            ValueError: If shapes do not fit, signs are others, or the members of a cut are not
+                neurons of one ReLU.
+        """
+        forms, offset = np.asarray(forms, "float64"), np.asarray(offset, "float64")
+        count = len(offset)
+        self._check("forms", forms, (count, self._outputs))
+        signs = np.zeros((count, self.neurons), "int8") if signs is None else signs
+        signs = self._checked_signs(signs, (count, self.neurons))
+        slopes, betas = (None if v is None else np.asarray(v) for v in (slopes, betas))
+        for name, values in (("slopes", slopes), ("betas", betas)):
+            if values is not None:
+                self._check(name, values, (count, self.neurons))
+        error = np.zeros(count) if error is None else np.maximum(error, 0.0)
+        self._check("error", error, (count,))
+        with np.errstate(all="ignore"):  # what is not finite ends as an infinite bound
+            layers, gammas = self._cut_layers(cuts, gammas, count)
+            chunk = max(1, _ROWS // (32 * self._widest))
+            bounds = np.zeros(count)
+            for start in range(0, count, chunk):
+                part = slice(start, start + chunk)
+                records = self._leaf_records(
+                    signs[part],
+                    *(None if v is None else v[part] for v in (slopes, betas, gammas)),
+                    layers,
+                )
+                form = Form(forms[part], offset[part], error[part])
+                bounds[part] = self._walk.leave(form, records)
+                bounds[part][self._empty(signs[part])] = -np.inf
+        return bounds
+
+    def _empty(self, signs):
+        """Which rows of signs contradict the boxes."""
+        against = np.where(signs < 0, self.lower > 0, (signs > 0) & (self.upper < 0))
+        return self.empty | np.any(against, 1)
+
+    def _check(self, name, values, shape):
+        if values.shape != shape:
+            raise ValueError(f"`{name}` must have shape {shape}. Received: shape {values.shape}")
+
+    def _checked_signs(self, signs, shape):
+        signs = np.asarray(signs)
+        self._check("signs", signs, shape)
+        if not np.all((signs == 0) | (signs == 1) | (signs == -1)):
+            raise ValueError("`signs` must be -1, 0 or 1.")
+        return signs
+
+    def _leaf_records(self, signs, slopes, betas, gammas, layers):
+        """The records with lines of their own for each row of a chunk."""
+        signs, slopes, betas = (
+            repeat(None) if values is None else by_layer(values, self._lines)
+            for values in (signs, slopes, betas)
+        )
+        layers = iter(layers)
+
+        def change(lines):
+            own_signs, own_slopes, own_betas = next(signs), next(slopes), next(betas)
+            if own_slopes is not None:
+                lines = lines.with_slopes(np.asarray(own_slopes, "float64"))
+            pushes = None if own_betas is None else own_signs * multipliers(own_betas)
+            cuts = next(layers)
+            return LeafLines(
+                **vars(lines),
+                signs=own_signs,
+                pushes=pushes,
+                cuts=cuts,
+                gammas=None if cuts is None else gammas[:, cuts.rows],
+            )
+
+        return replaced(self._records, change)
+
+    # Cuts
+
+    def _cut_layers(self, cuts, gammas, count):
+        """The cuts that some leaf uses, for each ReLU, and the multipliers to use."""
+        none = [None] * len(self._lines)
+        if cuts is None or gammas is None or not len(cuts.members):
+            return none, None
+        members = np.asarray(cuts.members)
+        outer, inner = (np.asarray(v, "float64") for v in (cuts.outer, cuts.inner))
+        if members.ndim != 2 or members.dtype.kind not in "iu" or not 1 <= members.shape[1] <= 3:
+            raise ValueError("`members` of the cuts must be whole numbers, 1 to 3 a row.")
+        self._check("outer", outer, members.shape)
+        self._check("inner", inner, members.shape)
+        if members.min() < 0 or members.max() >= self.neurons:
+            raise ValueError(f"`members` of the cuts must be in 0 .. {self.neurons - 1}.")
+        layer = np.searchsorted(self._starts, members, side="right") - 1
+        if np.any(layer != layer[:, :1]):
+            raise ValueError("The members of a cut must be neurons of one ReLU.")
+        gammas = np.asarray(gammas)
+        self._check("gammas", gammas, (count, len(members)))
+        gammas = multipliers(gammas)
+        used = gammas.any(0) & np.isfinite(outer).all(1) & np.isfinite(inner).all(1)
+        found = []
+        for number, lines in enumerate(self._lines):
+            rows = np.flatnonzero(used & (layer[:, 0] == number))
+            limits = self._limits_of(number, members[rows], outer[rows], inner[rows])
+            known = np.isfinite(limits)  # a cut without a limit says nothing
+            rows = rows[known]
+            places = members[rows] - self._starts[number]
+            found.append(
+                LayerCuts(rows, places, outer[rows], inner[rows], limits[known], lines.size)
+                if len(rows)
+                else None
+            )
+        return found, gammas
+
+    def _limits_of(self, number, members, outer, inner):
+        """Proved limits `(C,)` of cuts on one ReLU, kept for the next leaves."""
+        keys = [
+            (row.tobytes(), a.tobytes(), b.tobytes())
+            for row, a, b in zip(members.astype("int64"), outer, inner, strict=True)
+        ]
+        new = [i for i, key in enumerate(keys) if key not in self._limits]
+        if new:
+            found = largest_over_octahedron(
+                self._octahedra_of(number, members[new]),
+                outer[new],
+                inner[new],
+                self._lines[number].slope,
+            )
+            self._limits.update({keys[i]: limit for i, limit in zip(new, found, strict=True)})
+        return np.array([self._limits[key] for key in keys])
+
+    def _octahedra_of(self, number, members):
+        """Bounds `(C, directions)` of all sums and differences of the members of each row."""
+        groups = [tuple(row) for row in members.tolist()]
+        new = [group for group in dict.fromkeys(groups) if group not in self._octahedra]
+        if new:
+            limits = self._pulled(number, np.array(new) - self._starts[number])
+            self._octahedra.update(dict(zip(new, limits, strict=True)))
+        return np.stack([self._octahedra[group] for group in groups])
+
+    def _pulled(self, number, places):
+        """Octahedra of neurons `places (G, K)` of a ReLU, each face by a pass to the input."""
+        lines, pull = self._lines[number], self._pulls[number]
+        size = places.shape[1]
+        normals, (upper, lower) = directions(size), axes(size)
+        limits = np.full((len(places), len(normals)), np.inf)
+        limits[:, upper] = lines.upper.reshape(-1)[places]  # no pass is needed for the axes
+        limits[:, lower] = -lines.lower.reshape(-1)[places]
+        slanted = np.setdiff1d(np.arange(len(normals)), np.concatenate([upper, lower]))
+        if not len(slanted):
+            return limits
+        chunk = max(1, _ROWS // (8 * self._widest * len(slanted)))
+        for start in range(0, len(places), chunk):
+            chosen = places[start : start + chunk]
+            rows = np.zeros((len(chosen), len(slanted), lines.size.size))
+            for k in range(size):  # a neuron named twice counts twice
+                at = np.arange(len(chosen))[:, None], np.arange(len(slanted)), chosen[:, k, None]
+                rows[at] += normals[slanted, k]
+            rows = rows.reshape(-1, *lines.size.shape)
+            nothing = np.zeros(len(rows))
+            found = pull(Form(rows, nothing, nothing)).reshape(len(chosen), -1)
+            limits[start : start + chunk, slanted] = found
+        return limits

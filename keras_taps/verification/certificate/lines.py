@@ -1,0 +1,183 @@
+"""What the checker keeps for the way back: of ReLUs and sums, and of a ReLU in leaves."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from keras_taps.verification.certificate.rounding import (
+    ROUND,
+    TINY,
+    Form,
+    dot,
+    gamma,
+    lost,
+    size_of,
+)
+
+
+@dataclass(frozen=True)
+class ReluLines:
+    """Lines of a ReLU: `steep x + over` above, `below x` beneath; `size` bounds |x|."""
+
+    steep: np.ndarray
+    over: np.ndarray
+    below: np.ndarray
+    crossing: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    size: np.ndarray
+    slope: float
+
+    @classmethod
+    def of(cls, box, slope):
+        """Lines of a ReLU with this slope for negative inputs, on a box of inputs."""
+        lower, upper = box
+        crossing = (lower < 0) & (upper > 0)
+        width = np.where(crossing, upper - lower, 1.0)
+        chord = np.clip((upper - slope * lower) / width, slope, 1.0)
+        settled = np.where(lower >= 0, 1.0, slope)
+        steep = np.where(crossing, chord, settled)
+        # Any line that is above the function at both ends is above it between: it is convex.
+        over = np.maximum((slope - chord) * lower, (1 - chord) * upper) * (1 + 8 * ROUND) + TINY
+        over = np.where(crossing, over, 0.0)
+        below = np.where(crossing, np.where(upper > -lower, 1.0, slope), settled)[None]
+        return cls(steep, over, below, crossing, lower, upper, size_of(box), slope)
+
+    def with_slopes(self, slopes):
+        """Other slopes `(n, ...)` beneath, moved to where they are sound; NaN keeps the usual."""
+        given = self.crossing & ~np.isnan(slopes)
+        return replace(self, below=np.where(given, np.clip(slopes, self.slope, 1.0), self.below))
+
+    def back(self, form):
+        """The form on the inputs, from the one on the outputs."""
+        rising, falling = np.maximum(form.rows, 0), np.minimum(form.rows, 0)
+        return self.through(form, rising * self.steep + falling * self.below, rising)
+
+    def through(self, form, rows, rising):
+        """The form with these rows, each one rounded product, and what `rising` is lifted by."""
+        lifted = dot(rising, self.over)
+        error = gamma(self.over.size) * lifted + lost(self.size)
+        error = error + 4 * ROUND * dot(np.abs(rows), self.size)
+        return replace(form.plus(lifted, error), rows=rows)
+
+
+@dataclass(frozen=True)
+class LayerCuts:
+    """The cuts of one ReLU that are used; `rows` are their numbers, `size` bounds its inputs.
+
+    The outputs of a ReLU are no larger than its inputs, so `size` serves for both.
+    """
+
+    rows: np.ndarray
+    places: np.ndarray
+    outer: np.ndarray
+    inner: np.ndarray
+    limits: np.ndarray
+    size: np.ndarray
+
+    def taken(self, rows, gammas, coefficients):
+        """Rows less `gammas @ coefficients`, and the rounding of it in a form."""
+        members, at = np.unique(self.places, return_inverse=True)
+        matrix = np.zeros((len(self.places), len(members)))
+        at = at.reshape(self.places.shape)
+        np.add.at(matrix, (np.arange(len(matrix))[:, None], at), coefficients)
+        size = self.size.reshape(-1)
+        scale = (np.abs(coefficients) * size[self.places]).sum(1)
+        flat = rows.reshape(len(rows), -1).copy()
+        flat[:, members] -= gammas @ matrix
+        error = gamma(self.places.size) * (gammas @ scale) + lost(size)
+        error = error + 4 * ROUND * np.abs(flat[:, members]) @ size[members]
+        return flat.reshape(rows.shape), error
+
+    def before(self, form, gammas):
+        """The form on the outputs of the ReLU, with the cuts' own part of it and their limits."""
+        rows, error = self.taken(form.rows, gammas, self.outer)
+        error = error + gamma(len(self.limits)) * (gammas @ np.abs(self.limits)) + lost(self.size)
+        return Form(rows, *_plus(form, gammas @ self.limits, error))
+
+    def behind(self, form, gammas):
+        """The form on the inputs of the ReLU, with the cuts' part."""
+        rows, error = self.taken(form.rows, gammas, self.inner)
+        return Form(rows, *_plus(form, 0.0, error))
+
+
+@dataclass(frozen=True)
+class LeafLines(ReluLines):
+    """Lines of each leaf of a chunk, arrays `(L, ...)`; `pushes` are `sign * beta`."""
+
+    signs: np.ndarray
+    pushes: np.ndarray
+    cuts: LayerCuts
+    gammas: np.ndarray
+
+    def back(self, form):
+        if self.cuts is not None:
+            form = self.cuts.before(form, self.gammas)
+        # What is split is linear: there is no line to lift, and one product to round.
+        split = self.signs != 0
+        rising, falling = np.maximum(form.rows, 0), np.minimum(form.rows, 0)
+        rising = np.where(split, 0.0, rising)
+        rows = np.where(
+            split,
+            form.rows * np.where(self.signs > 0, 1.0, self.slope),
+            rising * self.steep + falling * self.below,
+        )
+        form = self.through(form, rows, rising)
+        if self.pushes is not None:
+            rows = form.rows + self.pushes
+            error = 4 * ROUND * dot(np.abs(rows), self.size)
+            form = Form(rows, *_plus(form, 0.0, error))
+        if self.cuts is not None:
+            form = self.cuts.behind(form, self.gammas)
+        return form
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Records of the branches of a sum; `size` bounds its inputs."""
+
+    records: list
+    size: np.ndarray
+
+
+def lines_of(records):
+    """List of the `ReluLines` among records, depth-first."""
+    found = []
+    replaced(records, lambda lines: found.append(lines) or lines)
+    return found
+
+
+def replaced(records, change):
+    """The records with `change(lines)` in place of each `ReluLines`, asked for depth-first."""
+    found = []
+    for record in records:
+        if isinstance(record, ReluLines):
+            record = change(record)
+        elif isinstance(record, Branches):
+            record = replace(record, records=[replaced(b, change) for b in record.records])
+        found.append(record)
+    return found
+
+
+def by_layer(array, lines):
+    """Iterator over the parts of an array `(n, neurons)`, each in the shape `(n, ...)` of a ReLU.
+
+    Args:
+        array: Array `(n, neurons)`.
+        lines: List of `ReluLines`, depth-first.
+    """
+    stop = 0
+    for own in lines:
+        start, stop = stop, stop + own.size.size
+        yield array[:, start:stop].reshape(-1, *own.size.shape)
+
+
+def multipliers(values):
+    """Numbers as multipliers: float64, and 0 where they are negative or not finite."""
+    values = np.asarray(values, "float64")
+    return np.where(np.isfinite(values) & (values > 0), values, 0.0)
+
+
+def _plus(form, constant, error):
+    form = form.plus(constant, error)
+    return form.constant, form.error

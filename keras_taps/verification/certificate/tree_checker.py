@@ -1,0 +1,120 @@
+"""Rigorous bounds on the leaves of proof trees: what a tree proves, whoever grew it."""
+
+import numpy as np
+
+from keras_taps.verification.certificate.tree import dequantise
+
+_BATCH = 2**27  # bytes that the multipliers of leaves may take at a time
+
+
+def leaf_bounds(root, forms, offset, groups, trees, cuts=None):
+    """Rigorous upper bounds on the leaves of trees, from their multipliers.
+
+    Args:
+        root: `RootBox` of the box of inputs.
+        forms: Array `(n, outputs)`, the forms of a task.
+        offset: Array `(n,)`.
+        groups: Integer array `(n,)`, the group of each form.
+        trees: List of `Tree`.
+        cuts: `Cuts` of the task, or `None`.
+
+    Returns:
+        For each tree an array with the bound of each of its `leaves` on the mixture of the forms of
+        its group, infinite where the leaf is open.
+
+    Raises:
+        ValueError: If a tree is about other neurons, forms, groups or cuts than these.
+    """
+    groups = np.asarray(groups)
+    bounds, todo = [], []
+    for tree in trees:
+        if not np.any(groups == tree.group):
+            raise ValueError(f"There is no group {tree.group}.")
+        if np.any(tree.neurons >= root.neurons):
+            raise ValueError(f"The tree names neurons beyond the {root.neurons} of the network.")
+        leaves = tree.leaves
+        bounds.append(np.full(len(leaves), np.inf))
+        todo += [(tree, leaf, bounds[-1], at) for at, leaf in enumerate(leaves)]
+    todo = [item for item in todo if item[0].proof(item[1]) is not None]
+    size = max(1, _BATCH // (32 * max(root.neurons, 1)))
+    for start in range(0, len(todo), size):
+        part = todo[start : start + size]
+        found = bound_leaves(root, forms, offset, groups, [item[:2] for item in part], cuts)
+        for (_, _, values, at), bound in zip(part, found, strict=True):
+            values[at] = bound
+    return bounds
+
+
+def check_trees(root, forms, offset, groups, trees, cuts=None):
+    """Rigorous upper bounds on groups of forms: the largest bound of the leaves of their trees.
+
+    Args:
+        root: As in `leaf_bounds`, like the rest.
+        forms: Array.
+        offset: Array.
+        groups: Array.
+        trees: List of `Tree`.
+        cuts: `Cuts` or `None`.
+
+    Returns:
+        Array `(groups.max() + 1,)`, infinite for a group without a complete tree. If it is below 0,
+        at no input of the box are all forms of the group >= 0.
+
+    Raises:
+        ValueError: If a tree is about other neurons, forms, groups or cuts than these.
+    """
+    groups = np.asarray(groups)
+    found = np.full(groups.max() + 1, np.inf)
+    for tree, bounds in zip(
+        trees, leaf_bounds(root, forms, offset, groups, trees, cuts), strict=True
+    ):
+        found[tree.group] = np.fmin(found[tree.group], bounds.max())
+    return found
+
+
+def bound_leaves(root, forms, offset, groups, leaves, cuts):
+    """Rigorous upper bounds `(L,)` on some leaves, all at a time.
+
+    Args:
+        root: As in `leaf_bounds`, like the rest.
+        forms: Array.
+        offset: Array.
+        groups: Array.
+        leaves: List of pairs of a `Tree` and the number of a closed node of it.
+        cuts: `Cuts` or `None`.
+    """
+    count, total = len(leaves), 0 if cuts is None else len(cuts.members)
+    signs = np.zeros((count, root.neurons), "int8")
+    slopes = np.full((count, root.neurons), np.nan)
+    betas = np.zeros((count, root.neurons))
+    weights = np.zeros((count, len(groups)))
+    gammas = np.zeros((count, total))
+    for i, (tree, node) in enumerate(leaves):
+        levels, own_betas, mix, used, values = tree.proof(node)
+        mine = np.flatnonzero(groups == tree.group)
+        if mix.shape != mine.shape:
+            raise ValueError(f"Group {tree.group} has {len(mine)} forms, not {mix.size}.")
+        if np.any((used < 0) | (used >= total)):
+            raise ValueError(f"A leaf names a cut that is none of the {total}.")
+        signs[i, tree.neurons] = tree.signs(node)
+        slopes[i, tree.neurons] = dequantise(levels, root.kinks[tree.neurons])
+        betas[i, tree.neurons] = own_betas
+        weights[i, mine] = mix
+        gammas[i, used] = values
+    mixed = root.mixed(weights, forms, offset)
+    bounds = np.zeros(count)
+    for fixed, rows in _by_base(root, leaves):
+        part = root.within(fixed) if fixed.any() else root
+        given = mixed[0][rows], mixed[1][rows], signs[rows], slopes[rows], betas[rows]
+        bounds[rows] = part.upper_bounds(*given, cuts, gammas[rows], mixed[2][rows])
+    return bounds
+
+
+def _by_base(root, leaves):
+    """Pairs of the signs at a base of some leaves and the rows of these leaves."""
+    bases = {}
+    for row, (tree, node) in enumerate(leaves):
+        fixed = np.zeros(root.neurons, "int8")
+        fixed[tree.neurons] = tree.signs(tree.base(node))
+        bases.setdefault(fixed.tobytes(), (fixed, []))[1].append(row)
+    return bases.values()

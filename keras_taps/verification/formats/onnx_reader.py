@@ -1,0 +1,271 @@
+"""Read an ONNX network as a graph of float64 nodes, and check that both compute the same."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from keras_taps.verification.formats.onnx_ops import LAYOUT, OPS, Call, Value, image_places
+from keras_taps.verification.graph.graph import Graph, simplify
+from keras_taps.verification.graph.nodes import Dense
+
+OLDEST_OPSET = 7  # before, arithmetic did not broadcast as in NumPy
+AGREEMENT = 1e-4  # relative error to the reference implementation, which computes in float32
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
+_POINTWISE = ("Add", "Sub", "Mul", "Div", "Relu", "LeakyRelu")
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxNetwork:
+    """A graph, and how the entries of an ONNX input stand in it.
+
+    Args:
+        graph: `Graph`.
+        onnx_shape: Shape of one input in the file, without the batch.
+        places: Integer array `(inputs,)`: the flat graph coordinate of each entry of the file's
+            input. Images are `(channels, height, width)` in most files and `(height, width,
+            channels)` in every graph.
+    """
+
+    graph: Graph
+    onnx_shape: tuple
+    places: np.ndarray
+
+    def to_graph(self, flat):
+        """Inputs `(..., *graph.in_shape)` from vectors `(..., inputs)` in the file's order."""
+        flat = np.asarray(flat, "float64")
+        out = np.empty_like(flat)
+        out[..., self.places] = flat
+        return out.reshape(*flat.shape[:-1], *self.graph.in_shape)
+
+    def to_onnx(self, points):
+        """Vectors `(..., inputs)` in the file's order from inputs `(..., *graph.in_shape)`."""
+        points = np.asarray(points, "float64")
+        batch = points.shape[: points.ndim - len(self.graph.in_shape)]
+        return points.reshape(*batch, -1)[..., self.places]
+
+
+def read_onnx(path):
+    """Read a network of affine layers, (leaky) ReLUs and max pooling.
+
+    Weights are taken exactly; folded ones (normalisation, averages) are rounded to float64.
+
+    Args:
+        path: Path of an `.onnx` file.
+
+    Returns:
+        `OnnxNetwork`; its graph ends in a Dense node with the outputs in the file's order.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, has an operator that is not supported, or its graph
+            disagrees with the reference implementation of ONNX.
+
+    Example:
+
+    >>> network = read_onnx("network.onnx")  # doctest: +SKIP
+    >>> logits = network.graph(network.to_graph(vectors))  # doctest: +SKIP
+    """
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        accepted = ", ".join(sorted((*OPS, *LAYOUT)))
+        raise ValueError(
+            f"{path} is no valid ONNX network: {error}. Accepted ops: {accepted}. Of a Keras "
+            "model or run folder `keras-taps export` makes one"
+        ) from None
+    try:
+        network = _network(model)
+        _check(model, network)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return network
+
+
+def _network(model):
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    opset = versions.get("", versions.get("ai.onnx", 0))
+    if opset < OLDEST_OPSET:
+        raise ValueError(f"the opset must be at least {OLDEST_OPSET}. Received: {opset}")
+    source = _source(model.graph)
+    shape = _shape(source)
+    values = _constants(model.graph, opset)
+    in_shape, places = _layout(source.name, shape, model.graph.node, opset, values)
+    values[source.name] = Value(in_shape, (), places.reshape(shape))
+    for node in model.graph.node:
+        if node.output[0] not in values:
+            values[node.output[0]] = _run(node, opset, values)
+    graph = _finished(values.get(model.graph.output[0].name))
+    return OnnxNetwork(graph, shape[1:] if _has_batch(source) else shape, places)
+
+
+def _source(graph):
+    """The one input that is no weight."""
+    weights = {tensor.name for tensor in graph.initializer}
+    found = [entry for entry in graph.input if entry.name not in weights]
+    if len(found) != 1 or len(graph.output) != 1:
+        raise ValueError(
+            f"the network must have one input and one output. "
+            f"Received: {len(found)} and {len(graph.output)}"
+        )
+    if found[0].type.tensor_type.elem_type not in _FLOATS:
+        raise ValueError("the input must be float32 or float64")
+    return found[0]
+
+
+def _has_batch(source):
+    """Whether the first axis is a batch: symbolic, or 1 before others."""
+    sides = source.type.tensor_type.shape.dim
+    return len(sides) > 1 and sides[0].dim_value <= 1
+
+
+def _shape(source):
+    """ONNX shape of one input, with a batch of 1 if there is one."""
+    sides = [side.dim_value for side in source.type.tensor_type.shape.dim]  # 0: symbolic
+    shape = (1, *sides[1:]) if _has_batch(source) else tuple(sides)
+    if not shape or min(shape) < 1:
+        raise ValueError(f"only the batch of the input may be symbolic. Received: {sides}")
+    return shape
+
+
+def _constants(graph, opset):
+    """The values that do not depend on the input, by name."""
+    if graph.sparse_initializer:
+        raise ValueError("sparse weights are not supported")
+    values = {tensor.name: _exact(numpy_helper.to_array(tensor)) for tensor in graph.initializer}
+    for node in graph.node:
+        if all(not name or name in values for name in node.input):
+            values[node.output[0]] = _run(node, opset, values)
+    return values
+
+
+def _exact(array):
+    """Floats as float64, so that folding constants rounds as little as can be."""
+    if array.dtype.kind != "f":
+        return array
+    if array.dtype not in (np.float32, np.float64):
+        raise ValueError(f"weights must be float32 or float64. Received: {array.dtype}")
+    return array.astype("float64")
+
+
+def _layout(name, shape, nodes, opset, constants):
+    """Shape of one input of the graph, and the coordinates there of the file's entries.
+
+    Many files transpose or reshape their input before the first convolution. The graph's input is
+    laid out as the image that comes of it, so that nothing has to move: follow the entries until
+    an operator mixes them.
+    """
+    entries = np.arange(math.prod(shape)).reshape(shape)
+    image = None
+    while True:
+        image = entries if entries.ndim == 4 and len(entries) == 1 else image
+        node = next((node for node in nodes if name in node.input), None)
+        if node is None or node.op_type not in (*LAYOUT, *_POINTWISE):
+            break
+        if node.op_type in LAYOUT:
+            others = [constants.get(other) for other in node.input[1:]]
+            if any(other is None for other in others):
+                break
+            entries = _moved(node, opset, entries, others)
+        name = node.output[0]
+    if image is None:
+        return (entries.size,), np.arange(entries.size)
+    _, channels, height, width = image.shape
+    places = np.empty(image.size, int)
+    places[image.ravel()] = image_places(height, width, channels).ravel()
+    return (height, width, channels), places
+
+
+def _run(node, opset, values):
+    """First output of a node: an array if all inputs are constant, else a `Value`."""
+    attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    attributes = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
+    inputs = [values.get(name) for name in node.input]
+    call = Call(node, inputs, attributes)
+    if node.domain not in ("", "ai.onnx"):
+        raise call.refuse(f"unknown domain {node.domain!r}")
+    for name, value in zip(node.input, inputs, strict=True):
+        if name and value is None:
+            raise call.refuse(f"{name!r} is an output that is not supported")
+    computed = [value for value in inputs if isinstance(value, Value)]
+    if node.op_type == "Shape" and computed:
+        return _reference(node, opset, [computed[0].places])
+    if not computed:
+        return _exact(_reference(node, opset, inputs))
+    if node.op_type in LAYOUT:
+        others = [v if v is None else call.constant(i) for i, v in enumerate(inputs) if i]
+        x = call.value()
+        return x.then(places=_moved(node, opset, x.places, others))
+    if node.op_type not in OPS:
+        raise call.refuse("the operator is not supported")
+    return OPS[node.op_type](call)
+
+
+def _moved(node, opset, places, others):
+    """The places after an operator that only moves entries."""
+    moved = _reference(node, opset, [places, *others])
+    if not np.array_equal(np.sort(moved, None), np.arange(places.size)):
+        raise Call(node, others, {}).refuse("it must only move entries")  # dropout in training
+    return moved
+
+
+def _reference(node, opset, arrays):
+    """The first output of one node by the reference implementation of ONNX."""
+    feeds = {name: array for name, array in zip(node.input, arrays, strict=True) if name}
+    inputs = [helper.make_empty_tensor_value_info(name) for name in feeds]
+    outputs = [helper.make_empty_tensor_value_info(node.output[0])]
+    graph = helper.make_graph([node], "one_node", inputs, outputs)
+    try:
+        return np.asarray(ReferenceEvaluator(graph, opsets={"": opset}).run(None, feeds)[0])
+    except Exception as error:  # whatever an operator raises on input that does not fit
+        raise Call(node, arrays, {}).refuse(f"{type(error).__name__}: {error}") from None
+
+
+def _finished(value):
+    """The graph of the network's output, ending in a Dense node."""
+    if not isinstance(value, Value):
+        raise ValueError("the output does not depend on the input")
+    order = value.places.ravel()
+    nodes = simplify(value.nodes)
+    if not (
+        nodes and isinstance(nodes[-1], Dense) and np.array_equal(order, np.arange(order.size))
+    ):
+        value = value.reshaped(order.shape)
+        nodes = simplify((*value.nodes, Dense(np.eye(order.size)[:, order], np.zeros(order.size))))
+    graph = Graph(nodes)
+    if not all(np.all(np.isfinite(array)) for array in graph.pack()[1]):
+        raise ValueError("a weight is not finite, or a division is by zero")
+    return graph
+
+
+class BatchNormalization(OpRun):
+    """Inference; for opsets 9 to 13 ONNX's own mixes in the statistics of the batch."""
+
+    def _run(self, x, gamma, beta, mean, variance, epsilon=None, **_):
+        shape = (-1,) + (1,) * (x.ndim - 2)
+        gamma, beta, mean, variance = (v.reshape(shape) for v in (gamma, beta, mean, variance))
+        scale = gamma / np.sqrt(variance + (1e-5 if epsilon is None else epsilon))
+        return (((x - mean) * scale + beta).astype(x.dtype),)
+
+
+def _check(model, network):
+    """Raise unless the graph agrees with the reference implementation on random inputs."""
+    source = _source(model.graph)
+    dtype = helper.tensor_dtype_to_np_dtype(source.type.tensor_type.elem_type)
+    points = np.random.default_rng(0).uniform(-1, 1, (3, network.places.size)).astype(dtype)
+    evaluator = ReferenceEvaluator(model, new_ops=[BatchNormalization])
+    try:
+        runs = [evaluator.run(None, {source.name: x.reshape(_shape(source))}) for x in points]
+    except Exception as error:  # an operator of the reference, on shapes it does not take
+        raise ValueError(f"the reference implementation fails: {error}") from None
+    wanted = np.stack([np.ravel(run[0]) for run in runs]).astype("float64")
+    got = network.graph(network.to_graph(points))
+    fits = got.shape == wanted.shape
+    if not fits or not np.max(np.abs(got - wanted)) <= AGREEMENT * np.max(np.abs(wanted)):
+        raise ValueError("the graph that was read disagrees with the reference implementation")

@@ -1,0 +1,400 @@
+"""Complete verification by branch and bound: domains of many inputs and classes share a batch.
+
+A domain fixes the signs of some pre-activations. Its bound is a Lagrangian with multipliers for
+those signs; where it is not below 0, one more neuron is split. A domain whose neurons are all split
+is a linear program. What is proved is written into trees, leaf by leaf, and each leaf is bounded
+again by the float64 checker before it counts. The boxes of the neurons are those of the whole
+input; on request deep domains have theirs derived again, knowing the signs that are fixed.
+"""
+
+import time
+
+import numpy as np
+
+from keras_taps.checks import check_choice, check_count
+from keras_taps.choices import BRANCHINGS, CUTS, MEMORY
+from keras_taps.verification.certificate.tree import quantise
+from keras_taps.verification.search.branching import babsr_scores, gap_scores, local_biases
+from keras_taps.verification.search.case import Case, gather
+from keras_taps.verification.search.domain_engine import DomainEngine
+from keras_taps.verification.search.pool import Pool
+from keras_taps.verification.search.split_lp import split_lp
+
+SIZES = (16, 128)  # domains at a time: one compilation each
+CANDIDATES = 3  # best neurons of each score that are tried
+RENEWED = 8  # most domains whose boxes are derived again in a round
+LEVELS = 3  # most splits at once while there are few domains
+
+
+class BranchAndBound:
+    """Branch and bound on the ReLUs of one network.
+
+    Args:
+        graph: `Graph` without pooling by maxima.
+        checker: `Checker` of the graph.
+        attempt: Called as `attempt(task, points)` with float inputs `(count, ...)` at which a form
+            seems to reach 0; it decides the task if one is a counterexample.
+        check: Whether a leaf must be confirmed by the float64 checker.
+        iterations: Steps of the optimiser for each domain.
+        branching: 'babsr'; 'gap', by what each neuron adds to the bound at its maximiser; or
+            'kfsb', which bounds the children of the best few of both and takes the best of them.
+        cuts: Multi-neuron constraints of each input and class, at most; 0 for none.
+        sizes: Domains at a time, ascending.
+        recompute: After how many splits the boxes of all neurons are derived again; 0 for never.
+        memory: Bytes for open domains and renewed boxes; then the input with most is given up.
+        charge_compilation: Whether the seconds of a task include compilation.
+
+    Attributes:
+        nodes: Domains bounded so far.
+
+    References:
+        Bunel et al., "Branch and Bound for Piecewise Linear Neural Network Verification", 2020;
+        Wang et al., "Beta-CROWN", 2021; De Palma et al., "Improved Branch and Bound for Neural
+        Network Verification via Lagrangian Decomposition" (filtered smart branching), 2021;
+        Ferrari et al., "Complete Verification via Multi-Neuron Relaxation Guided
+        Branch-and-Bound", 2022.
+    """
+
+    def __init__(
+        self,
+        graph,
+        checker,
+        attempt,
+        check=True,
+        iterations=10,
+        branching="kfsb",
+        cuts=CUTS,
+        recompute=0,
+        sizes=SIZES,
+        memory=MEMORY,
+        charge_compilation=False,
+    ):
+        self.graph, self.checker, self.attempt, self.check = graph, checker, attempt, check
+        self.engine = DomainEngine(graph, sizes[0])
+        self.iterations = iterations
+        self.branching = check_choice("branching", branching, BRANCHINGS)
+        self.cuts = check_count("cuts", cuts)
+        self.recompute = check_count("recompute", recompute)
+        self.charge_compilation = charge_compilation
+        self.sizes, self.memory = sizes, memory
+        self.nodes = 0
+        self._biases = local_biases(graph)
+
+    def solve(self, tasks, timeout=np.inf, budget=None, account="bab"):
+        """Decide tasks, or leave them open when their time is up.
+
+        Args:
+            tasks: List of open `Task`.
+            timeout: Seconds a task, everything spent on it before included.
+            budget: Seconds a task in branch and bound, earlier calls included.
+            account: Name under which its seconds are booked.
+        """
+        limits = account, timeout, np.inf if budget is None else budget
+        cases = {}
+        for number, task in enumerate(tasks):
+            if _late(task, *limits):
+                continue
+            began = time.perf_counter()
+            case = Case(task, self.checker, self.cuts, self.check)
+            task.spend(account, time.perf_counter() - began)
+            if not case.finish(account) and not case.stuck:
+                cases[number] = case
+        if not cases:
+            return
+        most = max(max(len(case.neurons) for case in cases.values()), 1)
+        members = max(len(forms) for case in cases.values() for forms in case.forms.values())
+        pool = Pool(
+            {
+                "bound": ((), "float64"),  # float32 would make 0 of bounds a little below it
+                "case": ((), "int32"),
+                "group": ((), "int32"),
+                "node": ((), "int32"),
+                "base": ((), "int32"),
+                "signs": ((most,), "int8"),
+                "slopes": ((most,), "uint8"),
+                "betas": ((most,), "float32"),
+                "mix": ((members,), "float32"),
+                "gammas": ((self.cuts,), "float32"),
+                "choices": ((2 * CANDIDATES,), "int32"),
+            }
+        )
+        rounds = 0
+        while cases:
+            began, compiled = time.perf_counter(), self.engine.compile_s
+            if rounds == 0:
+                fresh = self._roots(cases, pool)
+            elif rounds == 1 and self.cuts:  # again, with the constraints found meanwhile
+                fresh = pool.take(pool.best(len(pool)))
+            else:
+                fresh = self._children(cases, pool)
+            rounds += 1
+            self._expand(cases, pool, fresh)
+            spent = time.perf_counter() - began
+            if not self.charge_compilation:
+                spent -= self.engine.compile_s - compiled
+            shares = np.bincount(fresh["case"], minlength=len(tasks)) / len(fresh["case"])
+            for number in np.flatnonzero(shares):
+                tasks[number].spend(account, float(spent * shares[number]))
+            self._leave(cases, pool, limits)
+
+    # One step
+
+    def _roots(self, cases, pool):
+        """The domains to begin with: each class left, nothing split."""
+        records = [
+            (number, group, case.start_slopes(group))
+            for number, case in cases.items()
+            for group in case.forms
+        ]
+        fields = {name: _blank(array, len(records)) for name, array in pool.arrays.items()}
+        fields["bound"][:] = np.inf
+        fields["case"][:] = [number for number, _, _ in records]
+        fields["group"][:] = [group for _, group, _ in records]
+        fields["mix"][:] = 1.0
+        for row, (_, _, slopes) in enumerate(records):
+            fields["slopes"][row, : len(slopes)] = slopes
+        return fields
+
+    def _expand(self, cases, pool, fresh):
+        """Bound new domains; prove, refute or keep each."""
+        for start in range(0, len(fresh["bound"]), self.sizes[-1]):
+            part = {name: values[start : start + self.sizes[-1]] for name, values in fresh.items()}
+            alive = np.array([cases[n].task.verdict is None for n in part["case"]], bool)
+            part = {name: values[alive] for name, values in part.items()}
+            if not len(part["bound"]):
+                continue
+            linear = self._bound(cases, part)
+            self._close(cases, part)
+            self._keep(cases, pool, part, linear)
+
+    def _bound(self, cases, part):
+        """Bound a batch, write what was found into its fields; which domains are linear."""
+        free = np.array(
+            [
+                cases[number].free(signs, base)
+                for number, signs, base in zip(
+                    part["case"], part["signs"], part["base"], strict=True
+                )
+            ],
+            bool,
+        )
+        chosen = np.flatnonzero(free)
+        if len(chosen):
+            self.nodes += len(chosen)
+            some = {name: values[chosen] for name, values in part.items()}
+            domains = gather(cases, some)
+            found = self.engine.domains(domains, self._size(len(chosen)), self.iterations)
+            self._try(cases, some, found)
+            self._write(cases, some, domains, found)
+            for name, values in some.items():
+                part[name][chosen] = values
+        for row in np.flatnonzero(~free):
+            self._linear(cases, part, row)
+        return ~free
+
+    def _size(self, count):
+        """The smallest batch that holds so many domains."""
+        return next(size for size in self.sizes if size >= count)
+
+    def _try(self, cases, part, found):
+        """Show the attack's points to the tasks they may falsify."""
+        reached = np.flatnonzero(found.values >= -1e-6)
+        for number in np.unique(part["case"][reached]):
+            mine, task = reached[part["case"][reached] == number], cases[number].task
+            if task.verdict is None:
+                self.attempt(task, found.points[mine])
+
+    def _write(self, cases, part, domains, found):
+        low = np.where(domains.signs > 0, np.maximum(domains.low, 0), domains.low)
+        high = np.where(domains.signs < 0, np.minimum(domains.high, 0), domains.high)
+        kinks = next(iter(cases.values())).kinks
+        scores = (
+            babsr_scores(found.rows, low, high, kinks, self._biases),
+            gap_scores(found.rows, found.inner, found.outer, low, high, kinks),
+        )
+        crossing = (low < 0) & (high > 0)
+        ranked = [np.where(crossing, np.fmax(score, 1e-30), 0.0) for score in scores]
+        bounds = np.where(np.isfinite(found.bounds), found.bounds, np.inf)
+        # A child is part of its parent, whatever rounding and unfinished descent say.
+        part["bound"] = np.minimum(part["bound"], bounds)
+        for row, number in enumerate(part["case"]):
+            case = cases[number]
+            count = len(case.neurons)
+            slopes, betas = found.slopes[row, case.neurons], found.betas[row, case.neurons]
+            part["slopes"][row, :count] = quantise(slopes, case.kinks[case.neurons])
+            part["betas"][row, :count] = np.where(np.isfinite(betas), betas, 0.0)
+            part["mix"][row] = case.own_mix(int(part["group"][row]), found.mix[row])
+            part["gammas"][row] = found.gammas[row]
+            part["choices"][row] = _best([score[row, case.neurons] for score in ranked], CANDIDATES)
+            if self.cuts:
+                costs = scores[1][row]
+                case.find_cuts(int(part["group"][row]), found.rows[row], found.inner[row], costs)
+
+    def _linear(self, cases, part, row):
+        """A domain without a free neuron: its linear program has the last word."""
+        case, group = cases[part["case"][row]], part["group"][row]
+        pattern, constrained = case.pattern(part["signs"][row], part["base"][row])
+        forms = case.forms[group]
+        found = split_lp(
+            self.graph,
+            case.task.lower,
+            case.task.upper,
+            case.task.forms[forms],
+            case.task.offset[forms],
+            pattern,
+            constrained,
+        )
+        if found.point is not None and case.task.verdict is None:
+            self.attempt(case.task, found.point[None])
+        part["bound"][row] = found.bound
+        part["mix"][row, : len(forms)] = found.mix
+        part["betas"][row, : len(case.neurons)] = found.betas[case.neurons]
+        part["gammas"][row] = 0.0
+
+    def _close(self, cases, part):
+        """Prove the domains whose bound is below 0; those the checker does not confirm stay."""
+        for number in np.unique(part["case"]):
+            case = cases[number]
+            mine = np.flatnonzero((part["case"] == number) & (part["bound"] < 0))
+            if not len(mine) or case.task.verdict is not None:
+                continue
+            part["bound"][mine] = case.close(
+                part["group"][mine],
+                part["node"][mine],
+                part["slopes"][mine],
+                part["betas"][mine],
+                part["mix"][mine],
+                part["gammas"][mine],
+                part["bound"][mine],
+            )
+
+    def _keep(self, cases, pool, part, linear):
+        rows = np.flatnonzero(~(part["bound"] < 0))
+        for row in rows[linear[rows]]:
+            cases[part["case"][row]].stuck = True  # a tie, or rounding: no split is left
+        rows = rows[~linear[rows]]
+        if len(rows):
+            pool.add(**{name: part[name][rows] for name in pool.arrays})
+
+    def _leave(self, cases, pool, limits):
+        """Take decided cases out, those whose time is up, and the largest if memory is short."""
+        counts = pool.counts()
+        for number, case in list(cases.items()):
+            if case.finish(limits[0]) or number not in counts or _late(case.task, *limits):
+                if case.task.verdict is None and number not in counts and not case.stuck:
+                    raise RuntimeError("Branch and bound lost a domain.")
+                del cases[number]
+                pool.drop(number)
+        while len(pool) and self._bytes(cases, pool) > self.memory:
+            counts = pool.counts()
+            largest = max(counts, key=lambda n: counts[n] * pool.bytes + cases[n].bytes)
+            del cases[largest]
+            pool.drop(largest)
+
+    def _bytes(self, cases, pool):
+        return len(pool) * pool.bytes + sum(case.bytes for case in cases.values())
+
+    # Splits
+
+    def _children(self, cases, pool):
+        """Split the worst domains of every case; several levels at once while there are few.
+
+        Domains whose boxes are derived again are bounded anew before they are split.
+        """
+        slots = self.sizes[-1]
+        levels = 1
+        while levels < LEVELS and len(pool) * 2 ** (levels + 1) <= slots:
+            levels += 1
+        parents = pool.take(pool.best(max(slots // 2**levels, 1)))
+        again = self._rebased(cases, parents)
+        splitting = np.flatnonzero(~again)
+        split = {name: values[splitting] for name, values in parents.items()}
+        order = self._ordered(cases, split) if len(splitting) else []
+        rows = np.flatnonzero(again).tolist()
+        nodes, signs = parents["node"][rows].tolist(), list(parents["signs"][rows])
+        for row, choices in zip(splitting, order, strict=True):
+            case = cases[parents["case"][row]]
+            tree = case.trees[parents["group"][row]]
+            grown = [(int(parents["node"][row]), parents["signs"][row])]
+            for place in choices[:levels]:
+                grown = [
+                    (child, _with(fixed, place, sign))
+                    for node, fixed in grown
+                    for child, sign in zip(
+                        tree.split(node, case.neurons[place]), (-1, 1), strict=True
+                    )
+                ]
+            rows += [row] * len(grown)
+            nodes += [node for node, _ in grown]
+            signs += [fixed for _, fixed in grown]
+        children = {name: values[rows] for name, values in parents.items()}
+        children["node"], children["signs"] = np.array(nodes, "int32"), np.stack(signs)
+        return children
+
+    def _rebased(self, cases, parents):
+        """Boolean array: whose boxes were derived again; their `base` says which they have now.
+
+        A few of the worst in a round, so that time limits are looked at in between.
+        """
+        again = np.zeros(len(parents["case"]), bool)
+        for row in range(len(again) if self.recompute else 0):
+            number, *own = (parents[n][row] for n in ("case", "group", "node", "signs", "base"))
+            found = cases[number].rebase(*own, self.recompute)
+            again[row], parents["base"][row] = found != own[-1], found
+            if again.sum() == RENEWED:
+                break
+        return again
+
+    def _ordered(self, cases, parents):
+        """For each domain the neurons to split, best first, by their places in the case."""
+        choices = parents["choices"]
+        if self.branching == "babsr":
+            return [_some(row[:CANDIDATES]) for row in choices]
+        if self.branching == "gap":
+            return [_some(row[CANDIDATES:]) for row in choices]
+        unique = [np.array(list(dict.fromkeys(_some(row).tolist()))) for row in choices]
+        rows = np.repeat(np.arange(len(unique)), [2 * len(places) for places in unique])
+        tried = {name: values[rows] for name, values in parents.items()}
+        tried["signs"] = tried["signs"].copy()
+        at = np.concatenate([np.repeat(places, 2) for places in unique])
+        tried["signs"][np.arange(len(rows)), at] = np.tile([-1, 1], len(rows) // 2)
+        bounds = np.full(len(rows), np.inf)
+        for start in range(0, len(rows), self.sizes[-1]):
+            part = {name: values[start : start + self.sizes[-1]] for name, values in tried.items()}
+            found = self.engine.quick(gather(cases, part), self._size(len(part["bound"])))
+            bounds[start : start + len(found)] = np.where(np.isfinite(found), found, np.inf)
+        # A child that is proved already is worth as much as one at 0.
+        pairs, start, ordered = np.maximum(bounds.reshape(-1, 2), 0.0), 0, []
+        for places in unique:
+            mine = pairs[start : start + len(places)]
+            start += len(places)
+            ordered.append(places[np.lexsort((mine.sum(1), mine.max(1)))])
+        return ordered
+
+
+def _late(task, account, timeout, budget):
+    return task.total_seconds >= timeout or task.seconds.get(account, 0.0) >= budget
+
+
+def _blank(array, count):
+    return np.zeros_like(array, shape=(count, *array.shape[1:]))
+
+
+def _best(scores, count):
+    """Places of the largest positive entries of each score, -1 where there are fewer."""
+    found = []
+    for score in scores:
+        order = np.argsort(-score, kind="stable")[:count]
+        order = np.where(score[order] > 0, order, -1)
+        found.append(np.pad(order, (0, count - len(order)), constant_values=-1))
+    return np.concatenate(found)
+
+
+def _some(places):
+    return places[places >= 0]
+
+
+def _with(signs, place, sign):
+    signs = signs.copy()
+    signs[place] = sign
+    return signs

@@ -1,0 +1,252 @@
+"""One input in branch and bound: its rigorous root, the trees that grow, and what they proved."""
+
+import numpy as np
+
+from keras_taps.verification.certificate.leaves import Cuts
+from keras_taps.verification.certificate.octahedron import largest_over_octahedron
+from keras_taps.verification.certificate.report import CERTIFIED
+from keras_taps.verification.certificate.tree import Tree, dequantise, quantise
+from keras_taps.verification.certificate.tree_checker import bound_leaves
+from keras_taps.verification.graph.unsafe import worst_of
+from keras_taps.verification.search.boxes import covering
+from keras_taps.verification.search.domain_engine import Domains
+from keras_taps.verification.search.multi_neuron import choose_groups, separate
+
+
+class Case:
+    """A task with everything that its domains share.
+
+    Args:
+        task: Open `Task`.
+        checker: `Checker` of the graph.
+        cuts: Most multi-neuron constraints of a group of forms.
+        check: Whether leaves must be confirmed by the checker.
+
+    Attributes:
+        task: The task.
+        root: `RootBox`: rigorous boxes of all N neurons.
+        bases: List of pairs of arrays `(N,)`, the boxes of all neurons that domains start from:
+            of the whole box, then of each part whose boxes were derived again.
+        neurons: Integer array `(U,)`, those that cross 0 in the whole box.
+        kinks: Array `(N,)`, slopes of the ReLUs for negative inputs.
+        forms: Dictionary from each group that is left to the indices of its forms.
+        trees: Dictionary from each group that is left to its `Tree`.
+        stuck: Whether the boxes are not finite, or a domain without a free neuron could not be
+            decided: then the task can only be falsified.
+    """
+
+    def __init__(self, task, checker, cuts=0, check=True):
+        self.task, self.check = task, check
+        self.root = checker.root(task.lower, task.upper)
+        self.kinks = self.root.kinks
+        self.bases, self._depths = [covering(self.root.lower, self.root.upper)], [0]
+        self.box = covering(task.lower, task.upper)
+        known = np.isfinite(self.root.lower) & np.isfinite(self.root.upper)
+        self.stuck = not known.all()
+        self.neurons = np.flatnonzero((self.root.lower < 0) & (self.root.upper > 0))
+        bounds = self.root.upper_bounds(task.forms, task.offset, slopes=task.slopes)
+        worst = worst_of(task.groups, bounds)
+        self.proved = list(worst[worst < 0])
+        left = np.flatnonzero(~(worst < 0))
+        self.forms = {int(g): np.flatnonzero(task.groups == g) for g in left}
+        self.trees = {group: Tree(group, self.neurons) for group in self.forms}
+        self._most, self._cuts = cuts, {}  # (members, outer, inner, limit) by group
+
+    def start_slopes(self, group):
+        """Slopes to begin with, as bytes: those of alpha-CROWN, or of CROWN."""
+        low, high = self.bases[0]
+        usual = np.where(high > -low, 1.0, self.kinks)[self.neurons]
+        if self.task.slopes is not None:
+            given = self.task.slopes[self.forms[group][0], self.neurons]
+            usual = np.where(np.isnan(given), usual, given)
+        return quantise(usual, self.kinks[self.neurons])
+
+    def free(self, signs, base=0):
+        """Whether a neuron is left to split; `signs` as the pool has them."""
+        low, high = (side[self.neurons] for side in self.bases[base])
+        return bool(np.any((signs[: len(self.neurons)] == 0) & (low < 0) & (high > 0)))
+
+    def pattern(self, signs, base=0):
+        """Signs of all neurons of a domain without a free one, and which are constraints."""
+        fixed = self._of_all(signs)
+        known = np.where(self.bases[base][0] >= 0, 1, -1)
+        return np.where(fixed, fixed, known).astype("int8"), fixed != 0
+
+    def _of_all(self, signs):
+        """Signs of all neurons, 0 where none is fixed, from those in the pool."""
+        fixed = np.zeros(self.root.neurons, "int8")
+        fixed[self.neurons] = signs[: len(self.neurons)]
+        return fixed
+
+    def rebase(self, group, node, signs, base, every):
+        """Derive the boxes of a domain again if this is due.
+
+        Args:
+            group: Group of forms.
+            node: Number of its open node.
+            signs: Its signs, as the pool has them.
+            base: Number of the base that it has.
+            every: Splits since then at which it is due.
+
+        Returns:
+            Number of the base that it has now, the same if none was derived.
+        """
+        depth = np.count_nonzero(signs)
+        if depth < self._depths[base] + every:
+            return base
+        part = self.root.within(self._of_all(signs))
+        self.trees[group].rebase(node)
+        self.bases.append(covering(part.lower, part.upper))
+        self._depths.append(depth)
+        return len(self.bases) - 1
+
+    @property
+    def bytes(self):
+        """Bytes of the bases."""
+        return len(self.bases) * sum(side.nbytes for side in self.bases[0])
+
+    def padded_forms(self, group, count):
+        """Forms `(count, outputs)` and offsets of a group, the first repeated to fill."""
+        chosen = self.forms[group]
+        chosen = np.pad(chosen, (0, count - len(chosen)), constant_values=chosen[0])
+        return self.task.forms[chosen], self.task.offset[chosen]
+
+    def own_mix(self, group, mix):
+        """Weights of forms and of those that fill up, with the latter added to the first form's."""
+        mix, count = np.where(np.isfinite(mix), mix, 0.0), len(self.forms[group])
+        mix[0] += mix[count:].sum()
+        mix[count:] = 0.0
+        return mix
+
+    # Multi-neuron constraints
+
+    @property
+    def cuts(self):
+        """All `Cuts` of the case, group after group in the order they were found; or `None`."""
+        if not self._cuts:
+            return None
+        parts = zip(*(found[:3] for found in self._cuts.values()), strict=True)
+        return Cuts(*(np.concatenate(part) for part in parts))
+
+    def find_cuts(self, group, rows, inner, scores):
+        """Constraints for a group of forms, on the neurons whose relaxations cost it most.
+
+        Args:
+            group: Group of forms.
+            rows: Array `(N,)`: how much the bound depends on each activation.
+            inner: Array `(N,)`: pre-activations where the relaxation takes its maximum.
+            scores: Array `(N,)`: what each neuron's relaxation adds to the bound there.
+        """
+        if group in self._cuts:
+            return
+        chosen = []
+        for start, end in self.root.layers:
+            part = slice(start, end)
+            found = choose_groups(
+                self.root.lower[part], self.root.upper[part], scores[part], limit=self._most
+            )
+            found = found[:, [0, 1, 1]] if found.shape[1] == 2 else found
+            chosen.append(found[(scores[part][found] > 0).all(1)] + start)
+        members = np.concatenate(chosen)
+        best = np.argsort(-scores[members].sum(1), kind="stable")[: self._most]
+        members = members[best]
+        outer = rows[members].astype("float64")
+        if members.shape[1] == 3:  # a neuron named twice to fill up counts once
+            outer[members[:, 1] == members[:, 2], 2] = 0.0
+        slants, limit = np.zeros_like(outer), np.zeros(len(outer))
+        for kink in np.unique(self.kinks[members[:, 0]]):
+            some = self.kinks[members[:, 0]] == kink
+            octahedra = self.root.octahedra(members[some])
+            point = inner[members[some]].astype("float64")
+            slants[some], _ = separate(octahedra, outer[some], point, kink)
+            limit[some] = largest_over_octahedron(octahedra, outer[some], slants[some], kink)
+        known = np.isfinite(limit) & np.isfinite(slants).all(1)
+        self._cuts[group] = members[known], outer[known], slants[known], limit[known]
+
+    def padded_cuts(self, group, count):
+        """`(members, outer, inner, limit)` of a group of forms, with zeros to `count` rows."""
+        shapes = ((count, 3), "int32"), ((count, 3), "float32"), ((count, 3), "float32")
+        padded = [np.zeros(*shape) for shape in (*shapes, ((count,), "float32"))]
+        for array, values in zip(padded, self._cuts.get(group, ()), strict=False):
+            array[: len(values)] = values
+        return padded
+
+    def _placed(self, group, gammas):
+        """The multipliers of a group's cuts among those of all cuts."""
+        found = np.zeros(sum(len(values[0]) for values in self._cuts.values()))
+        start = 0
+        for other, values in self._cuts.items():
+            count = len(values[0])
+            if other == group:
+                found[start : start + count] = gammas[:count]
+            start += count
+        return found
+
+    # Proofs
+
+    def close(self, groups, nodes, slopes, betas, mix, gammas, bounds):
+        """Close nodes of trees that the checker confirms; the bounds it found, else as given."""
+        size, task = len(self.neurons), self.task
+        leaves = [(self.trees[g], int(node)) for g, node in zip(groups, nodes, strict=True)]
+        for row, (tree, node) in enumerate(leaves):
+            own = mix[row, : len(self.forms[tree.group])]
+            placed = self._placed(tree.group, gammas[row])
+            tree.close(node, slopes[row, :size], betas[row, :size], own, placed)
+        if self.check:  # what is in the trees, as whoever reads them later
+            given = task.forms, task.offset, task.groups
+            bounds = bound_leaves(self.root, *given, leaves, self.cuts)
+        for row in np.flatnonzero(~(bounds < 0)):
+            tree, node = leaves[row]
+            tree.reopen(node)
+        self.proved += [float(bound) for bound in bounds[bounds < 0]]
+        return bounds
+
+    def finish(self, stage):
+        """Certify the task if every tree is complete; whether it has a verdict."""
+        if self.task.verdict is None and all(tree.complete for tree in self.trees.values()):
+            self.task.trees, self.task.cuts = list(self.trees.values()), self.cuts
+            self.task.bound = float(max(self.proved, default=-np.inf))
+            self.task.method, self.task.checked = "bab", self.check
+            self.task.decide(CERTIFIED, stage)
+        return self.task.verdict is not None
+
+
+def gather(cases, part):
+    """The domains of a batch in the layout of the engine.
+
+    Args:
+        cases: Dictionary from a number to its `Case`.
+        part: Fields of the batch, as the pool has them.
+
+    Returns:
+        `Domains`.
+    """
+    owners, groups = [cases[number] for number in part["case"]], part["group"]
+    shape = len(owners), owners[0].root.neurons
+    wide = {name: np.zeros(shape, "float32") for name in ("signs", "slopes", "betas")}
+    wide["slopes"][:] = np.nan
+    for row, case in enumerate(owners):
+        mine, size = case.neurons, len(case.neurons)
+        wide["signs"][row, mine] = part["signs"][row, :size]
+        wide["slopes"][row, mine] = dequantise(part["slopes"][row, :size], case.kinks[mine])
+        wide["betas"][row, mine] = part["betas"][row, :size]
+    pairs = list(zip(owners, groups, strict=True))
+    bases = [case.bases[base] for case, base in zip(owners, part["base"], strict=True)]
+    forms = [case.padded_forms(group, part["mix"].shape[1]) for case, group in pairs]
+    cuts = [case.padded_cuts(group, part["gammas"].shape[1]) for case, group in pairs]
+    members, outer, inner, limit = (np.stack(values) for values in zip(*cuts, strict=True))
+    return Domains(
+        lower=np.stack([case.box[0] for case in owners]),
+        upper=np.stack([case.box[1] for case in owners]),
+        forms=np.stack([rows for rows, _ in forms]),
+        offset=np.stack([offset for _, offset in forms]),
+        low=np.stack([low for low, _ in bases]),
+        high=np.stack([high for _, high in bases]),
+        mix=part["mix"],
+        gammas=part["gammas"],
+        members=members,
+        outer=outer,
+        inner=inner,
+        limit=limit,
+        **wide,
+    )

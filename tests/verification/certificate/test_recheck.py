@@ -1,0 +1,272 @@
+"""Proofs are repeated from the files beside a report, and no changed file passes for one."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from keras_taps.verification import Graph, Task, certify, read_network, recheck
+from keras_taps.verification.cascade.certify import _Files
+from keras_taps.verification.certificate.leaves import Cuts
+from keras_taps.verification.certificate.report import FORMAT, Report, input_hash
+from keras_taps.verification.certificate.tree import Tree
+from keras_taps.verification.graph.nodes import Dense, Relu
+from tests.helpers import dense_network
+from tests.verification.problems import EPS, tiny
+
+STAGES = ["attack", "crown", "alpha-crown"]  # no IBP: many proofs need linear relaxation
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    out = tmp_path_factory.mktemp("recheck") / "report.jsonl"
+    return certify(*tiny(), EPS, stages=STAGES, batch_size=8, out=out, certificates=True)
+
+
+@pytest.fixture
+def copy(original, tmp_path):
+    """Path of a copy of the report with its files, and one of the folder."""
+    shutil.copytree(original.path.parent, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "report.jsonl", tmp_path / "report.files"
+
+
+def of(report, verdict):
+    return [r["index"] for r in report.records if r["verdict"] == verdict]
+
+
+def change(file, **changed):
+    with np.load(file) as content:
+        kept = {name: content[name] for name in content.files}
+    kept.update(changed)
+    np.savez(file, **{name: value for name, value in kept.items() if value is not None})
+
+
+def test_confirms_everything(original):
+    seen = []
+    found = recheck(original.path, progress=lambda done, total: seen.append((done, total)))
+    proved = of(original, "certified") + of(original, "falsified")
+    assert sorted(found.confirmed) == sorted(proved)
+    assert not found.rejected
+    assert not found.without
+    assert seen[-1] == (len(proved), len(proved))
+    graph = read_network(tiny()[0])
+    assert recheck(original.path, graph).confirmed == found.confirmed
+
+
+def test_missing_files_are_reported(original, copy):
+    path, folder = copy
+    index = of(original, "certified")[0]
+    (folder / f"certificate-{index:06d}.npz").unlink()
+    assert recheck(path).without == [index]
+
+
+def certificate(folder, index):
+    return folder / f"certificate-{index:06d}.npz"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"x": np.full(3, 0.5, "float32")},
+        {"label": 2},
+        {"eps": EPS / 2},
+        {"method": "magic"},
+        {"x": None},
+        {"x": np.full(3, np.nan, "float32")},
+        {"slopes": np.full((2, 99), 0.5), "method": "alpha-crown"},
+    ],
+    ids=lambda changed: "-".join(changed),
+)
+def test_changed_certificates_are_rejected(original, copy, changed):
+    path, folder = copy
+    for index in of(original, "certified"):
+        change(certificate(folder, index), **changed)
+    found = recheck(path)
+    assert sorted(found.rejected) == sorted(of(original, "certified"))
+    assert sorted(found.confirmed) == sorted(of(original, "falsified"))
+
+
+def test_weaker_methods_prove_less(original, copy):
+    """IBP in place of CROWN: some bounds fail, and what is confirmed IBP does prove."""
+    path, folder = copy
+    for index in of(original, "certified"):
+        change(certificate(folder, index), method="ibp")
+    found = recheck(path)
+    assert found.rejected
+    assert all("the largest bound is" in reason for reason in found.rejected.values())
+    ibp = certify(*tiny(), EPS, stages=["ibp"], batch_size=8)
+    assert set(found.confirmed) - set(of(original, "falsified")) == set(of(ibp, "certified"))
+
+
+def test_bad_slopes_fail_or_prove(original, copy):
+    """Any slopes give true bounds; the worst ones prove less than the optimised."""
+    path, folder = copy
+    for index in of(original, "certified"):
+        with np.load(certificate(folder, index)) as content:
+            method = str(content["method"])
+        if method == "alpha-crown":
+            change(certificate(folder, index), slopes=np.zeros((2, 7)))
+    found = recheck(path)
+    assert sorted([*found.confirmed, *found.rejected]) == sorted(
+        of(original, "certified") + of(original, "falsified")
+    )
+
+
+def test_truncated_files_are_rejected(original, copy):
+    path, folder = copy
+    index = of(original, "certified")[0]
+    file = certificate(folder, index)
+    file.write_bytes(file.read_bytes()[:-50])
+    assert "cannot be used" in recheck(path).rejected[index]
+
+
+@pytest.mark.parametrize("shift", [0.5, -1e-3])
+def test_changed_counterexamples_are_rejected(original, copy, shift):
+    """Outside the box, or the image itself, which is classified correctly."""
+    path, folder = copy
+    index = of(original, "falsified")[0]
+    file = folder / f"counterexample-{index:06d}.npz"
+    with np.load(file) as content:
+        point, x = content["point"], content["x"]
+    change(file, point=point + shift if shift > 0 else x)
+    reason = recheck(path).rejected[index]
+    assert ("outside the box" if shift > 0 else "below 0") in reason
+
+
+def test_verdicts_that_were_changed(original, copy):
+    """A certified verdict without a certificate is no proof."""
+    path, _ = copy
+    index = of(original, "falsified")[0]
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines[1:]:
+        if line["index"] == index:
+            line["verdict"] = "certified"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert recheck(path).without == [index]
+
+
+def test_network_of_another_model(copy):
+    path, folder = copy
+    read_network(dense_network(inputs=3, hidden=(4, 3), seed=9)).save(folder / "network.npz")
+    with pytest.raises(ValueError, match="The report is about network"):
+        recheck(path)
+    with pytest.raises(ValueError, match="The report is about network"):
+        recheck(path, Graph.load(folder / "network.npz"))
+
+
+def test_damaged_or_missing(copy):
+    path, folder = copy
+    network = folder / "network.npz"
+    network.write_bytes(network.read_bytes()[:100])
+    with pytest.raises(ValueError, match="damaged"):
+        recheck(path)
+    network.unlink()
+    with pytest.raises(FileNotFoundError, match="network"):
+        recheck(path)
+    path.write_text("text\n")
+    with pytest.raises(ValueError, match="not a certification report"):
+        recheck(path)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="no report"):
+        recheck(path)
+
+
+DIAMOND = Graph(
+    (
+        Dense(np.array([[1.0, 1.0], [1.0, -1.0]]), np.array([-1.0, 0.0])),
+        Relu((2,)),
+        Dense(np.array([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]), np.array([0.6, 0.0, 0.0])),
+    )
+)
+"""Around (0.5, 0.5), eps 0.25: the second output is at most 0.5, but 0.75 by the chords."""
+
+
+def split_tree():
+    """Both neurons split: four linear pieces, each at most 0.5."""
+    tree = Tree(0, [0, 1])
+    for neuron in (0, 1):
+        for node in tree.open_nodes:
+            tree.split(node, neuron)
+    for node in tree.open_nodes:
+        tree.close(node, np.zeros(2, "uint8"), np.zeros(2), np.ones(1))
+    return tree
+
+
+def branched(folder, tree, cuts=None):
+    """A report with one certificate, a tree; its path and the file of the certificate."""
+    x, out = np.full(2, 0.5, "float32"), folder / "report.jsonl"
+    task = Task.around(x, 0, 0.25, 3)
+    task.trees, task.cuts, task.method = [tree], cuts, "bab"
+    task.decide("certified", "bab")
+    _Files(out, DIAMOND, fresh=True).write(task, x, 0, 0.25, True)
+    record = {"index": 0, "input": input_hash(x), "label": 0, "verdict": "certified"}
+    header = {"format": FORMAT, "network": DIAMOND.hash, "eps": 0.25}
+    Report(header, [{**record, "stage": "bab"}]).save(out)
+    return out, certificate(folder / "report.files", 0)
+
+
+def test_trees_are_confirmed(tmp_path):
+    path, file = branched(tmp_path, split_tree())
+    assert recheck(path).confirmed == [0]
+    change(file, method="alpha-crown")
+    assert "0.15, not below 0" in recheck(path).rejected[0]
+
+
+def test_slopes_beside_trees(tmp_path):
+    path, file = branched(tmp_path, split_tree())
+    change(file, slopes=np.full((2, 2), np.nan))
+    assert recheck(path).confirmed == [0]
+    change(file, slopes=np.zeros((2, 3)))
+    assert "cannot be used" in recheck(path).rejected[0]
+
+
+def test_cuts_are_confirmed(tmp_path):
+    """One leaf, nothing split: relu(z1) + relu(z2) <= 0.5 is what the checker derives."""
+    tree = Tree(0, [0, 1])
+    tree.close(0, np.zeros(2, "uint8"), np.zeros(2), np.ones(1), np.ones(1))
+    cuts = Cuts(np.array([[0, 1]]), np.ones((1, 2)), np.zeros((1, 2)))
+    path, file = branched(tmp_path, tree, cuts)
+    assert recheck(path).confirmed == [0]
+    for name, value, reason in (
+        ("cut_outer", np.full((1, 2), 0.1), "not below 0"),
+        ("cut_outer", np.full((1, 2), np.nan), "not below 0"),
+        ("cut_members", np.array([[0, 2]]), "must be in 0 .. 1"),
+        ("tree0_gamma_cuts", np.ones(1, "int32"), "a cut that is none"),
+        ("tree0_gamma_values", np.zeros(1), "not below 0"),
+        ("cut_inner", None, "cuts lack"),
+    ):
+        path, file = branched(tmp_path, tree, cuts)
+        change(file, **{name: value})
+        assert reason in recheck(path).rejected[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "reason"),
+    [
+        ("preorder", lambda a: a[:-1], "ends before"),
+        ("preorder", lambda a: np.append(a, -1), "goes on behind"),
+        ("preorder", lambda a: np.where(a >= 0, 77, a), "is none"),
+        ("preorder", lambda a: np.array([-1], "int32"), "for each node"),
+        ("rebased", lambda a: a.astype(int), "for each node"),
+        ("slopes", lambda a: a[:-1], "byte for each leaf"),
+        ("betas", lambda a: a[:-1], "`betas` must have"),
+        ("betas", lambda a: 1e3 + 0 * a, "not below 0"),
+        ("mix", lambda a: 0 * a, "not below 0"),
+        ("mix", lambda a: -a, "not below 0"),
+        ("mix", lambda a: a * np.nan, "not below 0"),
+        ("mix", lambda a: np.repeat(a, 2, 1), "has 1 forms, not 2"),
+        ("neurons", lambda a: a + 1, "is none"),
+        ("neurons", lambda a: a[::-1] * 1000, "is none"),
+        ("group", lambda a: a + 50, "no group"),
+        ("group", lambda a: a * 0 - 1, "no group"),
+        ("gamma_counts", lambda a: a + 1, "`gamma_cuts` must have"),
+        ("preorder", lambda a: None, "the largest bound is"),  # no tree at all
+    ],
+)
+def test_changed_trees_are_rejected(tmp_path, name, changed, reason):
+    path, file = branched(tmp_path, split_tree())
+    with np.load(file) as content:
+        array = content[f"tree0_{name}"]
+    change(file, **{f"tree0_{name}": changed(array)})
+    assert reason in recheck(path).rejected[0]

@@ -1,0 +1,148 @@
+"""One input in branch and bound: what it hands to the engine and to the checker."""
+
+import numpy as np
+import pytest
+
+from keras_taps.verification.cascade.task import Task
+from keras_taps.verification.certificate.checker import Checker
+from keras_taps.verification.certificate.report import CERTIFIED
+from keras_taps.verification.graph.graph import Graph
+from keras_taps.verification.graph.nodes import Dense, Relu
+from keras_taps.verification.search.case import Case, gather
+from tests.verification.searches import graph_of
+
+pytestmark = pytest.mark.once
+
+GROUPS = np.array([0, 1, 1, 1, 2, 2])
+
+
+def case_of(seed=0, cuts=4, offset=50.0, radius=0.5):
+    graph, rng = graph_of("leaky", seed), np.random.default_rng(seed)
+    centre = rng.normal(size=3)
+    task = Task(
+        centre - radius, centre + radius, rng.normal(size=(6, 3)), np.full(6, offset), GROUPS
+    )
+    return Case(task, Checker(graph), cuts)
+
+
+def fields(case, groups, members=3, cuts=4):
+    """Domains at the roots of groups."""
+    count, size = len(groups), len(case.neurons)
+    return {
+        "case": np.zeros(count, int),
+        "group": np.array(groups),
+        "base": np.zeros(count, int),
+        "signs": np.zeros((count, size + 2), "int8"),
+        "slopes": np.full((count, size + 2), 255, "uint8"),
+        "betas": np.zeros((count, size + 2), "float32"),
+        "mix": np.ones((count, members), "float32"),
+        "gammas": np.zeros((count, cuts), "float32"),
+    }
+
+
+def test_neurons():
+    case = case_of()
+    crossing = (case.root.lower < 0) & (case.root.upper > 0)
+    assert case.neurons.tolist() == np.flatnonzero(crossing).tolist()
+    low, high = case.bases[0]
+    assert np.all((low <= case.root.lower) & (high >= case.root.upper))
+    signs = np.zeros(len(case.neurons) + 3, "int8")
+    assert case.free(signs)
+    signs[: len(case.neurons)] = np.where(np.arange(len(case.neurons)) % 2, 1, -1)
+    assert not case.free(signs)
+    pattern, constrained = case.pattern(signs)
+    assert np.flatnonzero(constrained).tolist() == case.neurons.tolist()
+    assert pattern[case.neurons].tolist() == signs[: len(case.neurons)].tolist()
+    assert np.all(pattern[case.root.lower >= 0] == 1)
+    assert np.all(pattern[case.root.upper <= 0] == -1)
+
+
+def test_groups_that_the_box_alone_proves():
+    case = case_of(offset=-1e4)
+    assert not case.forms
+    assert case.finish("bab")
+    assert (case.task.verdict, case.task.checked, case.task.trees) == (CERTIFIED, True, [])
+    assert -1e4 - 200 < case.task.bound < 0
+
+
+def test_forms_that_fill_up_are_the_first():
+    """Their weights are the first form's: the proof has no other."""
+    case = case_of()
+    forms, offset = case.padded_forms(0, 3)
+    np.testing.assert_array_equal(forms, case.task.forms[[0, 0, 0]])
+    forms, _ = case.padded_forms(2, 3)
+    np.testing.assert_array_equal(forms, case.task.forms[[4, 5, 4]])
+    assert offset.shape == (3,)
+    mix = np.array([0.2, 0.3, 0.5], "float32")
+    assert case.own_mix(0, mix).tolist() == pytest.approx([1.0, 0, 0])
+    assert case.own_mix(1, mix).tolist() == pytest.approx([0.2, 0.3, 0.5])
+    assert case.own_mix(2, mix).tolist() == pytest.approx([0.7, 0.3, 0])
+    assert case.own_mix(2, np.array([np.nan, 1.0, np.inf])).tolist() == [0, 1, 0]
+    assert mix.tolist() == pytest.approx([0.2, 0.3, 0.5])
+
+
+def test_cuts_stay_in_their_places():
+    """Those of a later group come behind, and the numbers in closed leaves stay right."""
+    case, rng = case_of(), np.random.default_rng(0)
+    assert case.cuts is None
+    assert not any(values.any() for values in case.padded_cuts(0, 4))
+    total = case.root.neurons
+    for group in (1, 0):
+        rows, inner, scores = rng.normal(size=(3, total))
+        case.find_cuts(group, rows, inner, np.abs(scores))
+    both = case.cuts
+    again = case_of()
+    rng = np.random.default_rng(0)
+    rows, inner, scores = rng.normal(size=(3, total))
+    again.find_cuts(1, rows, inner, np.abs(scores))
+    count = len(again.cuts.members)
+    assert 0 < count < len(both.members)
+    for mine, all_ in zip(again.cuts, both, strict=True):
+        np.testing.assert_array_equal(mine, all_[:count])
+    gammas = np.arange(1.0, 5.0)
+    late = case._placed(0, gammas)
+    assert not late[:count].any()
+    assert late[count:].tolist() == gammas[: len(late) - count].tolist()
+    assert case._placed(1, gammas)[:count].tolist() == gammas[:count].tolist()
+    assert not case._placed(2, gammas).any()
+    case.find_cuts(0, 1 / rows, inner, np.abs(scores))  # found once
+    np.testing.assert_array_equal(case.cuts.outer, both.outer)
+
+
+def test_cuts_hold():
+    """At every point of the box, with the limits given to the engine."""
+    case, rng = case_of(0), np.random.default_rng(0)
+    rows, inner, scores = rng.normal(size=(3, case.root.neurons))
+    case.find_cuts(0, rows, inner, np.abs(scores))
+    first, relu, second, *_ = graph_of("leaky", 0).nodes
+    z = first(rng.uniform(case.task.lower, case.task.upper, (2000, 3)))
+    z = np.concatenate([z, second(relu(z))], 1)
+    act = np.where(z > 0, z, case.kinks * z)
+    members, outer, slants, limit = case.padded_cuts(0, 4)
+    values = (outer * act[:, members] + slants * z[:, members]).sum(-1)
+    assert np.any(outer)
+    assert np.all(values <= limit + 1e-4)
+
+
+def test_gather():
+    case = case_of()
+    found = gather({0: case}, fields(case, [2, 0]))
+    assert found.forms.shape == (2, 3, 3)
+    assert found.members.shape == (2, 4, 3)
+    other = np.setdiff1d(np.arange(case.root.neurons), case.neurons)
+    assert np.all(np.isnan(found.slopes[:, other]))
+    assert np.all(found.slopes[:, case.neurons] == 1)
+    assert np.all(found.lower[0] <= case.task.lower)
+    assert np.all(found.upper[0] >= case.task.upper)
+
+
+def test_boxes_that_are_not_finite():
+    """Nothing is searched for, and nothing is certified."""
+    kernel = np.array([[1.7e308], [1.7e308]])
+    graph = Graph((Dense(kernel, np.zeros(1)), Relu((1,)), Dense(-np.ones((1, 1)), np.zeros(1))))
+    task = Task(-np.ones(2), np.ones(2), np.ones((1, 1)), np.full(1, -1.0), np.zeros(1, int))
+    with np.errstate(all="ignore"):
+        case = Case(task, Checker(graph))
+    assert case.stuck
+    assert not case.finish("bab")
+    assert task.verdict is None
