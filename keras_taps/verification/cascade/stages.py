@@ -214,14 +214,11 @@ class Verifier:
             np.stack(side)
             for side in zip(*(within(task.lower, task.upper) for task in tasks), strict=True)
         ]
-        fits = np.all(inner[0] <= inner[1], axis=tuple(range(1, inner[0].ndim)))
-        inner[0] = np.minimum(*inner)
         # Few inputs come here, and an attack is long: its batches may be smaller.
         size = min(self.batch_size, max(8, 2 ** int(np.ceil(np.log2(len(tasks))))))
         points = self._falsify((stage, groups, size), inner, forms, offset, options, seconds)
-        for task, found, real in zip(tasks, points, fits, strict=True):
-            if real:
-                self._try(task, found, stage)
+        for task, found in zip(tasks, points, strict=True):
+            self._try(task, found, stage)
 
     def _falsify(self, key, box, forms, offset, options, seconds):
         arrays = [padded(array, key[2]) for array in (*box, forms, offset)]
@@ -239,11 +236,15 @@ class Verifier:
         return ops.convert_to_numpy(points)[: len(box[0])]
 
     def _try(self, task, points, stage):
-        """Falsify a task by the first of `points` that is unsafe in float64 and in the model."""
+        """Falsify a task by the first of `points` that is unsafe in float64 and in the model.
+
+        Points of a search in float32 are moved into the float64 box; the model alone is given them
+        rounded to its own precision.
+        """
+        points = np.clip(points.astype("float64"), task.lower, task.upper)
         exact = self.graph(points) @ task.forms.T + task.offset
         for point, values in zip(points, exact, strict=True):
-            inside = np.all((point >= task.lower) & (point <= task.upper))
-            if inside and task.reached(values):
+            if task.reached(values):
                 own = self._own_outputs(point[None])[0].astype("float64")
                 if task.reached(task.forms @ own + task.offset):
                     task.point, task.checked = point, True
@@ -284,8 +285,7 @@ class Verifier:
     def _attempt(self, task, points):
         """Try points near an unsafe set, as the nearest that the model can be given."""
         low, high = within(task.lower, task.upper)
-        if np.all(low <= high):
-            self._try(task, np.clip(points.astype(low.dtype), low, high), "bab")
+        self._try(task, np.clip(points.astype(low.dtype), low, high), "bab")
 
     def _milp(self, tasks, timeout):
         for task in tasks:

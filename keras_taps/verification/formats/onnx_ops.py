@@ -49,6 +49,15 @@ class Value:
         """The same value with another graph shape, entries in the same order."""
         return self if self.shape == shape else self.then(Reshape(self.shape, shape))
 
+    def ordered(self, places):
+        """The same value, its last Dense node writing its entries at these flat coordinates."""
+        node = self.nodes[-1]
+        source = np.empty(places.size, int)
+        source[places.ravel()] = self.places.ravel()
+        node = Dense(node.kernel[:, source], node.bias[source], node.magnitude[source])
+        places = places.reshape(self.places.shape)
+        return replace(self, nodes=(*self.nodes[:-1], node), places=places)
+
     def to_graph(self, array):
         """An array of constants that broadcasts with the ONNX tensor, laid out like the graph's.
 

@@ -96,11 +96,16 @@ def _network(model):
     source = _source(model.graph)
     shape = _shape(source)
     values = _constants(model.graph, opset)
-    in_shape, places = _layout(source.name, shape, model.graph.node, opset, values)
+    nodes = model.graph.node
+    in_shape, places = _layout(source.name, shape, nodes, opset, values)
     values[source.name] = Value(in_shape, (), places.reshape(shape))
-    for node in model.graph.node:
+    for node in nodes:
         if node.output[0] not in values:
-            values[node.output[0]] = _run(node, opset, values)
+            found = _run(node, opset, values)
+            if node.op_type in ("Gemm", "MatMul") and isinstance(found, Value):
+                name, sides = node.output[0], found.places.shape
+                found = found.ordered(_layout(name, sides, nodes, opset, values)[1])
+            values[node.output[0]] = found
     graph = _finished(values.get(model.graph.output[0].name))
     return OnnxNetwork(graph, shape[1:] if _has_batch(source) else shape, places)
 
@@ -157,9 +162,13 @@ def _exact(array):
 def _layout(name, shape, nodes, opset, constants):
     """Shape of one input of the graph, and the coordinates there of the file's entries.
 
-    Many files transpose or reshape their input before the first convolution. The graph's input is
-    laid out as the image that comes of it, so that nothing has to move: follow the entries until
-    an operator mixes them.
+    Many files transpose or reshape their input, or what a matrix makes of it, before a convolution.
+    The tensor `name` is laid out as the image that comes of it, so that nothing has to move: follow
+    the entries until an operator mixes them.
+
+    Returns:
+        `(shape, places)`: shape of the tensor in the graph, and the flat coordinate there of each
+        entry of the file's.
     """
     entries = np.arange(math.prod(shape)).reshape(shape)
     image = None

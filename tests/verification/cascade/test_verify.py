@@ -79,6 +79,17 @@ def test_unknown_and_timeout():
     assert verify(GRAPH, [BOTH], timeout=1e-9).verdict == "timeout"
 
 
+@pytest.mark.parametrize("stage", ["attack", "milp"])
+def test_inputs_fixed_to_float64(stage):
+    """No float32 number is 0.3: the counterexample is a float64 point all the same."""
+    fixed = np.array([0.3, -0.9]), np.array([0.3, 1.0])
+    sets = [Unsafe(*fixed, np.array([[1.0, 1.0]]), np.array([-1.2]))]  # |a| + |b| >= 1.2
+    found = verify(GRAPH, sets, stages=[stage])
+    assert found.verdict == "sat"
+    assert found.point[0] == 0.3
+    assert sets[0].contains(GRAPH, found.point[None])[0]
+
+
 def test_what_is_checked():
     assert verify(GRAPH, [FAR], stages=["ibp"]).checked
     assert not verify(GRAPH, [FAR], stages=["ibp"], check=False).checked

@@ -153,6 +153,15 @@ ON_VECTORS = {
         ("Reshape", ["h", "two"], {}),
         ("Transpose", ["h"], {"perm": [1, 0]}),
     ],
+    "matrix to image": [
+        ("Gemm", ["h", "wide", "wide_bias"], {}),
+        ("Relu", ["h"], {}),
+        ("Mul", ["h", "wide_bias"], {}),
+        ("Reshape", ["h", "image"], {}),
+        ("Conv", ["h", "k"], {}),
+        ("Flatten", ["h"], {}),
+        ("MatMul", ["h", "after"], {}),
+    ],
     "unsqueezed": [
         ("Unsqueeze", ["h", "axis"], {}),
         ("Squeeze", ["h", "axis"], {}),
@@ -179,6 +188,11 @@ VECTOR_WEIGHTS = {
     "square": normal(6, 6),
     "two": np.array([2, 3]),
     "axis": np.array([1]),
+    "wide": normal(6, 2 * 4 * 5),
+    "wide_bias": normal(2 * 4 * 5),
+    "image": np.array([-1, 2, 4, 5]),
+    "k": normal(3, 2, 2, 3),
+    "after": normal(3 * 3 * 3, 4),
 }
 
 
