@@ -4,13 +4,14 @@ import platform
 from importlib.metadata import version
 
 from keras_taps import backend
+from keras_taps.version import __version__
 
 
 def provenance():
     """Backend and versions, as every result file states them."""
-    packages = ("keras-taps", "keras", "numpy", backend.NAME)
+    packages = ("keras", "numpy", backend.NAME)
     return {
         "backend": backend.NAME,
         "python": platform.python_version(),
-        "versions": {package: version(package) for package in packages},
+        "versions": {"keras-taps": __version__, **{name: version(name) for name in packages}},
     }

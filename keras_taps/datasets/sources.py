@@ -1,8 +1,12 @@
-"""Where the arrays come from: scikit-learn's embedded digits and TensorFlow Datasets."""
+"""Where the arrays come from: scikit-learn's embedded digits, TensorFlow Datasets, `.npz` files."""
 
 import os
+import zipfile
+from pathlib import Path
 
 import numpy as np
+
+_NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 def load_digits(data_dir=None, download=False):
@@ -24,10 +28,18 @@ def load_digits(data_dir=None, download=False):
 
 
 def tfds_source(name):
-    """Reader of a TFDS image data set with the splits 'train' and 'test'."""
+    """Reader of a TFDS image data set with the splits 'train' and 'test'.
+
+    A file `NAME.npz` in the folder, with the arrays of Keras' own `mnist.npz`, comes first: it is
+    read without TensorFlow.
+    """
 
     def read(data_dir=None, download=False):
-        tfds, folder = _import_tfds(name), _folder(data_dir)
+        folder = _folder(data_dir)
+        path = Path(folder) / f"{name}.npz"
+        if path.is_file():
+            return read_npz(path)
+        tfds = _import_tfds(name)
         builder = tfds.builder(name, data_dir=folder)
         if not download and not builder.data_path.exists():
             raise _missing(name, folder)
@@ -49,6 +61,36 @@ def read_tiny_imagenet(data_dir=None, download=False):
     return _arrays(builder, tfds)
 
 
+def read_npz(path):
+    """Arrays `((x_train, y_train), (x_test, y_test))` of a file as Keras' `mnist.npz`.
+
+    Args:
+        path: File with images `x_train` and `x_test`, uint8, `(count, height, width)` or with a
+            last axis of channels, and labels `y_train` and `y_test`.
+
+    Raises:
+        ValueError: If it does not hold these arrays.
+    """
+    try:
+        with np.load(path) as file:
+            arrays = [file[name] for name in _NPZ_ARRAYS]
+    except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+        raise _not_npz(path, error) from error
+    splits = []
+    for x, y in (arrays[:2], arrays[2:]):
+        if x.dtype != np.uint8 or x.ndim not in (3, 4) or y.shape != x.shape[:1]:
+            raise _not_npz(path, f"images {x.dtype} {x.shape}, labels {y.dtype} {y.shape}")
+        splits.append((x[..., None] if x.ndim == 3 else x, y))
+    return tuple(splits)
+
+
+def _not_npz(path, reason):
+    return ValueError(
+        f"'{path}' must hold the arrays {', '.join(_NPZ_ARRAYS)}: images of uint8, a label each. "
+        f"Received: {reason}"
+    )
+
+
 def _import_tfds(name):
     # Imported here: TFDS imports TensorFlow, which JAX and PyTorch users need only now.
     try:
@@ -56,7 +98,8 @@ def _import_tfds(name):
     except ImportError as error:
         raise ImportError(
             f"The data set {name!r} is read with TensorFlow Datasets: "
-            "pip install tensorflow tensorflow-datasets"
+            "pip install tensorflow tensorflow-datasets; or put it as "
+            f"{name}.npz, with the arrays {', '.join(_NPZ_ARRAYS)}, into the data folder"
         ) from error
     return tensorflow_datasets
 

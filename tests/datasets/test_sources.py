@@ -26,3 +26,37 @@ def test_missing_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(ImportError, match="pip install tensorflow tensorflow-datasets"):
         load("mnist")
+
+
+def test_npz_file_in_the_data_folder_needs_no_tensorflow(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    random = np.random.default_rng(0)
+    arrays = {
+        f"{kind}_{split}": random.integers(0, high, size).astype("uint8")
+        for split, count in (("train", 20), ("test", 5))
+        for kind, high, size in (("x", 256, (count, 28, 28)), ("y", 10, count))
+    }
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    data = load("mnist", data_dir=str(tmp_path))
+    assert [len(part[0]) for part in (data.train, data.validation, data.test)] == [18, 2, 5]
+    x, y = data.test
+    np.testing.assert_array_equal(x[..., 0], arrays["x_test"] / np.float32(255))
+    np.testing.assert_array_equal(y, arrays["y_test"])
+
+
+@pytest.mark.parametrize("damage", ["names", "text", "lengths", "pixels"])
+def test_npz_file_with_other_contents(tmp_path, damage):
+    path = tmp_path / "mnist.npz"
+    arrays = {"x_train": np.zeros((3, 28, 28), "uint8"), "y_train": np.zeros(3, "uint8")}
+    arrays |= {"x_test": np.zeros((2, 28, 28), "uint8"), "y_test": np.zeros(2, "uint8")}
+    if damage == "names":
+        del arrays["y_test"]
+    if damage == "lengths":
+        arrays["y_test"] = np.zeros(3, "uint8")
+    if damage == "pixels":
+        arrays["x_test"] = arrays["x_test"].astype("float32")
+    np.savez(path, **arrays)
+    if damage == "text":
+        path.write_text("x")
+    with pytest.raises(ValueError, match=r"mnist\.npz' must hold .* x_train"):
+        load("mnist", data_dir=str(tmp_path))
