@@ -1,5 +1,7 @@
 """From a graph to the Keras network on which the fast bounds and the attacks run."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from keras_taps import layers as interval_layers
@@ -28,8 +30,9 @@ def build_network(graph, name="verified"):
     weights = []
     layers = _layers(graph.nodes, weights)
     network = IntervalSequential(layers, input_shape=graph.in_shape, name=name)
-    for layer, values in weights:
-        layer.set_weights([np.asarray(value, layer.dtype) for value in values])
+    with np.errstate(over="ignore"):  # what is infinite in float32 gives no verdict
+        for layer, values in weights:
+            layer.set_weights([np.asarray(value, layer.dtype) for value in values])
     return network
 
 
@@ -70,6 +73,8 @@ def _padding(padding):
 
 
 def _convolution(node):
+    if node.strides != (1, 1) and node.dilation != (1, 1):  # Keras takes one of them
+        node = replace(node, kernel=_with_holes(node), dilation=(1, 1))
     height, width, _, outputs = node.kernel.shape
     channels = node.in_shape[-1]
     options = {"strides": node.strides, "dilation_rate": node.dilation}
@@ -81,6 +86,15 @@ def _convolution(node):
         return layer, (node.kernel.reshape(height, width, channels, multiplier), node.bias)
     layer = interval_layers.IntervalConv2D(outputs, (height, width), groups=node.groups, **options)
     return layer, (node.kernel, node.bias)
+
+
+def _with_holes(node):
+    """The kernel with the zeros between its entries that dilation means."""
+    height, width, *channels = node.kernel.shape
+    down, right = node.dilation
+    kernel = np.zeros((down * (height - 1) + 1, right * (width - 1) + 1, *channels))
+    kernel[::down, ::right] = node.kernel
+    return kernel
 
 
 def _max_pooling(node):

@@ -13,6 +13,7 @@ from keras_taps.choices import BRANCHINGS, CUTS, MEMORY
 from keras_taps.interval import Interval
 from keras_taps.verification.bridges.to_keras import build_network
 from keras_taps.verification.certificate.checker import Checker
+from keras_taps.verification.certificate.counterexamples import surely_reached
 from keras_taps.verification.certificate.report import CERTIFIED, FALSIFIED
 from keras_taps.verification.exact.milp import exact_verdict
 from keras_taps.verification.graph.unpool import without_pooling
@@ -122,7 +123,8 @@ class Verifier:
         for start in range(0, len(waiting), size):
             batch = waiting[start : start + size]
             began, compiled = time.perf_counter(), self.engine.compile_s
-            work(batch, timeout)
+            with np.errstate(all="ignore"):  # what is not finite decides nothing
+                work(batch, timeout)
             spent = time.perf_counter() - began
             if not self.charge_compilation:
                 spent -= self.engine.compile_s - compiled
@@ -212,7 +214,7 @@ class Verifier:
             groups = tuple(range(forms.shape[1]))
         inner = [
             np.stack(side)
-            for side in zip(*(within(task.lower, task.upper) for task in tasks), strict=True)
+            for side in zip(*(within(*task.inner[:2]) for task in tasks), strict=True)
         ]
         # Few inputs come here, and an attack is long: its batches may be smaller.
         size = min(self.batch_size, max(8, 2 ** int(np.ceil(np.log2(len(tasks))))))
@@ -236,20 +238,32 @@ class Verifier:
         return ops.convert_to_numpy(points)[: len(box[0])]
 
     def _try(self, task, points, stage):
-        """Falsify a task by the first of `points` that is unsafe in float64 and in the model.
+        """Falsify a task by the first of `points` that is unsafe, surely and in the model.
 
         Points of a search in float32 are moved into the float64 box; the model alone is given them
         rounded to its own precision.
         """
-        points = np.clip(points.astype("float64"), task.lower, task.upper)
-        exact = self.graph(points) @ task.forms.T + task.offset
+        lower, upper, offset = task.inner
+        points = np.clip(points.astype("float64"), lower, upper)
+        exact = self.graph(points) @ task.forms.T + offset
         for point, values in zip(points, exact, strict=True):
-            if task.reached(values):
+            inside = np.all((point >= lower) & (point <= upper))
+            if inside and task.reached(values):
                 own = self._own_outputs(point[None])[0].astype("float64")
-                if task.reached(task.forms @ own + task.offset):
+                if task.reached(task.forms @ own + offset) and self._surely(task, point, values):
                     task.point, task.checked = point, True
                     task.decide(FALSIFIED, stage)
                     return
+
+    def _surely(self, task, point, values):
+        """Whether all forms of some group reach 0 at a point, rounding considered."""
+        reached = np.flatnonzero(worst_of(task.groups, values) >= 0)
+        return any(
+            surely_reached(
+                self.checker, point, task.forms[mine], task.inner[2][mine], task.strict[mine]
+            )
+            for mine in (task.groups == group for group in reached)
+        )
 
     def _network_outputs(self, points):
         points = ops.convert_to_tensor(points.astype(self.network.compute_dtype))
@@ -282,10 +296,10 @@ class Verifier:
             )
         return self._branch_and_bound
 
-    def _attempt(self, task, points):
+    def _attempt(self, task, points, stage="bab"):
         """Try points near an unsafe set, as the nearest that the model can be given."""
-        low, high = within(task.lower, task.upper)
-        self._try(task, np.clip(points.astype(low.dtype), low, high), "bab")
+        low, high = within(*task.inner[:2])
+        self._try(task, np.clip(points.astype(low.dtype), low, high), stage)
 
     def _milp(self, tasks, timeout):
         for task in tasks:
@@ -315,9 +329,7 @@ class Verifier:
                 task.method = method if task.checked else "milp"
                 task.decide(CERTIFIED, "milp")
             elif verdict == FALSIFIED:
-                # The vertex is float64; the model takes the nearest point of its own precision.
-                low, high = within(task.lower, task.upper)
-                self._try(task, np.clip(point.astype(low.dtype), low, high)[None], "milp")
+                self._attempt(task, point[None], "milp")
 
 
 def _box(tasks):

@@ -18,8 +18,9 @@ class Task:
         forms: Array `(n, outputs)`.
         offset: Array `(n,)`.
         groups: Integer array `(n,)`: it is unsafe if at one input all forms of a group are >= 0.
-        strict: Boolean array `(n,)`: forms that must be > 0 there; by default none.
         index: Number by which the caller knows the task.
+        strict: Boolean array `(n,)`: forms that must be > 0 there; by default none.
+        inner: `(lower, upper, offset)` for counterexamples, as in `Unsafe`.
 
     Attributes:
         bounds: Array `(n,)`, the best upper bounds so far, of the fast arithmetic.
@@ -44,6 +45,7 @@ class Task:
     groups: np.ndarray
     index: int = 0
     strict: np.ndarray = None
+    inner: tuple = None
     bounds: np.ndarray = None
     boxes: list = None
     slopes: np.ndarray = None
@@ -62,6 +64,8 @@ class Task:
     def __post_init__(self):
         if self.strict is None:
             self.strict = np.zeros(len(self.offset), bool)
+        if self.inner is None:
+            self.inner = self.lower, self.upper, self.offset
         if self.bounds is None:
             self.bounds = np.full(len(self.offset), np.inf)
 

@@ -131,17 +131,22 @@ def _check(graph, unsafe):
 
 def _tasks(unsafe_sets):
     """One task a box: sets that share one are groups of the same task."""
+
+    def sides(unsafe):
+        return unsafe.lower, unsafe.upper, *unsafe.inner[:2]
+
     boxes = []
     for unsafe in unsafe_sets:
-        for lower, upper, sets in boxes:
-            if np.array_equal(lower, unsafe.lower) and np.array_equal(upper, unsafe.upper):
+        for box, sets in boxes:
+            if all(map(np.array_equal, box, sides(unsafe))):
                 sets.append(unsafe)
                 break
         else:
-            boxes.append((unsafe.lower, unsafe.upper, [unsafe]))
-    for index, (lower, upper, sets) in enumerate(boxes):
+            boxes.append((sides(unsafe), [unsafe]))
+    for index, ((lower, upper, *inner), sets) in enumerate(boxes):
         groups = np.repeat(np.arange(len(sets)), [len(unsafe.offset) for unsafe in sets])
         forms = np.concatenate([unsafe.weights for unsafe in sets])
         offset = np.concatenate([unsafe.offset for unsafe in sets])
         strict = np.concatenate([unsafe.strict for unsafe in sets])
-        yield Task(lower, upper, forms, offset, groups, index, strict)
+        inner = (*inner, np.concatenate([unsafe.inner[2] for unsafe in sets]))
+        yield Task(lower, upper, forms, offset, groups, index, strict, inner)

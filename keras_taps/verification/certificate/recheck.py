@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_taps.verification.certificate.checker import Checker
+from keras_taps.verification.certificate.counterexamples import surely_reached
 from keras_taps.verification.certificate.proofs import unpack_proof
 from keras_taps.verification.certificate.report import Report, files_of, input_hash
 from keras_taps.verification.certificate.rounding import input_interval
@@ -143,5 +144,8 @@ def _falsified(checker, lower, upper, forms, proof):
     point = np.asarray(proof["point"], "float64")
     if not np.all((point >= lower) & (point <= upper)):
         return "the counterexample lies outside the box"
-    worst = np.max(checker.graph(point[None])[0] @ forms.T)
-    return None if worst >= 0 else f"its largest margin is {worst:g}, below 0"
+    values = checker.graph(point[None])[0] @ forms.T
+    best = np.argmax(values)
+    if surely_reached(checker, point, forms[best : best + 1], np.zeros(1)):
+        return None
+    return f"its largest margin is {values[best]:g}, which is not surely 0 or more"

@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
+from keras_taps.verification.formats.onnx_constants import SMALLEST, fractions, rounded, settled
 from keras_taps.verification.graph.nodes import (
     Conv,
     Dense,
@@ -29,11 +31,13 @@ class Value:
         nodes: Tuple of graph nodes.
         places: Integer array of the ONNX shape (with a batch of 1, if the network has a batch):
             the flat graph coordinate at each ONNX coordinate.
+        exact: Whether no number in the nodes was rounded.
     """
 
     in_shape: tuple
     nodes: tuple
     places: np.ndarray
+    exact: bool = True
 
     @property
     def shape(self):
@@ -76,10 +80,14 @@ class Call:
         node: `NodeProto`.
         inputs: List of the above.
         attributes: Dictionary of plain values.
+
+    Attributes:
+        rounded: Whether a number was rounded to make nodes of it.
     """
 
     def __init__(self, node, inputs, attributes):
         self.node, self.inputs, self.attributes = node, inputs, attributes
+        self.rounded = False
 
     def get(self, name, default):
         return self.attributes.get(name, default)
@@ -106,7 +114,19 @@ class Call:
             raise self.refuse(f"input {index} is missing")
         if isinstance(found, Value):
             raise self.refuse(f"input {index} must be constant")
-        return np.asarray(default if found is None else found)
+        found = np.asarray(default if found is None else found)
+        if found.dtype.kind != "O":
+            return found
+        self.rounded = True
+        return rounded(self, found)
+
+    def nearest(self, exact):
+        """An array of fractions, in float64 if need be rounded once."""
+        exact = settled(exact)
+        if exact.dtype.kind != "O":
+            return exact
+        self.rounded = True
+        return rounded(self, exact)
 
     def image(self):
         """Input 0 as `(value, (height, width, channels))`, in the graph's layout of images."""
@@ -143,9 +163,14 @@ def gemm(call):
     if call.get("transA", 0):
         raise call.refuse("transA must be 0")
     kernel = call.constant(1)
-    kernel = call.get("alpha", 1.0) * (kernel.T if call.get("transB", 0) else kernel)
-    bias = call.get("beta", 1.0) * call.constant(2, 0.0)
+    kernel = _times(call, "alpha", kernel.T if call.get("transB", 0) else kernel)
+    bias = _times(call, "beta", call.constant(2, 0.0))
     return _matrix(call, kernel, np.broadcast_to(bias, (1, kernel.shape[1]))[0], (1, -1))
+
+
+def _times(call, name, constant):
+    factor = call.get(name, 1.0)
+    return constant if factor == 1 else call.nearest(fractions(constant) * Fraction(factor))
 
 
 def matmul(call):
@@ -176,25 +201,25 @@ def _affine(call, x, scale, shift, magnitude=None):
 
 
 def _elementwise(scale_and_shift):
-    """An operator on a value and a constant, from `(constant, constant is left) -> (a, b)`."""
+    """An operator on a value and a constant, from `(call, constant, it is left) -> (a, b)`."""
 
     def translate(call):
         left = not isinstance(call.inputs[0], Value)
         x, constant = call.value(int(left)), call.constant(int(not left))
-        pair = scale_and_shift(constant, left)
-        if pair is None:
-            raise call.refuse("a constant divided by a tensor is not affine")
-        return _affine(call, x, *pair)
+        return _affine(call, x, *scale_and_shift(call, constant, left))
 
     return translate
 
 
-def _divide(constant, left):
-    with np.errstate(divide="ignore"):  # the reader refuses weights that are not finite
-        return None if left else (1 / constant, 0.0)
+def _divide(call, constant, left):
+    if left:
+        raise call.refuse("a constant divided by a tensor is not affine")
+    if not np.all(constant):
+        raise call.refuse("a division is by zero")
+    return call.nearest(1 / fractions(constant)), 0.0
 
 
-_add_constant = _elementwise(lambda constant, left: (1.0, constant))
+_add_constant = _elementwise(lambda call, constant, left: (1.0, constant))
 
 
 def add(call):
@@ -233,8 +258,12 @@ def batch_normalization(call):
     x = call.value()
     shape = (-1,) + (1,) * (x.places.ndim - 2)
     gamma, beta, mean, variance = (call.constant(i).reshape(shape) for i in range(1, 5))
+    call.rounded = True
     scale = gamma / np.sqrt(variance + call.get("epsilon", float(np.float32(1e-5))))
     shift = scale * mean
+    for product, factors in ((scale, gamma), (shift, scale * (mean != 0))):
+        if np.any((np.abs(product) < SMALLEST) & (factors != 0)):
+            raise call.refuse("a scale is too small for float64")
     return _affine(call, x, scale, beta - shift, np.abs(beta) + np.abs(shift))
 
 
@@ -315,16 +344,22 @@ def average_pool(call):
     x, shape, size, strides, padding = _pool(call)
     area = math.prod(size)
     if call.get("count_include_pad", 0) or not np.any(padding):
-        return _each_channel(x, np.full(size, 1 / area), strides, padding)
+        return _each_channel(x, _share(call, np.full(size, area)), strides, padding)
     ones = Conv(np.ones((*size, 1, 1)), np.zeros(1), (*shape[:2], 1), strides, padding)
     count = ones(np.ones((1, *shape[:2], 1)))[0]
     x = _each_channel(x, np.ones(size), strides, padding)
-    return x.then(Scale(1 / count, np.zeros(1), x.shape))
+    return x.then(Scale(_share(call, count), np.zeros(1), x.shape))
 
 
 def global_average_pool(call):
     x, (height, width, _) = call.image()
-    return _each_channel(x, np.full((height, width), 1 / (height * width)))
+    return _each_channel(x, _share(call, np.full((height, width), height * width)))
+
+
+def _share(call, count):
+    """`1 / count`, which float64 holds for powers of 2."""
+    call.rounded = call.rounded or bool(np.any(np.frexp(count)[0] != 0.5))
+    return 1 / count
 
 
 def max_pool(call):
@@ -344,8 +379,10 @@ OPS = {
     "LeakyRelu": leaky_relu,
     "MatMul": matmul,
     "MaxPool": max_pool,
-    "Mul": _elementwise(lambda constant, left: (constant, 0.0)),
+    "Mul": _elementwise(lambda call, constant, left: (constant, 0.0)),
     "Pad": pad,
     "Relu": relu,
-    "Sub": _elementwise(lambda constant, left: (-1.0, constant) if left else (1.0, -constant)),
+    "Sub": _elementwise(
+        lambda call, constant, left: (-1.0, constant) if left else (1.0, -constant)
+    ),
 }

@@ -3,7 +3,8 @@
 A file asserts what a counterexample satisfies. Reading brings it into disjunctive normal form and
 makes one `Unsafe` set a disjunct. Every set contains the one in the file, so that a proof that it
 is empty holds for the file: strict bounds of inputs are read as closed ones, and a bound that
-float64 cannot hold is rounded outward. Strict conditions on outputs stay so for counterexamples.
+float64 cannot hold is rounded outward. For counterexamples `inner` holds the outermost float64
+numbers that meet the bounds as they are written, and strict conditions on outputs stay strict.
 """
 
 import gzip
@@ -105,8 +106,8 @@ def _forms(path, text):
 class _Reader:
     """Meaning of expressions for a network.
 
-    A formula becomes a list of disjuncts, each a tuple of atoms: `("lower" or "upper", i, number)`
-    for an input, `("form", weights, offset, strict)` for outputs, with exact fractions.
+    A formula becomes a list of disjuncts, each a tuple of atoms with exact fractions: `("lower" or
+    "upper", i, number, strict)` for an input, `("form", weights, offset, strict)` for outputs.
     """
 
     def __init__(self, inputs, outputs):
@@ -165,7 +166,8 @@ class _Reader:
             kind = "inputs and outputs" if len(inputs) < len(form) else "several inputs"
             raise ValueError(f"a constraint on {kind}: {', '.join(sorted(form))}")
         ((name, weight),) = form.items()
-        return [(("lower" if weight > 0 else "upper", int(name[2:]), Fraction(-offset) / weight),)]
+        kind, number = "lower" if weight > 0 else "upper", Fraction(-offset) / weight
+        return [((kind, int(name[2:]), number, strict),)]
 
     def linear(self, form):
         """Coefficients of variables, and of `None` for the constant."""
@@ -218,38 +220,56 @@ def _sets(parts, network):
     """The disjuncts as sets; what they share is computed once."""
     shared = [atom for part in parts if len(part) == 1 for atom in part[0]]
     count = network.places.size
-    box = _tightened((np.full(count, -math.inf), np.full(count, math.inf)), shared)
+    free = np.full(count, -math.inf), np.full(count, math.inf)
+    boxes = _tightened((free, free), shared)
     common = [atom for atom in shared if atom[0] == "form"]
     found = []
     for disjunct in _conjunction([part for part in parts if len(part) != 1]):
-        lower, upper = _tightened(box, disjunct)
-        if np.any(lower > upper):
+        outer, inner = _tightened(boxes, disjunct)
+        if _empty(outer, inner, [*shared, *disjunct]):
             continue
-        loose = np.flatnonzero(np.isinf(lower) | np.isinf(upper))
+        loose = np.flatnonzero(np.isinf(outer[0]) | np.isinf(outer[1]))
         if loose.size:
             raise ValueError(f"X_{loose[0]} has no lower or no upper bound")
         forms = common + [atom for atom in disjunct if atom[0] == "form"]
         rows = [_row(weights, offset, network.graph.outputs) for _, weights, offset, _ in forms]
-        weights = np.array([row for row, _ in rows]).reshape(-1, network.graph.outputs)
-        offset = np.array([shift for _, shift in rows], "float64")
+        weights = np.array([row for row, _, _ in rows]).reshape(-1, network.graph.outputs)
         # Adding 0.0 turns the -0.0 of rounding upward into 0.0.
-        sides = (network.to_graph(side) + 0.0 for side in (lower, upper))
+        above, below = (np.array([r[i] for r in rows], "float64") + 0.0 for i in (1, 2))
+        outer, inner = ([network.to_graph(side) + 0.0 for side in box] for box in (outer, inner))
         strict = np.array([atom[3] for atom in forms], bool)
-        found.append(Unsafe(*sides, weights, offset + 0.0, strict))
+        found.append(Unsafe(*outer, weights, above, strict, (*inner, below)))
     return found
 
 
-def _tightened(box, atoms):
+def _tightened(boxes, atoms):
+    """The outer and the inner box of inputs with more bounds."""
     bounds = [atom for atom in atoms if atom[0] != "form"]
     if not bounds:
-        return box
-    lower, upper = (side.copy() for side in box)
-    for kind, index, number in bounds:
+        return boxes
+    (lower, upper), (low, high) = (tuple(side.copy() for side in box) for box in boxes)
+    for kind, index, number, strict in bounds:
         if kind == "lower":
             lower[index] = max(lower[index], _below(number))
+            low[index] = max(low[index], -_inside(-number, strict))
         else:
             upper[index] = min(upper[index], -_below(-number))
-    return lower, upper
+            high[index] = min(high[index], _inside(number, strict))
+    return (lower, upper), (low, high)
+
+
+def _empty(outer, inner, atoms):
+    """Whether no real input meets all bounds; where float64 has one between them, one does."""
+    if np.any(outer[0] > outer[1]):
+        return True
+    for index in np.flatnonzero(inner[0] > inner[1]):
+        mine = [atom for atom in atoms if atom[0] != "form" and atom[1] == index]
+        # Of equal bounds the strict one is the tighter.
+        low = max((n, strict) for kind, _, n, strict in mine if kind == "lower")
+        high = min((n, not strict) for kind, _, n, strict in mine if kind == "upper")
+        if low[0] > high[0] or (low[0] == high[0] and (low[1] or not high[1])):
+            return True
+    return False
 
 
 def _below(number):
@@ -261,8 +281,14 @@ def _below(number):
     return nearest if nearest <= number else math.nextafter(nearest, -math.inf)
 
 
+def _inside(number, strict):
+    """The largest float64 that is not above a fraction, or is below it."""
+    nearest = _below(number)
+    return math.nextafter(nearest, -math.inf) if strict and nearest == number else nearest
+
+
 def _row(weights, offset, outputs):
-    """A form as a float64 row and an offset, rounded up; the row must be exact.
+    """A form as a float64 row and an offset, rounded up and rounded down; the row must be exact.
 
     Rounding a coefficient could lose counterexamples, so a form such as `0.1 Y_0 - 0.3 Y_1` is
     multiplied until its coefficients are whole.
@@ -275,7 +301,7 @@ def _row(weights, offset, outputs):
             raise ValueError("coefficients of outputs have too many digits for float64")
     row = np.zeros(outputs)
     row[list(weights)] = [float(weight) for weight in weights.values()]
-    return row, -_below(-offset)
+    return row, -_below(-offset), _below(offset)
 
 
 def _exact(weights):

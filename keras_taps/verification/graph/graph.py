@@ -21,6 +21,9 @@ from keras_taps.verification.graph.nodes import (
     walk,
 )
 
+FOLDS = 4  # of at most 6 roundings each; `rounding.gamma` has room for 32 more than it needs
+SMALLEST, LARGEST = 1e-290, 1e290  # beyond, roundings are no longer relative
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -28,6 +31,8 @@ class Graph:
 
     Args:
         nodes: Tuple of nodes.
+        unfolded: The nodes before any number was rounded, `()` if there are none like that; by
+            default the nodes themselves are what is meant.
 
     Example:
 
@@ -37,6 +42,7 @@ class Graph:
     """
 
     nodes: tuple
+    unfolded: tuple = field(default=None, repr=False, compare=False)
     _hash: list = field(default_factory=list, repr=False, compare=False)
 
     def __repr__(self):
@@ -97,19 +103,21 @@ class Graph:
 def simplify(nodes):
     """Fold scales into the affine node before them, padding into the convolution behind it.
 
-    A scale that is not a number a channel stays as it is; neighbouring reshapes become one.
+    A scale stays as it is if it is not a number a channel, if a product would underflow, or if its
+    node took `FOLDS` before: each is a rounding of the weights, and the checker allows for that
+    many. Neighbouring reshapes become one.
     """
-    found = []
+    found, folds = [], 0
     for node in nodes:
         if isinstance(node, Sum):
             node = replace(node, branches=tuple(simplify(branch) for branch in node.branches))
-        last = found[-1] if found else None
+        last, before, folds = found[-1] if found else None, folds, 0
         if isinstance(node, Reshape) and node.in_shape == node.out_shape:
             continue
         if isinstance(node, Reshape) and isinstance(last, Reshape):
             found[-1] = Reshape(last.in_shape, node.out_shape)
-        elif isinstance(node, Scale) and isinstance(last, (Dense, Conv)) and _by_channel(node):
-            found[-1] = last.scaled(node.scale, node.bias, node.magnitude)
+        elif isinstance(node, Scale) and before < FOLDS and _folds_into(node, last):
+            found[-1], folds = last.scaled(node.scale, node.bias, node.magnitude), before + 1
         elif isinstance(node, Conv) and isinstance(last, Conv) and last.only_pads:
             pairs = zip(last.padding, node.padding, strict=True)
             padding = tuple((a + c, b + d) for (a, b), (c, d) in pairs)
@@ -119,12 +127,21 @@ def simplify(nodes):
     return tuple(found)
 
 
-def _by_channel(node):
-    channels = node.in_shape[-1]
-    return all(
-        value.ndim <= 1 or value.size == value.shape[-1] == channels
-        for value in (node.scale, node.bias, node.magnitude)
-    )
+def _folds_into(scale, node):
+    """Whether a scale has a number a channel, and its products with the weights are normal."""
+    if not isinstance(node, (Dense, Conv)):
+        return False
+    channels = scale.in_shape[-1]
+    values = scale.scale, scale.bias, scale.magnitude
+    if not all(v.ndim <= 1 or v.size == v.shape[-1] == channels for v in values):
+        return False
+    return all(_normal(weights, np.ravel(scale.scale)) for weights in (node.kernel, node.bias))
+
+
+def _normal(weights, scale):
+    with np.errstate(all="ignore"):
+        size = np.abs(weights * scale)
+    return not np.any((weights != 0) & (scale != 0) & ((size < SMALLEST) | (size > LARGEST)))
 
 
 _KINDS = {cls.__name__: cls for cls in (Dense, Conv, Scale, Reshape, Relu, MaxPool, Sum)}

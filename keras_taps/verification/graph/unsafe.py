@@ -19,6 +19,9 @@ class Unsafe:
         offset: Array `(forms,)`.
         strict: Boolean array `(forms,)`: forms that must be above 0, not 0; by default none.
             Proofs do not use it: what holds with 0 holds without.
+        inner: `(lower, upper, offset)` for counterexamples, so that what meets them surely lies in
+            the set that is meant. They differ from those above, which proofs use, where the set is
+            open or float64 cannot hold its numbers. By default they are the same.
     """
 
     lower: np.ndarray
@@ -26,8 +29,11 @@ class Unsafe:
     weights: np.ndarray
     offset: np.ndarray
     strict: np.ndarray = None
+    inner: tuple = None
 
     def __post_init__(self):
+        if self.inner is None:
+            object.__setattr__(self, "inner", (self.lower, self.upper, self.offset))
         if self.strict is None:
             object.__setattr__(self, "strict", np.zeros(len(self.offset), bool))
 
@@ -40,8 +46,9 @@ class Unsafe:
         """
         points = np.asarray(points, "float64")
         axes = tuple(range(1, points.ndim))
-        inside = np.all((points >= self.lower) & (points <= self.upper), axis=axes)
-        forms = graph(points) @ self.weights.T + self.offset
+        lower, upper, offset = self.inner
+        inside = np.all((points >= lower) & (points <= upper), axis=axes)
+        forms = graph(points) @ self.weights.T + offset
         return inside & np.all((forms > 0) | ((forms == 0) & ~self.strict), axis=-1)
 
 

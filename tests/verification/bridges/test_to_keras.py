@@ -14,12 +14,11 @@ from tests.helpers import BACKEND, close, conv_network, numbers, numpy
 from tests.verification.graph.test_nodes import LINEAR
 from tests.verification.helpers import KINDS, random_graph
 
-# Keras convolutions have no strides together with dilation.
-BUILDABLE = [name for name in LINEAR if name != "groups, strides and dilation"]
+BUILDABLE = list(LINEAR)
 BUILT = [kind for kind in KINDS if kind != "padded_pool"]
 if BACKEND == "jax":  # which compiles each of them
     BUILT = ["grouped", "residual"]
-    BUILDABLE = ["padding and strides", "groups", "depthwise", "scale a row"]
+    BUILDABLE = ["padding and strides", "groups, strides and dilation", "depthwise", "scale a row"]
 
 
 @pytest.mark.parametrize("kind", BUILT)

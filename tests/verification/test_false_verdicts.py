@@ -1,0 +1,275 @@
+"""Files made to draw a false verdict; what is true of them is known by exact arithmetic."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from keras_taps.verification.cascade.verify import verify
+from keras_taps.verification.certificate.checker import Checker
+from keras_taps.verification.certificate.counterexamples import surely_reached
+from keras_taps.verification.graph.exact_values import exact_forms
+from keras_taps.verification.graph.graph import FOLDS, Graph
+from keras_taps.verification.graph.nodes import Dense
+from keras_taps.verification.graph.unsafe import Unsafe
+from tests.verification.formats.test_onnx_reader import model_of, read_model
+from tests.verification.formats.test_vnnlib import read
+from tests.verification.helpers import KINDS, random_box, random_graph
+
+once = pytest.mark.once
+USUAL = settings(max_examples=50, derandomize=False)
+LINE = Graph((Dense(np.ones((1, 1)), np.zeros(1)),))
+
+
+def one(graph, low, high, weight, offset, strict=False):
+    """A graph of one input and output with the property `weight y + offset >= 0`."""
+    sides = np.array([low], "float64"), np.array([high], "float64")
+    return Unsafe(*sides, np.array([[weight]]), np.array([offset]), np.array([strict]))
+
+
+# Constants of a file
+
+
+CHAINS = {
+    "Mul": lambda rng: ("Mul", rng.uniform(0.5, 2, 3)),
+    "Div": lambda rng: ("Div", rng.uniform(0.5, 2, 3)),
+    "Add": lambda rng: ("Add", rng.normal(size=3)),
+    "Sub": lambda rng: ("Sub", rng.normal(size=3)),
+    "mixed": lambda rng: (str(rng.choice(["Mul", "Div", "Add", "Sub"])), rng.uniform(0.5, 2, 3)),
+}
+EXACTLY = {
+    "Mul": lambda x, c: x * c,
+    "Div": lambda x, c: x / c,
+    "Add": lambda x, c: x + c,
+    "Sub": lambda x, c: x - c,
+}
+
+
+@once
+@pytest.mark.parametrize("kind", CHAINS)
+@given(seed=st.integers(0, 2**32 - 1), length=st.integers(1, 200))
+@settings(max_examples=15, derandomize=False)
+def test_chains_of_constants_stay_within_the_bounds(kind, seed, length, tmp_path_factory):
+    """Each fold rounds the weights; the checker must know of all of them."""
+    rng = np.random.default_rng(seed)
+    weights = {"w": rng.normal(size=(1, 3)).astype("float32")}
+    nodes, exact = [("MatMul", ["h", "w"], {})], [Fraction(float(w)) for w in weights["w"][0]]
+    for i in range(length):
+        op, constant = CHAINS[kind](rng)
+        weights[f"c{i}"] = constant.astype("float32")
+        nodes.append((op, ["h", f"c{i}"], {}))
+        constants = [Fraction(float(c)) for c in weights[f"c{i}"]]
+        exact = [EXACTLY[op](x, c) for x, c in zip(exact, constants, strict=True)]
+    network = read_model(model_of(nodes, weights, (1, 1)), tmp_path_factory.mktemp("chain"))
+    bounds = Checker(network.graph).upper_bounds(
+        np.ones(1), np.ones(1), np.concatenate([np.eye(3), -np.eye(3)]), np.zeros(6)
+    )
+    for i in range(3):
+        assert -Fraction(bounds[3 + i]) <= exact[i] <= Fraction(bounds[i])
+
+
+@once
+def test_a_node_takes_only_so_many_folds(tmp_path):
+    nodes = [("MatMul", ["h", "w"], {})] + [("Mul", ["h", "c"], {})] * 9
+    weights = {"w": np.ones((1, 3), "float32"), "c": np.full(3, 1.1, "float32")}
+    graph = read_model(model_of(nodes, weights, (1, 1)), tmp_path).graph
+    kinds = [type(node).__name__ for node in graph.nodes]
+    assert kinds == ["Dense", *["Scale"] * (9 - FOLDS), "Dense"]
+
+
+@once
+def test_products_that_underflow_are_not_folded(tmp_path):
+    tiny = {"w": np.full((1, 3), 1e-200), "t": np.full(3, 1e-200), "up": np.full(3, 1e200)}
+    nodes = [("MatMul", ["h", "w"], {})] + [("Mul", ["h", n], {}) for n in ("t", "up", "up")]
+    model = model_of(nodes, tiny, (1, 1), kind=TensorProto.DOUBLE)
+    graph = read_model(model, tmp_path).graph
+    at = np.ones(1)
+    (bound,) = Checker(graph).upper_bounds(at, at, np.eye(3)[:1], np.zeros(1))
+    assert bound >= 1 - 1e-9
+    assert exact_forms(graph, at, np.eye(3)[:1], np.zeros(1))[0] == pytest.approx(1)
+
+
+@once
+def test_constants_that_the_file_computes_are_exact(tmp_path):
+    """2^60 + 1 - 2^60 is 1, and a third of 3 is too."""
+    weights = {
+        "w": np.ones((1, 3), "float32"),
+        "big": np.full(3, 2.0**60, "float32"),
+        "one": np.ones(3, "float32"),
+        "three": np.full(3, 3, "float32"),
+    }
+    constants = [
+        helper.make_node("Add", ["big", "one"], ["sum"]),
+        helper.make_node("Sub", ["sum", "big"], ["unit"]),
+        helper.make_node("Div", ["unit", "three"], ["third"]),
+        helper.make_node("Mul", ["third", "three"], ["whole"]),
+        helper.make_node("Identity", ["third"], ["again"]),
+        helper.make_node("Neg", ["again"], ["less"]),
+    ]
+    nodes = [("MatMul", ["h", "w"], {}), ("Mul", ["h", "whole"], {}), ("Add", ["h", "less"], {})]
+    model = model_of(nodes, weights, (1, 1))
+    for i, node in enumerate(constants):
+        model.graph.node.insert(i, node)
+    graph = read_model(model, tmp_path).graph
+    np.testing.assert_array_equal(graph(np.ones((1, 1)))[0], np.full(3, 1 - 1 / 3))
+    assert graph.unfolded == ()  # a third was rounded
+    at = np.ones(1)
+    bounds = Checker(graph).upper_bounds(at, at, np.array([[1.0, 0, 0], [-1.0, 0, 0]]), [0.0, 0.0])
+    assert -Fraction(bounds[1]) <= Fraction(2, 3) <= Fraction(bounds[0])
+
+
+@once
+@pytest.mark.parametrize(
+    ("op", "inputs", "attributes", "message"),
+    [
+        ("Sqrt", ["two"], {}, "would have to be rounded"),
+        ("Exp", ["two"], {}, "would have to be rounded"),
+        ("Cast", ["third"], {"to": TensorProto.FLOAT}, "the cast rounds"),
+        ("Div", ["two", "none"], {}, "Div"),
+    ],
+)
+def test_constants_that_would_be_rounded_are_refused(op, inputs, attributes, message, tmp_path):
+    weights = {"w": np.ones((1, 3)), "two": np.full(3, 2.0), "third": np.full(3, 1 / 3)}
+    weights |= {"none": np.zeros(3)}
+    nodes = [("MatMul", ["h", "w"], {}), ("Mul", ["h", "c"], {})]
+    model = model_of(nodes, weights, (1, 1), kind=TensorProto.DOUBLE)
+    model.graph.node.insert(0, helper.make_node(op, inputs, ["c"], **attributes))
+    with pytest.raises(ValueError, match=message):
+        read_model(model, tmp_path)
+
+
+@once
+def test_outputs_smaller_than_the_noise_of_float32_are_read(tmp_path):
+    weights = {
+        "w": np.array([[8192, 2**-14, 8192]], "float32"),
+        "v": np.array([[8192], [1.9 * 2**-14], [-8192]], "float32"),
+    }
+    nodes = [("MatMul", ["h", "w"], {}), ("Relu", ["h"], {}), ("MatMul", ["h", "v"], {})]
+    graph = read_model(model_of(nodes, weights, (1, 1)), tmp_path).graph
+    (value,) = exact_forms(graph, np.ones(1), np.ones((1, 1)), np.zeros(1))
+    assert value == Fraction(2) ** -14 * Fraction(float(weights["v"][1, 0]))
+
+
+# Bounds as they are written
+
+
+STRICT = {
+    "no number below 1 is float32": (
+        "(assert (> X_0 1))(assert (< X_0 1.00000000001))",
+        "unknown",
+    ),
+    "empty": ("(assert (>= X_0 1))(assert (< X_0 1))", "none"),
+    "one point": ("(assert (>= X_0 1))(assert (<= X_0 1))", "sat"),
+    "empty beyond float64": (
+        "(assert (> X_0 0.10000000000000001))(assert (< X_0 0.10000000000000001))",
+        "none",
+    ),
+    "a sliver beyond float64": (
+        "(assert (> X_0 0.10000000000000001))(assert (< X_0 0.10000000000000002))",
+        "unknown",
+    ),
+}
+
+
+def read_line(text, tmp_path):
+    from keras_taps.verification.formats.onnx_reader import OnnxNetwork
+
+    network = OnnxNetwork(LINE, (1,), np.arange(1))
+    declared = "(declare-const X_0 Real)\n(declare-const Y_0 Real)\n"
+    return read(text, tmp_path, declared, network)
+
+
+@pytest.mark.parametrize("case", STRICT)
+def test_bounds_of_inputs(case, tmp_path):
+    bounds, verdict = STRICT[case]
+    sets = read_line(bounds + "(assert (>= Y_0 0.01))", tmp_path)
+    assert bool(sets) == (verdict != "none")
+    if sets:
+        found = verify(LINE, sets, stages=["attack", "strong-attack", "bab", "milp"], timeout=20)
+        assert found.verdict == verdict
+
+
+def test_strict_bounds_keep_their_counterexamples(tmp_path):
+    (unsafe,) = sets = read_line(
+        "(assert (> X_0 0))(assert (< X_0 1))(assert (> Y_0 0.5))", tmp_path
+    )
+    found = verify(LINE, sets, stages=["attack"])
+    assert found.verdict == "sat"
+    assert 0.5 < found.point[0] < 1
+    assert not unsafe.contains(LINE, np.array([[1.0]]))[0]
+    assert unsafe.upper[0] == 1  # proofs are about the closed box
+    sets = read_line("(assert (> X_0 0))(assert (< X_0 1))(assert (>= Y_0 1))", tmp_path)
+    assert verify(LINE, sets, timeout=20).verdict != "sat"
+
+
+NUMBERS = st.decimals(-2, 2, places=22, allow_nan=False)
+
+
+@once
+@given(low=NUMBERS, high=NUMBERS, strict=st.tuples(st.booleans(), st.booleans()))
+@USUAL
+def test_boxes_hold_what_the_decimals_say(low, high, strict, tmp_path_factory):
+    signs = [">" if strict[0] else ">=", "<" if strict[1] else "<="]
+    text = f"(assert ({signs[0]} X_0 {low:f}))(assert ({signs[1]} X_0 {high:f}))"
+    sets = read_line(text + "(assert (>= Y_0 0))", tmp_path_factory.mktemp("box"))
+    low, high = Fraction(low), Fraction(high)
+    assert bool(sets) == (low < high or (low == high and not any(strict)))
+    for unsafe in sets:
+        assert Fraction(unsafe.lower[0]) <= low
+        assert high <= Fraction(unsafe.upper[0])
+        inner = [Fraction(side[0]) for side in unsafe.inner[:2]]
+        assert low < inner[0] if strict[0] else low <= inner[0]
+        assert inner[1] < high if strict[1] else inner[1] <= high
+        wider = np.nextafter(unsafe.inner[0][0], -9), np.nextafter(unsafe.inner[1][0], 9)
+        assert Fraction(wider[0]) <= low if strict[0] else Fraction(wider[0]) < low
+        assert high <= Fraction(wider[1]) if strict[1] else high < Fraction(wider[1])
+
+
+@once
+def test_offsets_of_outputs_are_rounded_down_for_counterexamples(tmp_path):
+    (unsafe,) = read_line("(assert (<= 0 X_0 ))(assert (<= X_0 1))(assert (>= Y_0 0.1))", tmp_path)
+    assert Fraction(unsafe.inner[2][0]) <= -Fraction(1, 10) <= Fraction(unsafe.offset[0])
+
+
+# Points whose value drowns in rounding
+
+
+@once
+def test_a_value_that_rounding_made_is_no_counterexample():
+    """2^60 - 1.5 - 2^60 + 1 is 0 or more in float64, in whatever order, and -0.5."""
+    last = Dense(np.ones((3, 1)), np.ones(1))
+    graph = Graph((Dense(np.array([[2.0**60, -1.5, -(2.0**60)]]), np.zeros(3)), last))
+    at, forms = np.ones(1), np.ones((1, 1))
+    assert exact_forms(graph, at, forms, np.zeros(1)) == [Fraction(-1, 2)]
+    assert not surely_reached(Checker(graph), at, forms, np.zeros(1))
+    assert surely_reached(Checker(graph), at, forms, np.array([0.5]))
+    assert not surely_reached(Checker(graph), at, forms, np.array([0.5]), np.array([True]))
+    found = verify(graph, [one(graph, 1, 1, 1.0, 0.0)], timeout=20)
+    assert found.verdict != "sat"
+
+
+@once
+def test_without_exact_numbers_rounding_decides_nothing():
+    graph = Graph((Dense(np.ones((1, 1)), np.zeros(1)),), unfolded=())
+    assert not surely_reached(Checker(graph), np.ones(1), np.ones((1, 1)), np.array([-1.0]))
+    assert surely_reached(Checker(graph), np.ones(1), np.ones((1, 1)), np.array([-0.999]))
+
+
+@once
+@pytest.mark.parametrize("kind", KINDS)
+@given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([1.0, 2.0**-500, 2.0**500]))
+@USUAL
+def test_exact_values_lie_within_rounding_of_float64(kind, seed, scale):
+    graph, rng = random_graph(kind, seed), np.random.default_rng(seed)
+    point = random_box(graph, seed)[0] * scale
+    forms, offset = rng.normal(size=(2, 3)), rng.normal(size=2)
+    exact = [float(value) for value in exact_forms(graph, point, forms, offset)]
+    np.testing.assert_allclose(graph(point[None])[0] @ forms.T + offset, exact, rtol=1e-9)
+    bounds = Checker(graph).upper_bounds(
+        point, point, np.concatenate([forms, -forms]), np.concatenate([offset, -offset])
+    )
+    for value, above, below in zip(exact, bounds[:2], bounds[2:], strict=True):
+        assert -below <= value <= above
