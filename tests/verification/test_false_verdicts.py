@@ -157,10 +157,7 @@ def test_outputs_smaller_than_the_noise_of_float32_are_read(tmp_path):
 
 
 STRICT = {
-    "no number below 1 is float32": (
-        "(assert (> X_0 1))(assert (< X_0 1.00000000001))",
-        "unknown",
-    ),
+    "beyond float32": ("(assert (> X_0 1))(assert (< X_0 1.00000000001))", "sat"),
     "empty": ("(assert (>= X_0 1))(assert (< X_0 1))", "none"),
     "one point": ("(assert (>= X_0 1))(assert (<= X_0 1))", "sat"),
     "empty beyond float64": (
@@ -168,7 +165,7 @@ STRICT = {
         "none",
     ),
     "a sliver beyond float64": (
-        "(assert (> X_0 0.10000000000000001))(assert (< X_0 0.10000000000000002))",
+        "(assert (> X_0 0.10000000000000001))(assert (< X_0 0.100000000000000011))",
         "unknown",
     ),
 }
