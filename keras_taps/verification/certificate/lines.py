@@ -51,13 +51,15 @@ class ReluLines:
     def back(self, form):
         """The form on the inputs, from the one on the outputs."""
         rising, falling = np.maximum(form.rows, 0), np.minimum(form.rows, 0)
-        return self.through(form, rising * self.steep + falling * self.below, rising)
+        rows = form.place.times(rising, self.steep)
+        rows += form.place.times(falling, self.below)
+        return self.through(form, rows, rising)
 
     def through(self, form, rows, rising):
         """The form with these rows, each one rounded product, and what `rising` is lifted by."""
-        lifted = dot(rising, self.over)
+        lifted = form.place.dot(rising, self.over)
         error = gamma(self.over.size) * lifted + lost(self.size)
-        error = error + 4 * ROUND * dot(np.abs(rows), self.size)
+        error = error + 4 * ROUND * form.place.dot(np.abs(rows), self.size)
         return replace(form.plus(lifted, error), rows=rows)
 
 

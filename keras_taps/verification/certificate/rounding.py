@@ -8,11 +8,15 @@ depend on R, so a form pays one inner product a layer for its rigour.
 """
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
+from keras_taps.verification.certificate.places import WHOLE
+
 ROUND = 2.0**-53
 TINY = 1e-280  # more than every error by underflow
+MOST = 2**20  # numbers of rows that are worth having at a time
 
 
 def input_interval(x, eps):
@@ -46,11 +50,13 @@ class Form:
         rows: Array `(n, ...)`.
         constant: Array `(n,)`.
         error: Array `(n,)` >= 0, at least all rounding so far.
+        place: `WHOLE`, or the `Crops` in which the rows live.
     """
 
     rows: np.ndarray
     constant: np.ndarray
     error: np.ndarray
+    place: object = WHOLE
 
     def plus(self, constant, error):
         """The form with a constant and an error added, and the rounding of that addition."""
@@ -59,11 +65,26 @@ class Form:
             self, constant=constant, error=(self.error + error) * (1 + 4 * ROUND) + unit(constant)
         )
 
+    def parts(self, entries):
+        """The form in a few, each of which has fewer numbers if a row takes so many `entries`."""
+        origins = len(self.place.origins)
+        count = origins if origins > 1 else len(self.constant)
+        pieces = min(count, -(-len(self.constant) * entries // MOST))
+        edges = np.linspace(0, count, pieces + 1).astype(int)
+        for start, stop in pairwise(edges):
+            place = self.place
+            if origins > 1:
+                place = replace(place, origins=place.origins[start:stop])
+                start, stop = (edge * len(self.constant) // origins for edge in (start, stop))
+            part = slice(start, stop)
+            yield Form(self.rows[part], self.constant[part], self.error[part], place)
+
 
 def largest(form, box):
     """Largest value of a form over a box, with all rounding."""
     lower, upper = box
-    value = dot(np.maximum(form.rows, 0), upper) + dot(np.minimum(form.rows, 0), lower)
+    rising, falling, dot = np.maximum(form.rows, 0), np.minimum(form.rows, 0), form.place.dot
+    value = dot(rising, upper) + dot(falling, lower)
     error = 2 * gamma(lower.size) * dot(np.abs(form.rows), size_of(box))
     form = form.plus(value, error + unit(value))
     bound = form.constant + form.error * (1 + 1e-9)
@@ -72,7 +93,7 @@ def largest(form, box):
 
 def dot(rows, values):
     """Inner products `(n,)` of rows `(n, ...)` with an array of their shape."""
-    return rows.reshape(len(rows), -1) @ np.ascontiguousarray(values).reshape(-1)
+    return WHOLE.dot(rows, values)
 
 
 def size_of(box):

@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+_PRODUCT = 2**18  # numbers of a product that the caches hold
+
 
 class Linear:
     """Base of the affine nodes: `apply` without bias, its transpose, and what rounding needs.
@@ -129,7 +131,8 @@ class Conv(Linear):
         if self.groups == 1:
             return self._windows(x)
         return sum(
-            self._channels(x[:, rows, columns], taps) for (rows, columns), taps in self._taps()
+            self._channels(x[:, rows, columns], taps)
+            for (rows, columns), taps in self._taps(self.out_shape)
         )
 
     def _windows(self, x):
@@ -141,16 +144,42 @@ class Conv(Linear):
         return np.tensordot(view, np.moveaxis(self.kernel, 2, 0), 3)
 
     def transpose(self, rows):
-        (top, bottom), (left, right) = self.padding
-        height, width, channels = self.in_shape
-        out = np.zeros((len(rows), height + top + bottom, width + left + right, channels))
-        for window, taps in self._taps():
-            out[:, window[0], window[1]] += self._channels(rows, np.swapaxes(taps, -1, -2))
+        (top, _), (left, _) = self.padding
+        height, width, _ = self.in_shape
+        out = self.spread(rows)
+        # Strides may leave the last inputs out.
+        missing = top + height - out.shape[1], left + width - out.shape[2]
+        if max(missing) > 0:
+            out = np.pad(out, ((0, 0), *((0, max(n, 0)) for n in missing), (0, 0)))
         return out[:, top : top + height, left : left + width]
 
-    def _taps(self):
-        """Each offset of the kernel: the window of inputs it meets, and its matrix by group."""
-        rows, columns, _ = self.out_shape
+    def spread(self, rows):
+        """The transpose of rows `(n, rows, columns, outputs)` of any size, without a border."""
+        count, *shape = rows.shape[:3]
+        sides = zip(shape, self.strides, self.kernel.shape, self.dilation, strict=False)
+        size = [s * (n - 1) + d * (k - 1) + 1 for n, s, k, d in sides]
+        out = np.zeros((count, *size, self.in_shape[-1]))
+        if self.groups > 1:
+            for window, taps in self._taps(shape):
+                out[:, window[0], window[1]] += self._channels(rows, np.swapaxes(taps, -1, -2))
+            return out
+        matrix = np.moveaxis(self.kernel, -1, 0).reshape(self.kernel.shape[-1], -1)
+        windows = [window for window, _ in self._taps(shape)]
+        each = shape[0] * shape[1]
+        chunk = min(max(1, _PRODUCT // (each * matrix.shape[1])), count)
+        product = np.empty((chunk * each, matrix.shape[1]))
+        for start in range(0, count, chunk):
+            part, mine = rows[start : start + chunk], out[start : start + chunk]
+            part = part.reshape(-1, part.shape[-1])
+            found = np.matmul(part, matrix, out=product[: len(part)])
+            found = found.reshape(len(mine), *shape, len(windows), -1)
+            for tap, window in enumerate(windows):
+                mine[:, window[0], window[1]] += found[..., tap, :]
+        return out
+
+    def _taps(self, shape):
+        """Each offset of the kernel: the inputs it meets for outputs of a shape, its matrices."""
+        rows, columns = shape[:2]
         height, width, inputs, outputs = self.kernel.shape
         for i in range(height):
             for j in range(width):
