@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: quickstart test lint format docs tutorials notebooks clean
+.PHONY: quickstart test lint format docs tutorials notebooks gpu clean
 
 quickstart: .venv/run.stamp  ## environment and the main job on the embedded data set
 	$(BIN)/keras-taps quickstart
@@ -40,6 +40,10 @@ notebooks: .venv/dev.stamp  ## run the notebooks whole and keep their outputs
 	rm -rf build/notebooks && mkdir -p build/notebooks && cp tutorials/*.ipynb build/notebooks
 	$(BIN)/python -m pytest --quiet --nbmake --overwrite --nbmake-timeout=1800 build/notebooks
 	cp build/notebooks/*.ipynb tutorials
+
+gpu: .venv/run.stamp  ## what the run on a machine with a GPU needs, in build/gpu, and how to start it there
+	$(BIN)/python benchmarks/gpu_files.py build/gpu
+	@echo "On the machine: python3 benchmarks/gpu.py --files build/gpu --out OUT"
 
 clean:
 	rm -rf .venv .cache site docs/cli.md build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

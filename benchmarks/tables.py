@@ -10,6 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import gpu_tables
 import results_page
 import tuning_tables
 from certification_tables import branch_and_bound, certification, competition
@@ -75,6 +76,13 @@ to a number of entries.
 {small_convolutions}
 
 Run it with `python benchmarks/small_convolutions.py --backend tensorflow` (or jax, torch).
+
+## On a GPU
+
+The prepared run: `python benchmarks/gpu_files.py build/gpu` collects what a machine with a card
+lacks, `python3 benchmarks/gpu.py --files build/gpu --out OUT` runs there for nine minutes.
+
+{gpu}
 
 ## Starting
 
@@ -278,6 +286,7 @@ def page(results=RESULTS):
         training_step=sections(results),
         convolution=convolution(read_json(results / "convolution.json")),
         small_convolutions=small_convolutions(read_json(results / "small_convolutions.json")),
+        gpu=gpu_tables.section(results / "gpu"),
         startup=startup(read_json(results / "startup.json")),
         precision=precision(read_json(results / "precision.json")),
         mnist=short_training(read_json(results / "short_training_mnist.json")),

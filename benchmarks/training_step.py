@@ -163,9 +163,15 @@ def work(implementation, name):
 
 
 class Worker:
-    """A process that holds one implementation of one configuration."""
+    """A process that holds one implementation of one configuration.
 
-    def __init__(self, implementation, name):
+    Args:
+        implementation: One of `IMPLEMENTATIONS`; of products with a colon and the library.
+        name: Name of the configuration.
+        variables: Environment variables of the process.
+    """
+
+    def __init__(self, implementation, name, variables=None):
         self.name = implementation
         # Processes share a GPU, so none may take all of its memory.
         environment = {
@@ -173,6 +179,7 @@ class Worker:
             "TF_FORCE_GPU_ALLOW_GROWTH": "true",
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             **os.environ,
+            **(variables or {}),
         }
         if implementation in ("tensorflow", "jax", "torch"):
             environment["KERAS_BACKEND"] = implementation
