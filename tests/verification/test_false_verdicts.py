@@ -217,10 +217,10 @@ def test_boxes_hold_what_the_decimals_say(low, high, strict, tmp_path_factory):
     for unsafe in sets:
         assert Fraction(unsafe.lower[0]) <= low
         assert high <= Fraction(unsafe.upper[0])
-        inner = [Fraction(side[0]) for side in unsafe.inner[:2]]
+        inner = [Fraction(side[0]) for side in unsafe.meant[:2]]
         assert low < inner[0] if strict[0] else low <= inner[0]
         assert inner[1] < high if strict[1] else inner[1] <= high
-        wider = np.nextafter(unsafe.inner[0][0], -9), np.nextafter(unsafe.inner[1][0], 9)
+        wider = np.nextafter(unsafe.meant[0][0], -9), np.nextafter(unsafe.meant[1][0], 9)
         assert Fraction(wider[0]) <= low if strict[0] else Fraction(wider[0]) < low
         assert high <= Fraction(wider[1]) if strict[1] else high < Fraction(wider[1])
 
@@ -228,7 +228,7 @@ def test_boxes_hold_what_the_decimals_say(low, high, strict, tmp_path_factory):
 @once
 def test_offsets_of_outputs_are_rounded_down_for_counterexamples(tmp_path):
     (unsafe,) = read_line("(assert (<= 0 X_0 ))(assert (<= X_0 1))(assert (>= Y_0 0.1))", tmp_path)
-    assert Fraction(unsafe.inner[2][0]) <= -Fraction(1, 10) <= Fraction(unsafe.offset[0])
+    assert Fraction(unsafe.meant[2][0]) <= -Fraction(1, 10) <= Fraction(unsafe.offset[0])
 
 
 # Points whose value drowns in rounding

@@ -133,7 +133,7 @@ def _tasks(unsafe_sets):
     """One task a box: sets that share one are groups of the same task."""
 
     def sides(unsafe):
-        return unsafe.lower, unsafe.upper, *unsafe.inner[:2]
+        return unsafe.lower, unsafe.upper, *unsafe.meant[:2]
 
     boxes = []
     for unsafe in unsafe_sets:
@@ -148,5 +148,5 @@ def _tasks(unsafe_sets):
         forms = np.concatenate([unsafe.weights for unsafe in sets])
         offset = np.concatenate([unsafe.offset for unsafe in sets])
         strict = np.concatenate([unsafe.strict for unsafe in sets])
-        inner = (*inner, np.concatenate([unsafe.inner[2] for unsafe in sets]))
+        inner = (*inner, np.concatenate([unsafe.meant[2] for unsafe in sets]))
         yield Task(lower, upper, forms, offset, groups, index, strict, inner)

@@ -87,6 +87,11 @@ class Program:
         """Number of columns."""
         return len(self.lower)
 
+    @property
+    def height(self):
+        """Number of rows."""
+        return sum(len(lower) for _, lower, _ in self._rows)
+
     def add_columns(self, lower, upper, integer=False, error=0.0, free=False):
         """Append columns with these bounds and return their indices.
 

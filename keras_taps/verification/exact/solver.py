@@ -3,9 +3,9 @@
 import time
 from typing import NamedTuple
 
-import highspy
 import numpy as np
 
+from keras_taps.verification.exact.highs import solve
 from keras_taps.verification.exact.model import FEASIBILITY, TINY
 
 _USABLE = {"kOptimal", "kTimeLimit", "kInterrupt", "kHighsInterrupt"}
@@ -64,50 +64,29 @@ def minimise(
     integral = bool(program.integer.any()) and not relaxed
     began = time.monotonic()
     for presolve in ("choose", "off"):  # without presolve it does other sums
-        left = timeout - (time.monotonic() - began)
-        highs = _load(program, cost, max(left, 0.0), threads, gap, relaxed)
-        highs.setOptionValue("presolve", presolve)
-        status = _run(highs, start, offer if integral else None, decided if integral else None)
+        left = max(timeout - (time.monotonic() - began), 0.0)
+        job = _job(program, cost, threads, gap, relaxed, integral, start)
+        job["options"]["presolve"] = presolve
+        found = solve(job, left, offer, decided)
+        status = found["status"]
         if status in _USABLE or "nfeasible" in status:
             break
-    info = highs.getInfo()
-    nodes = max(int(info.mip_node_count), 0)
+    nodes = max(found["nodes"], 0)
     if status == "kInfeasible" and may_fail:
         return Answer(nodes=nodes, infeasible=True)
     if "nfeasible" in status:
         raise RuntimeError(f"HiGHS ended with status {status}: the boxes contradict each other")
     if status not in _USABLE:
         return Answer(nodes=nodes)
-    solution = highs.getSolution()
-    if integral:
-        bound = float(info.mip_dual_bound)
-    else:
-        duals = np.array(solution.row_dual) if solution.dual_valid else np.zeros(highs.numConstrs)
-        bound = lagrangian_bound(program, cost, duals)
-    found = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
-    columns = np.array(solution.col_value) if found else None
+    bound = found["bound"]
+    if not integral:
+        duals = found["duals"]
+        bound = lagrangian_bound(
+            program, cost, np.zeros(program.height) if duals is None else duals
+        )
+    columns = found["columns"] if found["feasible"] else None
     # An infinite bound that comes with a solution is a state in which HiGHS knew nothing yet.
     return Answer(bound if np.isfinite(bound) else -np.inf, columns, status == "kOptimal", nodes)
-
-
-def _run(highs, start, offer, decided):
-    """Run HiGHS; the name of the state it ends in."""
-    if start is not None:
-        solution = highspy.HighsSolution()
-        solution.col_value = list(start)
-        highs.setSolution(solution)
-    failures = []
-    if offer:
-        _subscribe(highs.cbMipImprovingSolution, failures, lambda e: offer(_columns(e)))
-    if decided:
-        _subscribe(highs.cbMipInterrupt, failures, lambda e: decided(e.data_out.mip_dual_bound))
-    if highs.run() == highspy.HighsStatus.kError:
-        # HiGHS keeps its threads between calls, and refuses another number of them until told.
-        highs.resetGlobalScheduler(True)
-        highs.run()
-    if failures:
-        raise failures[0]
-    return highs.getModelStatus().name
 
 
 def lagrangian_bound(program, cost, multipliers):
@@ -138,58 +117,29 @@ def lagrangian_bound(program, cost, multipliers):
     return float(total - 4 * np.finfo("float64").eps * (matrix.shape[0] + len(cost)) * size)
 
 
-def _load(program, cost, timeout, threads, gap, relaxed):
+def _job(program, cost, threads, gap, relaxed, integral, start):
     matrix, row_lower, row_upper = program.rows()
     lower, upper = program.lower, program.upper
     if relaxed:
         lower = np.where(program.free, -np.inf, lower)
         upper = np.where(program.free, np.inf, upper)
-    lp = highspy.HighsLp()
-    lp.num_col_, lp.num_row_ = program.size, len(row_lower)
-    lp.col_cost_, lp.col_lower_, lp.col_upper_ = cost, lower, upper
-    lp.row_lower_, lp.row_upper_ = row_lower, row_upper
-    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-    lp.a_matrix_.num_col_, lp.a_matrix_.num_row_ = program.size, len(row_lower)
-    lp.a_matrix_.start_, lp.a_matrix_.index_ = matrix.indptr, matrix.indices
-    lp.a_matrix_.value_ = matrix.data
-    if not relaxed:
-        kinds = highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger
-        lp.integrality_ = [kinds[int(integer)] for integer in program.integer]
-    highs = highspy.Highs()
-    options = {
-        "output_flag": False,
-        "time_limit": float(timeout),
-        "threads": threads,
-        "small_matrix_value": TINY,
-        "primal_feasibility_tolerance": FEASIBILITY,
-        "dual_feasibility_tolerance": FEASIBILITY,
-        "mip_feasibility_tolerance": FEASIBILITY,
-        "mip_rel_gap": float(gap),
-        "mip_abs_gap": 0.0,
-        # No `objective_bound`: it cuts off nodes, and the dual bound then forgets them (1.15.1).
+    return {
+        "cost": cost,
+        "lower": lower,
+        "upper": upper,
+        "matrix": (matrix.indptr, matrix.indices, matrix.data),
+        "row_lower": row_lower,
+        "row_upper": row_upper,
+        "integer": program.integer if integral else None,
+        "start": start,
+        "options": {
+            "threads": threads,
+            "small_matrix_value": TINY,
+            "primal_feasibility_tolerance": FEASIBILITY,
+            "dual_feasibility_tolerance": FEASIBILITY,
+            "mip_feasibility_tolerance": FEASIBILITY,
+            "mip_rel_gap": float(gap),
+            "mip_abs_gap": 0.0,
+            # No `objective_bound`: it cuts off nodes that the bound then forgets (1.15.1).
+        },
     }
-    for name, value in options.items():
-        if highs.setOptionValue(name, value) != highspy.HighsStatus.kOk:
-            raise RuntimeError(f"HiGHS refuses {name}={value!r}")
-    # A warning would mean that HiGHS changed the program.
-    if highs.passModel(lp) != highspy.HighsStatus.kOk:
-        raise RuntimeError("HiGHS refuses the program: its coefficients are out of range")
-    return highs
-
-
-def _subscribe(callback, failures, function):
-    """Run a function at each event; what it raises ends the search and is kept."""
-
-    def safely(event):
-        try:
-            if function(event):
-                event.interrupt()
-        except Exception as error:
-            failures.append(error)
-            event.interrupt()
-
-    callback.subscribe(safely)
-
-
-def _columns(event):
-    return np.array(event.data_out.mip_solution)

@@ -32,10 +32,13 @@ class Unsafe:
     inner: tuple = None
 
     def __post_init__(self):
-        if self.inner is None:
-            object.__setattr__(self, "inner", (self.lower, self.upper, self.offset))
         if self.strict is None:
             object.__setattr__(self, "strict", np.zeros(len(self.offset), bool))
+
+    @property
+    def meant(self):
+        """`(lower, upper, offset)` that a counterexample has to meet."""
+        return (self.lower, self.upper, self.offset) if self.inner is None else self.inner
 
     def contains(self, graph, points):
         """Boolean array `(batch,)`: which points lie in the set, evaluated in float64.
@@ -46,7 +49,7 @@ class Unsafe:
         """
         points = np.asarray(points, "float64")
         axes = tuple(range(1, points.ndim))
-        lower, upper, offset = self.inner
+        lower, upper, offset = self.meant
         inside = np.all((points >= lower) & (points <= upper), axis=axes)
         forms = graph(points) @ self.weights.T + offset
         return inside & np.all((forms > 0) | ((forms == 0) & ~self.strict), axis=-1)

@@ -3,9 +3,9 @@
 import time
 from typing import NamedTuple
 
-import highspy
 import numpy as np
 
+from keras_taps.verification.exact.highs import solve
 from keras_taps.verification.exact.model import FEASIBILITY, TINY
 from keras_taps.verification.exact.search import checked_forms
 from keras_taps.verification.graph.nodes import MaxPool, Relu, Sum
@@ -265,41 +265,31 @@ def _run(matrix, sides, end):
         return "failed", None, nothing
     kept = np.abs(matrix) > TINY  # the others HiGHS would drop, with a warning
     count = matrix.shape[1]
-    lp = highspy.HighsLp()
-    lp.num_col_, lp.num_row_ = count, len(matrix)
-    lp.col_cost_ = -(np.arange(count) == count - 1).astype("float64")
     widest = np.append(np.ones(count - 1), 4.0)  # normalised values never reach 4
-    lp.col_lower_, lp.col_upper_ = -widest, widest
-    lp.row_lower_, lp.row_upper_ = sides, np.full(len(matrix), np.inf)
-    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-    lp.a_matrix_.num_col_, lp.a_matrix_.num_row_ = count, len(matrix)
-    lp.a_matrix_.start_ = np.concatenate([[0], np.cumsum(kept.sum(1))]).astype("int32")
-    lp.a_matrix_.index_ = np.nonzero(kept)[1].astype("int32")
-    lp.a_matrix_.value_ = matrix[kept]
-    highs = highspy.Highs()
-    options = {
-        "output_flag": False,
-        "time_limit": left,
-        "threads": 1,
-        "solver": "simplex",
-        "small_matrix_value": TINY,
-        "primal_feasibility_tolerance": FEASIBILITY,
-        "dual_feasibility_tolerance": FEASIBILITY,
+    starts = np.concatenate([[0], np.cumsum(kept.sum(1))]).astype("int32")
+    job = {
+        "cost": -(np.arange(count) == count - 1).astype("float64"),
+        "lower": -widest,
+        "upper": widest,
+        "matrix": (starts, np.nonzero(kept)[1].astype("int32"), matrix[kept]),
+        "row_lower": sides,
+        "row_upper": np.full(len(matrix), np.inf),
+        "integer": None,
+        "start": None,
+        "options": {
+            "threads": 1,
+            "solver": "simplex",
+            "small_matrix_value": TINY,
+            "primal_feasibility_tolerance": FEASIBILITY,
+            "dual_feasibility_tolerance": FEASIBILITY,
+        },
     }
-    for name, value in options.items():
-        highs.setOptionValue(name, value)
-    highs.passModel(lp)
-    if highs.run() == highspy.HighsStatus.kError:
-        # HiGHS keeps its threads between calls, and refuses another number of them until told.
-        highs.resetGlobalScheduler(True)
-        highs.run()
+    found = solve(job, left)
     names = {"kOptimal": "optimal", "kInfeasible": "infeasible"}
-    status = names.get(highs.getModelStatus().name, "failed")
-    solution = highs.getSolution()
-    if not solution.dual_valid:
-        return status, np.array(solution.col_value), nothing
-    multipliers = np.maximum(solution.row_dual, 0.0)
-    return status, np.array(solution.col_value), multipliers
+    status = names.get(found["status"], "failed")
+    if found["duals"] is None:
+        return status, found["columns"], nothing
+    return status, found["columns"], np.maximum(found["duals"], 0.0)
 
 
 def _checked(graph, lower, upper, pattern, constrained):

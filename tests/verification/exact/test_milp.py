@@ -306,16 +306,16 @@ def test_contradictions_raise():
 
 @pytest.mark.parametrize("failures", [1, 2])
 def test_a_solver_that_fails_is_asked_again_and_then_claims_nothing(monkeypatch, failures):
-    ends, states = [], milp_solver._run
+    ends, solve = [], milp_solver.solve
 
-    def failing(highs, *arguments):
-        state = states(highs, *arguments)
-        ends.append(highs.getOptionValue("presolve")[1])
-        return "kSolveError" if len(ends) <= failures else state
+    def failing(job, *arguments):
+        found = solve(job, *arguments)
+        ends.append(job["options"]["presolve"])
+        return {**found, "status": "kSolveError"} if len(ends) <= failures else found
 
     arguments = problem("dense")
     exact = exact_bound(*arguments)
-    monkeypatch.setattr(milp_solver, "_run", failing)
+    monkeypatch.setattr(milp_solver, "solve", failing)
     bracket = exact_bound(*arguments)
     assert ends == ["choose", "off"]
     assert bracket.value <= exact.bound
