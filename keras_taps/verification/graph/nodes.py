@@ -166,7 +166,7 @@ class Conv(Linear):
         matrix = np.moveaxis(self.kernel, -1, 0).reshape(self.kernel.shape[-1], -1)
         windows = [window for window, _ in self._taps(shape)]
         each = shape[0] * shape[1]
-        chunk = min(max(1, _PRODUCT // (each * matrix.shape[1])), count)
+        chunk = max(1, min(_PRODUCT // (each * matrix.shape[1]), count))
         product = np.empty((chunk * each, matrix.shape[1]))
         for start in range(0, count, chunk):
             part, mine = rows[start : start + chunk], out[start : start + chunk]
