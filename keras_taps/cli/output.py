@@ -70,7 +70,8 @@ def certification_table(reports, title="Percent of the test images", estimates=N
     """Table of what is proved of several models or radii, in percent.
 
     The columns of the paper's tables: IBP and CROWN-IBP count what is proved by their end, and
-    'complete' what is proved at all, if a complete stage was among the stages.
+    'complete' what is proved at all, if a complete stage was among the stages; 'as deployed' what
+    is proved of the float32 network too.
 
     Args:
         reports: Dictionary from a label to a `Report`, all of the same stages.
@@ -83,12 +84,13 @@ def certification_table(reports, title="Percent of the test images", estimates=N
     whole = "complete" if {"bab", "milp"} & set(stages) else "certified"
     table = Table(title=title, title_justify="left", pad_edge=False)
     table.add_column(overflow="fold")
-    for name in ("natural", "adversarial", *bounds.values(), whole, "unknown", *estimates):
+    names = ("natural", "adversarial", *bounds.values(), whole, "as deployed", "unknown")
+    for name in (*names, *estimates):
         table.add_column(name, justify="right")
     for label, report in reports.items():
         shares, by = report.accuracies(), report.certified_by()
         row = [shares["natural"], shares["adversarial"], *(by[stage] for stage in bounds)]
-        row += [shares["certified"], shares["unknown"]]
+        row += [shares["certified"], shares["certified_as_deployed"], shares["unknown"]]
         row += [values[label] for values in estimates.values()]
         table.add_row(label, *(f"{100 * share:.2f}" for share in row))
     return table

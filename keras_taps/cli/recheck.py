@@ -6,7 +6,7 @@ import typer
 
 from keras_taps.cli.bar import progress_bar
 from keras_taps.cli.output import console, print_json
-from keras_taps.cli.target import Target
+from keras_taps.cli.target import Target, check_limit
 
 NAME = "recheck"
 _SHOWN = 10  # reasons
@@ -18,52 +18,103 @@ def run(
         None, "--model", help="See that the report is about this run folder or .keras file."
     ),
     dataset: str = typer.Option(
-        None, "--dataset", help="See that it is about test images of this data set."
+        None, "--dataset", help="See that it is about all test images of this data set."
+    ),
+    limit: int = typer.Option(None, "--limit", help="Only this many test images."),
+    eps: str = typer.Option(None, "--eps", help="See that it is about this radius."),
+    partial: bool = typer.Option(
+        False, "--partial", help="Let images be missing or without proof; what is there must hold."
     ),
     data_dir: str = typer.Option(None, "--data-dir", help="Folder of TFDS data sets."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ):
-    """Repeat the proofs and counterexamples of a report in float64.
+    """Derive every claim of a report again in float64, on your own model and images.
 
-    The exit code is 1 if one fails, or if the report has none.
+    The exit code is 0 only if every record was confirmed and no image is missing, or with
+    --partial if something was confirmed and nothing is wrong.
 
-    Example: `keras-taps recheck runs/taps/certification-0.1.jsonl --model runs/taps`
+    Example: `keras-taps recheck report.jsonl --model runs/taps --dataset mnist --eps 0.1`
     """
     if report.is_dir():
         names = ", ".join(sorted(path.name for path in report.glob("*certification*.jsonl")))
         raise ValueError(
             f"A report is a file. Received: the folder '{report}', with {names or 'no report'}"
         )
-    from keras_taps.datasets import read_test_images
-    from keras_taps.verification import read_network, recheck
+    check_limit(limit)
+    from keras_taps.verification import recheck
 
-    graph = None if model is None else read_network(Target(model).network)
-    x, y = (None, None) if dataset is None else read_test_images(dataset, data_dir)
-    with progress_bar("proofs", as_json) as bar:
-        found = recheck(report, graph, x, y, bar)
+    graph, x, y = None, None, None
+    if model is not None:
+        from keras_taps.verification import read_network
+
+        graph = read_network(Target(model).network)
+    if dataset is not None:
+        from keras_taps.datasets import read_test_images
+
+        x, y = (part[:limit] for part in read_test_images(dataset, data_dir))
+    with progress_bar("records", as_json) as bar:
+        found = recheck(report, graph, x, y, eps, bar)
     if as_json:
-        print_json(
-            {
-                "report": str(report),
-                "confirmed": len(found.confirmed),
-                "rejected": {str(index): reason for index, reason in found.rejected.items()},
-                "without": len(found.without),
-            }
-        )
+        print_json(_content(report, found, partial))
     else:
-        console.print(f"confirmed            {len(found.confirmed):6}")
-        console.print(f"rejected             {len(found.rejected):6}")
-        console.print(f"without certificate  {len(found.without):6}")
-        given = {"network (--model)": model, "images (--dataset)": dataset}
-        own = [name for name, value in given.items() if value is None]
-        if own:
-            console.print(f"Not compared with yours: {', '.join(own)}.", soft_wrap=True)
-        for index, reason in list(found.rejected.items())[:_SHOWN]:
-            console.print(f"image {index}: {reason}", markup=False, soft_wrap=True)
-        if len(found.rejected) > _SHOWN:
-            console.print(f"and {len(found.rejected) - _SHOWN} more")
-    nothing = bool(found.without) and not found.confirmed
-    if nothing and not as_json:
-        console.print("No proof was kept: the same `keras-taps certify` with --certificates does.")
-    if found.rejected or nothing:
+        _show(found, partial)
+    if not (found.true if partial else found.holds):
         raise typer.Exit(1)
+
+
+def _content(report, found, partial):
+    return {
+        "report": str(report),
+        "eps": found.eps,
+        "images": found.images,
+        "records": found.records,
+        "confirmed": len(found.confirmed),
+        "rejected": {str(index): reason for index, reason in found.rejected.items()},
+        "without": len(found.without),
+        "missing": found.missing,
+        "twice": found.twice,
+        **found.accuracies(),
+        "compared": list(found.compared),
+        "partial": partial,
+        "holds": found.holds,
+    }
+
+
+def _show(found, partial):
+    def say(text):
+        console.print(text, markup=False, soft_wrap=True)
+
+    own = "of the data" if "images" in found.compared else "as the report says"
+    rows = {
+        f"images {own}": found.images,
+        "records": found.records,
+        "confirmed": len(found.confirmed),
+        "rejected": len(found.rejected),
+        "without proof": len(found.without),
+        "missing": found.missing,
+        "named twice": len(found.twice),
+    }
+    width = max(map(len, rows)) + 2
+    for name, count in rows.items():
+        say(f"{name:<{width}}{count:6}")
+    shares = found.accuracies()
+    say(
+        f"Confirmed at eps {found.eps:g}: natural {shares['natural']:.2%}, certified "
+        f"{shares['certified']:.2%}, as deployed in float32 {shares['certified_as_deployed']:.2%}."
+    )
+    options = {"network": "--model", "images": "--dataset", "eps": "--eps"}
+    left = [f"{name} ({opt})" for name, opt in options.items() if name not in found.compared]
+    if left:
+        say(f"Not compared with yours: {', '.join(left)}.")
+    for index, reason in list(found.rejected.items())[:_SHOWN]:
+        say(f"image {index}: {reason}")
+    if len(found.rejected) > _SHOWN:
+        say(f"and {len(found.rejected) - _SHOWN} more")
+    if found.without:
+        say("Verdicts without proof: the same `keras-taps certify` with --certificates keeps them.")
+    if found.holds:
+        say("Every claim was confirmed.")
+    elif partial and found.true:
+        say("PARTIAL: images without proof or record count as neither right nor certified.")
+    else:
+        say("NOT every claim was confirmed.")

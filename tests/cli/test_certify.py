@@ -95,7 +95,7 @@ def test_several_models_make_one_table_and_one_picture(capsys, stock, tmp_path, 
     report = Report.load("b-certification-0.05.jsonl")
     shares = report.accuracies()
     found = [shares["natural"], shares["adversarial"], *report.certified_by().values()]
-    found += [shares["certified"], shares["unknown"]]
+    found += [shares["certified"], shares["certified_as_deployed"], shares["unknown"]]
     assert rows["b.keras, eps 0.05"] == [f"{100 * share:.2f}" for share in found]
     assert (tmp_path / "a-certification-0.01-models.png").read_bytes().startswith(b"\x89PNG")
     assert not list(tmp_path.glob("*-curve.png"))
@@ -173,7 +173,7 @@ def test_a_full_disk_ends_with_1(capsys, stock, tmp_path, monkeypatch):
     def full(*args, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("keras_taps.verification.certificate.report.os.fsync", full)
+    monkeypatch.setattr("keras_taps.verification.cascade.writer.os.fsync", full)
     command = ("certify", stock, *QUICK, "--eps", 0.01, "--out", tmp_path / "r.jsonl")
     refused(capsys, "No space left", *command, code=1)
 

@@ -1,7 +1,7 @@
 """`keras-taps recheck`: proofs that hold, and one that does not."""
 
 import json
-import shutil
+import re
 
 import numpy as np
 import pytest
@@ -14,36 +14,63 @@ from tests.cli.helpers import call, refused
 pytestmark = pytest.mark.once
 
 
-def test_proofs_are_confirmed_or_rejected(capsys, stock, softmax, shards, tmp_path):
+@pytest.fixture
+def report(stock, tmp_path):
+    """Path of a report on 6 digits with all its files."""
+    x, y = (part[:6] for part in datasets.load("digits").test)
     path = tmp_path / "report.jsonl"
-    shutil.copy(shards[0], path)
-    folder = shutil.copytree(shards[0].with_suffix(".files"), path.with_suffix(".files"))
-    code, out, err = call(capsys, "recheck", path, "--model", stock, "--json")
-    assert code == 0, err
-    found = json.loads(out)
-    verdicts = [record["verdict"] for record in Report.load(path).records]
-    assert found["confirmed"] == sum(v in ("certified", "falsified") for v in verdicts) > 0
-    assert (found["rejected"], found["without"]) == ({}, 0)
-    refused(capsys, "softmax", "recheck", path, "--model", softmax)
+    certify(stock, x, y, 0.03, stages=["ibp", "attack", "crown-ibp"], out=path, certificates=True)
+    return path
 
+
+def test_all_is_confirmed(capsys, stock, softmax, report):
+    own = ["--model", stock, "--dataset", "digits", "--eps", "0.03"]
+    code, out, err = call(capsys, "recheck", report, *own, "--limit", "6", "--json")
+    assert code == 0, err
+    found, shares = json.loads(out), Report.load(report).accuracies()
+    counts = {"images": 6, "records": 6, "confirmed": 6, "missing": 0, "without": 0, "twice": []}
+    assert {name: found[name] for name in counts} == counts
+    assert found["rejected"] == {}
+    for name in ("natural", "certified", "certified_as_deployed"):
+        assert found[name] == shares[name] > 0
+    refused(capsys, "softmax", "recheck", report, "--model", softmax)
+    refused(capsys, "Received: eps='0.02'", "recheck", report, "--eps", "0.02")
+
+
+def test_images_that_are_missing(capsys, stock, report):
+    code, out, _ = call(capsys, "recheck", report, "--model", stock, "--dataset", "digits")
+    assert code == 1
+    assert "NOT every claim" in out
+    code, out, _ = call(capsys, "recheck", report, "--dataset", "digits", "--partial")
+    assert code == 0
+    assert "PARTIAL" in out
+
+
+def test_proofs_that_are_changed_or_gone(capsys, report):
+    folder = report.with_suffix(".files")
     changed, lost, *_ = sorted(folder.glob("certificate-*.npz"))
     with np.load(changed) as file:
         content = dict(file)
     np.savez(changed, **{**content, "x": 1 - content["x"]})
-    lost.unlink()
-    code, out, _ = call(capsys, "recheck", path)
+    code, out, _ = call(capsys, "recheck", report)
     assert code == 1
-    assert "rejected                  1" in out
-    assert "without certificate       1" in out
+    assert re.search("rejected +1\n", out)
     assert f"image {int(changed.stem[-6:])}: " in out
+    np.savez(changed, **content)
+    lost.unlink()
+    code, out, _ = call(capsys, "recheck", report)
+    assert code == 1
+    assert re.search("without proof +1\n", out)
+    assert call(capsys, "recheck", report, "--partial")[0] == 0
 
 
 def test_a_report_without_proofs(capsys, stock, tmp_path):
     x, y = (part[:4] for part in datasets.load("digits").test)
     certify(stock, x, y, 0.001, stages=["ibp", "crown-ibp"], out=tmp_path / "report.jsonl")
-    code, out, _ = call(capsys, "recheck", tmp_path / "report.jsonl")
-    assert code == 1
-    assert "No proof was kept" in out
+    for more in ([], ["--partial"]):
+        code, out, _ = call(capsys, "recheck", tmp_path / "report.jsonl", *more)
+        assert code == 1
+        assert "with --certificates keeps them" in out
 
 
 def test_bad_input(capsys, tmp_path):

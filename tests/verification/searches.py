@@ -7,7 +7,7 @@ import numpy as np
 from keras_taps.verification.bridges.to_keras import build_network
 from keras_taps.verification.cascade.task import Task
 from keras_taps.verification.certificate.checker import Checker
-from keras_taps.verification.certificate.report import FALSIFIED
+from keras_taps.verification.certificate.schema import FALSIFIED
 from keras_taps.verification.certificate.tree_checker import check_trees
 from keras_taps.verification.exact.model import Program
 from keras_taps.verification.exact.search import maximise

@@ -8,7 +8,8 @@ from keras_taps import backend
 from keras_taps import layers as interval_layers
 from keras_taps.layers.activations import activation_name
 from keras_taps.networks.load import interval_network
-from keras_taps.verification.graph.graph import Graph, simplify
+from keras_taps.verification.graph.batch_norm import BatchNorm
+from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import (
     Conv,
     Dense,
@@ -45,7 +46,7 @@ def read_network(model):
     """
     network = interval_network(model)
     network.check_classifier()
-    graph = Graph(simplify(_chain(network.layers, network.input_shape[1:])))
+    graph = Graph.of(_chain(network.layers, network.input_shape[1:]))
     _check_same(graph, network)
     return graph
 
@@ -150,10 +151,9 @@ def _batch_norm(layer, shape):
             f"Batch normalisation '{layer.name}' has axis {layer.axis}. Accepted: the last axis."
         )
     mean, variance = _numpy(layer.moving_mean), _numpy(layer.moving_variance)
-    gamma = _numpy(layer.gamma) if layer.scale else 1.0
+    gamma = _numpy(layer.gamma) if layer.scale else np.ones_like(mean)
     beta = _numpy(layer.beta) if layer.center else np.zeros_like(mean)
-    scale = gamma / np.sqrt(variance + layer.epsilon)
-    return [Scale(scale, beta - mean * scale, shape, np.abs(beta) + np.abs(mean * scale))]
+    return [BatchNorm(gamma, beta, mean, variance, float(layer.epsilon), shape)]
 
 
 def _normalization(layer, shape):

@@ -1,6 +1,5 @@
 """From a model and a test set to a report: the cascade over every input."""
 
-import hashlib
 import math
 import time
 
@@ -18,21 +17,15 @@ from keras_taps.checks import (
     check_seed,
 )
 from keras_taps.choices import BRANCHINGS, CUTS, DEFAULT_STAGES, MEMORY, STAGES
-from keras_taps.files import write_atomically
 from keras_taps.networks.load import interval_network
 from keras_taps.provenance import provenance
 from keras_taps.verification.bridges.from_keras import read_network
+from keras_taps.verification.cascade.evidence import Evidence
 from keras_taps.verification.cascade.stages import Verifier
 from keras_taps.verification.cascade.task import Task
-from keras_taps.verification.certificate.proofs import pack_proof
-from keras_taps.verification.certificate.report import (
-    FORMAT,
-    MISCLASSIFIED,
-    UNKNOWN,
-    ReportWriter,
-    files_of,
-    input_hash,
-)
+from keras_taps.verification.cascade.writer import ReportWriter
+from keras_taps.verification.certificate.report import array_hash, input_hash
+from keras_taps.verification.certificate.schema import FORMAT, MISCLASSIFIED, NATURAL, UNKNOWN
 
 BLOCK = 1024  # inputs that go through the cascade together, so that the last open ones fill batches
 
@@ -131,7 +124,7 @@ def certify(
         "format": FORMAT,
         "network": graph.hash,
         "eps": eps,
-        "data": _hash(x, y),
+        "data": array_hash(x.astype("<f4"), y.astype("<i8")),
         "count": len(range(first, len(x), step)),
         "stages": list(stages),
         "shard": shard,
@@ -151,9 +144,11 @@ def certify(
         return inside and record["input"] == input_hash(x[i]) and record["label"] == int(y[i])
 
     writer = ReportWriter(out, header, knows)
-    files = None if out is None else _Files(out, graph, fresh=not writer.report.records)
+    files = None if out is None else Evidence(out, graph, fresh=not writer.report.records)
     if files and certificates:
         writer.forget(files.without_certificate(writer.report.records))
+        for record in writer.report.records:
+            files.keep_image(record, x[record["index"]], eps)
     done = {record["index"] for record in writer.report.records}
     waiting = [index for index in range(first, len(x), step) if index not in done]
     own = own_outputs(network, batch_size)
@@ -195,9 +190,9 @@ def certify(
         for index, guess in zip(chosen, predicted, strict=True):
             task = Task.around(x[index], int(y[index]), eps, graph.outputs, index)
             task.predicted = int(guess)
-            task.spend("natural", natural)
+            task.spend(NATURAL, natural)
             if guess != y[index]:
-                task.decide(MISCLASSIFIED, "natural")
+                task.decide(MISCLASSIFIED, NATURAL)
             tasks.append(task)
         write(tasks)
         for stage in stages[:deep]:
@@ -301,47 +296,8 @@ def _record(task, x, label):
         "stage": task.stage,
         "bound": bound if math.isfinite(bound) else None,
         "checked": task.checked,
+        "deployed": task.deployed,
         "seconds": task.total_seconds,
         "stage_seconds": task.seconds,
     }
     return record if task.error is None else {**record, "error": task.error}
-
-
-class _Files:
-    """The folder beside a report: the graph, counterexamples, certificates."""
-
-    def __init__(self, out, graph, fresh):
-        self.folder = files_of(out)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for path in self.folder.glob("c*-*.npz") if fresh else ():  # of a report that is gone
-            path.unlink()
-        write_atomically(self.folder / "network.npz", graph.save)
-
-    def write(self, task, x, label, eps, certificates):
-        """Write what proves the verdict of a task."""
-        about = {"x": x, "label": label, "eps": eps}
-        if task.point is not None:
-            self._save(f"counterexample-{task.index:06d}.npz", point=task.point, **about)
-        if certificates and task.verdict == "certified" and task.method != "milp":
-            proof = {} if task.slopes is None else {"slopes": task.slopes}
-            if task.method == "bab":
-                proof.update(pack_proof(task.trees or [], task.cuts))
-            self._save(f"certificate-{task.index:06d}.npz", method=task.method, **proof, **about)
-
-    def without_certificate(self, records):
-        """Records whose proof could be kept and is not."""
-        return [
-            record
-            for record in records
-            if (record["verdict"], record["stage"] == "milp") == ("certified", False)
-            and not (self.folder / f"certificate-{record['index']:06d}.npz").exists()
-        ]
-
-    def _save(self, name, **content):
-        write_atomically(self.folder / name, lambda path: np.savez_compressed(path, **content))
-
-
-def _hash(x, y):
-    digest = hashlib.sha256(np.ascontiguousarray(x).tobytes())
-    digest.update(np.ascontiguousarray(y).tobytes())
-    return digest.hexdigest()

@@ -14,7 +14,7 @@ from keras_taps.verification.cascade.certify import (
 )
 from keras_taps.verification.cascade.stages import Verifier
 from keras_taps.verification.cascade.task import Task
-from keras_taps.verification.certificate.report import CERTIFIED
+from keras_taps.verification.certificate.schema import CERTIFIED
 
 BOUNDS = ("ibp", "crown-ibp", "crown", "alpha-crown")
 

@@ -14,7 +14,8 @@ from keras_taps.interval import Interval
 from keras_taps.verification.bridges.to_keras import build_network
 from keras_taps.verification.certificate.checker import Checker
 from keras_taps.verification.certificate.counterexamples import surely_reached
-from keras_taps.verification.certificate.report import CERTIFIED, FALSIFIED
+from keras_taps.verification.certificate.deployed import DeployedNetwork
+from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
 from keras_taps.verification.exact.milp import exact_verdict
 from keras_taps.verification.graph.unpool import without_pooling
 from keras_taps.verification.graph.unsafe import Unsafe, safe, worst_of
@@ -71,6 +72,7 @@ class Verifier:
         self.network = build_network(graph)
         self.engine = BoundEngine(self.network, batch_size)
         self.checker = Checker(graph)
+        self.deployed = DeployedNetwork(graph)
         self.check = check
         self.seed = seed
         self.iterations = iterations
@@ -185,7 +187,7 @@ class Verifier:
     def _certify(self, task, method):
         task.method = method
         if self.check:
-            bounds = self.checker.upper_bounds(
+            bounds, boxes = self.checker.bounds_and_boxes(
                 task.lower, task.upper, task.forms, task.offset, method, task.slopes
             )
             task.bound = float(worst_of(task.groups, bounds).max())
@@ -193,7 +195,14 @@ class Verifier:
             if not task.checked:
                 task.bounds = bounds  # rounding decides nothing: a later stage may prove more
                 return
+            self._deploy(task, bounds, boxes)
         task.decide(CERTIFIED, method)
+
+    def _deploy(self, task, bounds, boxes):
+        """See whether rigorous bounds leave room for the rounding of the network itself."""
+        if not task.conjunctive:
+            box = task.lower, task.upper
+            task.deployed = self.deployed.holds(*box, boxes, task.forms, bounds)
 
     # Attacks
 
@@ -282,6 +291,11 @@ class Verifier:
             for task in tasks:
                 task.slopes = None  # of other neurons
         search.solve(tasks, np.inf if timeout is None else timeout, budget)
+        for task in tasks:
+            if task.verdict == CERTIFIED and task.checked:
+                box = task.lower, task.upper
+                _, boxes = self.checker.bounds_and_boxes(*box, task.forms, task.offset)
+                self._deploy(task, task.bound, boxes)
 
     def branch_and_bound(self):
         """The `BranchAndBound` of the network, whose pooling is rewritten as ReLUs."""

@@ -31,6 +31,7 @@ class Task:
         verdict: 'certified', 'falsified', 'unknown', or `None` while it is open.
         stage: The stage that decided.
         checked: Whether the float64 checker confirmed the verdict.
+        deployed: Whether it is proved of the float32 network too, however it rounds.
         bound: Upper bound on the worst group, of the checker where it spoke.
         point: Input that falsifies.
         predicted: Class that the model gives the image, if there is an image.
@@ -55,6 +56,7 @@ class Task:
     stage: str = None
     method: str = None
     checked: bool = False
+    deployed: bool = False
     bound: float = np.inf
     point: np.ndarray = None
     predicted: int = None

@@ -9,7 +9,7 @@ from keras_taps.checks import check_choice, check_real
 from keras_taps.choices import CUTS, MEMORY, STAGES
 from keras_taps.verification.cascade.stages import Verifier
 from keras_taps.verification.cascade.task import Task
-from keras_taps.verification.certificate.report import CERTIFIED, FALSIFIED
+from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
 
 STRONG = {"steps": 50, "restarts": 40}  # one property has time for many starts
 

@@ -1,9 +1,50 @@
 """The trees and cuts that prove a task, as arrays of a certificate."""
 
+import re
+
 import numpy as np
 
 from keras_taps.verification.certificate.leaves import Cuts
 from keras_taps.verification.certificate.tree import Tree
+from keras_taps.verification.graph.arrays import Expected
+
+_LIST, _ROWS = (None,), (None, None)
+_TREE = {
+    "group": Expected(("<i8",), ()),
+    "neurons": Expected(("<i4",), _LIST),
+    "preorder": Expected(("<i4",), _LIST),
+    "rebased": Expected(("|b1",), _LIST),
+    "slopes": Expected(("|u1",), _ROWS),
+    "betas": Expected(("<f4",), _LIST),
+    "mix": Expected(("<f4",), _ROWS),
+    "gamma_counts": Expected(("<i4",), _LIST),
+    "gamma_cuts": Expected(("<i4",), _LIST),
+    "gamma_values": Expected(("<f4",), _LIST),
+}
+_CUTS = {
+    "members": Expected(("<i8",), _ROWS),
+    "outer": Expected(("<f8",), _ROWS),
+    "inner": Expected(("<f8",), _ROWS),
+}
+_SLOPES = Expected(("<f4",), _ROWS, nan=True)
+_TREE_NAME = re.compile(r"tree(?:0|[1-9][0-9]{0,5})_([a-z_]+)")
+
+
+def pattern(name):
+    """What the array of a proof with this name must be, or `None` if a proof has none.
+
+    Args:
+        name: Name such as 'slopes', 'tree0_preorder' or 'cut_members'.
+
+    Returns:
+        `Expected` or `None`.
+    """
+    if name == "slopes":
+        return _SLOPES
+    if name.startswith("cut_"):
+        return _CUTS.get(name.removeprefix("cut_"))
+    found = _TREE_NAME.fullmatch(name)
+    return _TREE.get(found[1]) if found else None
 
 
 def pack_proof(trees, cuts=None):
@@ -22,7 +63,10 @@ def pack_proof(trees, cuts=None):
         for name, array in tree.pack().items()
     }
     if cuts is not None:
-        packed.update({f"cut_{name}": np.asarray(array) for name, array in cuts._asdict().items()})
+        types = {name: rule.types[0] for name, rule in _CUTS.items()}
+        packed.update(
+            {f"cut_{name}": np.asarray(cut, types[name]) for name, cut in cuts._asdict().items()}
+        )
     return packed
 
 
@@ -38,11 +82,14 @@ def unpack_proof(proof):
     Raises:
         ValueError: If a tree is none, or a part of the cuts is missing.
     """
-    trees = []
-    while f"tree{len(trees)}_preorder" in proof:
-        prefix = f"tree{len(trees)}_"
-        own = {name.removeprefix(prefix): proof[name] for name in proof if name.startswith(prefix)}
-        trees.append(Tree.unpack(own))
+    own = {}
+    for name, array in proof.items():
+        if name.startswith("tree"):
+            tree, _, part = name.partition("_")
+            own.setdefault(tree, {})[part] = array
+    if set(own) != {f"tree{number}" for number in range(len(own))}:
+        raise ValueError("The trees are not numbered 0, 1, ...")
+    trees = [Tree.unpack(own[f"tree{number}"]) for number in range(len(own))]
     given = [name for name in Cuts._fields if f"cut_{name}" in proof]
     if given and len(given) < len(Cuts._fields):
         raise ValueError("The cuts lack members, outer or inner coefficients.")

@@ -1,46 +1,92 @@
-"""Repeat the proofs of a report with NumPy alone."""
+"""Repeat the proofs of a report with NumPy alone, on the receiver's own network and images."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras_taps.verification.certificate.checker import Checker
-from keras_taps.verification.certificate.counterexamples import surely_reached
-from keras_taps.verification.certificate.proofs import unpack_proof
-from keras_taps.verification.certificate.report import Report, files_of, input_hash
-from keras_taps.verification.certificate.rounding import input_interval
-from keras_taps.verification.certificate.tree_checker import check_trees
+from keras_taps.checks import check_radius
+from keras_taps.verification.certificate.claims import Claims, Doubt
+from keras_taps.verification.certificate.report import (
+    file_of,
+    files_of,
+    named_twice,
+    read_report,
+)
+from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED, MISCLASSIFIED
 from keras_taps.verification.graph.graph import Graph
-from keras_taps.verification.graph.unpool import without_pooling
-from keras_taps.verification.graph.unsafe import margin_forms
+
+_NEEDED = (CERTIFIED, FALSIFIED)  # what the image alone does not show
 
 
 @dataclass
 class Recheck:
-    """What a second look at a report found.
+    """What a second look at a report confirmed.
 
     Args:
-        confirmed: Indices whose certificate or counterexample holds.
-        rejected: Dictionary from index to the reason.
+        images: Number of images that the report must speak of: those of the data, if they were
+            given, else as many as its header says.
+        records: Number of its records.
+        eps: Radius that it is about.
+        confirmed: Indices of the images whose record holds.
+        rejected: Dictionary from an index to the reason.
         without: Indices of verdicts without a file to repeat them from.
+        twice: Indices that several records have, none of which counts.
+        missing: Number of images without a record.
+        verdicts: Dictionary from each confirmed index to its verdict.
+        deployed: Indices proved for the float32 network too.
+        compared: Which of 'network', 'images', 'labels' and 'eps' are the receiver's.
     """
 
-    confirmed: list
-    rejected: dict
-    without: list
+    images: int
+    records: int
+    eps: float
+    confirmed: list = field(default_factory=list)
+    rejected: dict = field(default_factory=dict)
+    without: list = field(default_factory=list)
+    twice: list = field(default_factory=list)
+    missing: int = 0
+    verdicts: dict = field(default_factory=dict)
+    deployed: list = field(default_factory=list)
+    compared: tuple = ()
+
+    def accuracies(self):
+        """Shares of all images, in [0, 1], that follow from what was confirmed.
+
+        Returns:
+            Dictionary: `natural` (given the right class), `certified`, `certified_as_deployed`.
+        """
+        counts, total = Counter(self.verdicts.values()), max(self.images, 1)
+        return {
+            "natural": (len(self.verdicts) - counts[MISCLASSIFIED]) / total,
+            "certified": counts[CERTIFIED] / total,
+            "certified_as_deployed": len(self.deployed) / total,
+        }
+
+    @property
+    def holds(self):
+        """Whether every claim was confirmed and no image is missing."""
+        return self.true and not self.missing and not self.without
+
+    @property
+    def true(self):
+        """Whether something was confirmed and nothing is wrong, though images may be left out."""
+        return bool(self.confirmed) and not self.rejected and not self.twice
 
 
-def recheck(path, graph=None, x=None, y=None, progress=None):
-    """Check the certificates and counterexamples of a report again, in float64.
+def recheck(path, graph=None, x=None, y=None, eps=None, progress=None):
+    """Check every record of a report again, in float64 with its rounding.
 
     A report and its files come from one hand: they prove what they say of the network and the
-    images in them. Give `graph`, `x` and `y` to see that these are the ones that you mean.
+    images in them. Give `graph`, `x` and `y` to see that these are the ones that you mean. What
+    decides is then yours or derived again; times, stages and settings are not checked.
 
     Args:
         path: Path of the report; its folder of files lies beside it.
         graph: `Graph` that the report must be about, by default the one stored beside it.
-        x: Array of the test images, `x[index]` for each record, or `None`.
+        x: Array of all images that the report must speak of, `x[index]` for each record, or `None`.
         y: Integer array of their labels, with `x`.
+        eps: Radius that the report must be about, by default the one in it.
         progress: Called as `progress(done, total)`.
 
     Returns:
@@ -48,104 +94,62 @@ def recheck(path, graph=None, x=None, y=None, progress=None):
 
     Raises:
         FileNotFoundError: If the report or its network is not there.
-        ValueError: If they are damaged, about another network, or name an input twice.
+        ValueError: If they are damaged, or about another network or radius.
     """
-    report = Report.load(path)
-    folder = files_of(path)
+    header, records = read_report(path)
+    own = graph
     if graph is None:
-        stored = folder / "network.npz"
-        if not stored.is_file():
-            raise FileNotFoundError(f"The network of the report, '{stored}', is not there.")
-        try:
-            graph = Graph.load(stored)
-        except Exception as error:
-            raise ValueError(f"'{stored}' is damaged ({error}).") from error
-    if graph.hash != report.header["network"]:
+        graph = _stored(files_of(path) / "network.npz")
+    if graph.hash != header["network"]:
         raise ValueError(
-            f"The report is about network {report.header['network'][:12]}. "
+            f"The report is about network {header['network'][:12]}. "
             f"Received: network {graph.hash[:12]}"
         )
-    indices = [record["index"] for record in report.records]
-    if len(set(indices)) < len(indices):
-        raise ValueError("The report names an input twice.")
-    checker, found = Checker(graph), Recheck([], {}, [])
-    proofs = {"certified": ("certificate", _certified), "falsified": ("counterexample", _falsified)}
-    todo = [record for record in report.records if record["verdict"] in proofs]
+    if eps is not None and check_radius("eps", eps) != header["eps"]:
+        raise ValueError(f"The report is about eps {header['eps']}. Received: eps={eps!r}")
+    images = None if x is None else np.asarray(x, "float32")
+    labels = None if y is None else np.asarray(y).reshape(-1)
+    given = {"network": own, "images": images, "labels": labels, "eps": eps}
+    total = header["count"] if images is None else len(images)
+    found = Recheck(total, len(records), header["eps"], twice=named_twice(records))
+    found.compared = tuple(name for name, value in given.items() if value is not None)
+    known = {record["index"] for record in records}
+    inside = known if images is None else {index for index in known if index < total}
+    found.missing = max(total - len(inside), 0)
+    claims = Claims(graph, header["eps"], images, labels)
+    todo = [record for record in records if record["index"] not in found.twice]
     for done, record in enumerate(todo):
-        name, check = proofs[record["verdict"]]
-        file = folder / f"{name}-{record['index']:06d}.npz"
-        if not file.is_file():
-            found.without.append(record["index"])
-        else:
-            reason = _other_data(record, x, y)
-            reason = reason or _reason(file, record, report.header, checker, check)
-            if reason is None:
-                found.confirmed.append(record["index"])
-            else:
-                found.rejected[record["index"]] = reason
+        _look(found, claims, record, files_of(path))
         if progress:
             progress(done + 1, len(todo))
+    if images is None and len(known) > total:
+        raise ValueError(f"The report has {len(known)} inputs, and its header says {total}.")
     return found
 
 
-def _other_data(record, x, y):
-    """Why a record is not about the data given, or `None`."""
-    if x is None:
-        return None
-    index = record["index"]
-    if not 0 <= index < len(x):
-        return "there is no such image in the data"
-    if input_hash(np.asarray(x[index], "float32")) != record["input"]:
-        return "the image is another in the data"
-    if y is not None and int(np.asarray(y).reshape(-1)[index]) != record["label"]:
-        return "the label is another in the data"
-    return None
-
-
-def _reason(file, record, header, checker, check):
-    """Why a proof does not hold, or `None`."""
+def _look(found, claims, record, folder):
+    index, verdict = record["index"], record["verdict"]
+    path = file_of(folder, index, verdict)
+    if not path.is_file():
+        if verdict in _NEEDED or claims.images is None:
+            found.without.append(index)
+            return
+        path = None
     try:
-        with np.load(file, allow_pickle=False) as content:
-            proof = {name: content[name] for name in content.files}
-        if int(proof["label"]) != record["label"] or float(proof["eps"]) != header["eps"]:
-            return "it is about another label or eps"
-        if input_hash(proof["x"]) != record["input"]:
-            return "it is about another input"
-        lower, upper = input_interval(proof["x"], header["eps"])
-        forms = margin_forms(record["label"], checker.graph.outputs)
-        return check(checker, lower, upper, forms, proof)
-    except Exception as error:
-        return f"the file cannot be used ({error})"
+        deployed = claims.check(record, path)
+    except Doubt as doubt:
+        found.rejected[index] = str(doubt)
+        return
+    found.confirmed.append(index)
+    found.verdicts[index] = verdict
+    if deployed:
+        found.deployed.append(index)
 
 
-def _certified(checker, lower, upper, forms, proof):
-    method, slopes, offset = str(proof["method"]), proof.get("slopes"), np.zeros(len(forms))
-    if method == "bab":
-        graph = without_pooling(checker.graph)  # what was branched on
-        checker = checker if graph is checker.graph else Checker(graph)
-        bounds = _branched(checker.root(lower, upper), forms, offset, slopes, proof)
-    else:
-        bounds = checker.upper_bounds(lower, upper, forms, offset, method, slopes)
-    if np.all(np.isfinite(bounds)) and np.all(bounds < 0):
-        return None
-    return f"the largest bound is {np.max(bounds):g}, not below 0"
-
-
-def _branched(root, forms, offset, slopes, proof):
-    """Bounds on the forms, each the better one of the box itself and of its tree."""
-    bounds = root.upper_bounds(forms, offset, slopes=slopes)
-    trees, cuts = unpack_proof(proof)
-    proved = np.flatnonzero(bounds < 0)
-    trees = [tree for tree in trees if tree.group not in proved]
-    return np.fmin(bounds, check_trees(root, forms, offset, np.arange(len(forms)), trees, cuts))
-
-
-def _falsified(checker, lower, upper, forms, proof):
-    point = np.asarray(proof["point"], "float64")
-    if not np.all((point >= lower) & (point <= upper)):
-        return "the counterexample lies outside the box"
-    values = checker.graph(point[None])[0] @ forms.T
-    best = np.argmax(values)
-    if surely_reached(checker, point, forms[best : best + 1], np.zeros(1)):
-        return None
-    return f"its largest margin is {values[best]:g}, which is not surely 0 or more"
+def _stored(path):
+    if not path.is_file():
+        raise FileNotFoundError(f"The network of the report, '{path}', is not there.")
+    try:
+        return Graph.load(path)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"'{path}' is damaged ({error}).") from error

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections import Counter
 from dataclasses import dataclass
 from itertools import accumulate
@@ -11,13 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from keras_taps.files import write_atomically
-
-FORMAT = "keras_taps certification report 1"
-CERTIFIED, FALSIFIED, UNKNOWN = "certified", "falsified", "unknown"
-MISCLASSIFIED = "misclassified"
-VERDICTS = (CERTIFIED, FALSIFIED, UNKNOWN, MISCLASSIFIED)
-_GROWS = {"count": "inputs", "timeout": "seconds an input"}  # when a later run goes on
-_FREE = ("provenance", "data", *_GROWS)  # of the data inputs are compared one by one
+from keras_taps.verification.certificate.schema import (
+    CERTIFIED,
+    FALSIFIED,
+    MISCLASSIFIED,
+    NATURAL,
+    UNKNOWN,
+    VERDICTS,
+    read_header,
+    read_record,
+)
 
 
 @dataclass(repr=False)
@@ -71,14 +73,14 @@ class Report:
             FileNotFoundError: If the file of the counterexample is gone.
         """
         verdicts = {record["index"]: record["verdict"] for record in self.records}
-        if verdicts.get(index) != "falsified":
+        if verdicts.get(index) != FALSIFIED:
             raise ValueError(
                 "`index` must be that of a falsified input. "
                 f"Received: {index!r}, {verdicts.get(index, 'not in the report')}"
             )
         if self.path is None:
             raise ValueError("Counterexamples are kept beside a report: give `out` to `certify`.")
-        path = files_of(self.path) / f"counterexample-{index:06d}.npz"
+        path = file_of(files_of(self.path), index, FALSIFIED)
         if not path.is_file():
             raise FileNotFoundError(f"There is no counterexample '{path}'.")
         with np.load(path) as file:
@@ -88,18 +90,26 @@ class Report:
         """Shares of the inputs decided so far, in [0, 1].
 
         Returns:
-            Dictionary: `natural` (classified correctly), `certified` (proved robust),
-            `adversarial` (not broken by any attack, at least `certified`), `unknown`, `count`.
+            Dictionary: `natural` (classified correctly), `certified` (proved robust in real
+            arithmetic), `certified_as_deployed` (proved of the float32 network too, however it
+            rounds), `adversarial` (not broken by any attack, at least `certified`), `unknown`,
+            `count`.
         """
         counts, total = Counter(record["verdict"] for record in self.records), len(self.records)
         share = {name: counts[name] / total if total else 0.0 for name in VERDICTS}
         return {
-            "natural": 1.0 - share["misclassified"] if total else 0.0,
-            "adversarial": share["certified"] + share["unknown"],
-            "certified": share["certified"],
-            "unknown": share["unknown"],
+            "natural": 1.0 - share[MISCLASSIFIED] if total else 0.0,
+            "adversarial": share[CERTIFIED] + share[UNKNOWN],
+            "certified": share[CERTIFIED],
+            "certified_as_deployed": self._deployed / total if total else 0.0,
+            "unknown": share[UNKNOWN],
             "count": total,
         }
+
+    @property
+    def _deployed(self):
+        records = self.records
+        return sum(r["verdict"] == CERTIFIED and r.get("deployed", False) for r in records)
 
     def certified_by(self):
         """Shares of the inputs that are certified by the end of each stage, in [0, 1].
@@ -118,7 +128,7 @@ class Report:
         >>> {stage: round(share, 2) for stage, share in report.certified_by().items()}
         {'ibp': 0.33, 'crown-ibp': 0.33, 'bab': 0.67}
         """
-        counts = (row["certified"] for name, row in self.stages().items() if name != "natural")
+        counts = (row["certified"] for name, row in self.stages().items() if name != NATURAL)
         total = max(len(self.records), 1)
         names = self.header.get("stages", ())
         return {name: n / total for name, n in zip(names, accumulate(counts), strict=True)}
@@ -129,10 +139,10 @@ class Report:
         Returns:
             `{stage: {"certified": n, "falsified": n, "seconds": s}}` in the order of the stages.
         """
-        names = ["natural", *self.header.get("stages", ())]
+        names = [NATURAL, *self.header.get("stages", ())]
         found = {name: {"certified": 0, "falsified": 0, "seconds": 0.0} for name in names}
         for record in self.records:
-            if record["verdict"] in ("certified", "falsified"):
+            if record["verdict"] in (CERTIFIED, FALSIFIED):
                 found[record["stage"]][record["verdict"]] += 1
             for stage, seconds in record.get("stage_seconds", {}).items():
                 found[stage]["seconds"] += seconds
@@ -142,7 +152,7 @@ class Report:
     def unchecked(self):
         """Number of certified inputs that the float64 checker has not confirmed."""
         return sum(
-            record["verdict"] == "certified" and not record["checked"] for record in self.records
+            record["verdict"] == CERTIFIED and not record["checked"] for record in self.records
         )
 
     def summary(self):
@@ -166,6 +176,11 @@ class Report:
             )
         elif shares["certified"]:
             lines.append("Every certified input was confirmed by the float64 checker.")
+        if shares["certified"]:
+            lines.append(
+                f"As deployed in float32, whatever the order of sums: "
+                f"{shares['certified_as_deployed']:.2%} certified."
+            )
         return "\n".join(lines)
 
     def save(self, path):
@@ -181,99 +196,48 @@ class Report:
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is no report.
+            ValueError: If it is no report, has a line that is no record, or an input twice.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no report '{path}'.")
-        lines = path.read_text(errors="replace").split("\n")
-        whole = lines[:-1]  # what follows the last end of line was not finished
-        try:
-            header, *records = (json.loads(line) for line in whole)
-            if header["format"] != FORMAT:
-                raise KeyError(header["format"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"'{path}' is not a certification report ({error!r}).") from error
-        return cls(header, records, path)
+        header, records = read_report(path)
+        twice = named_twice(records)
+        if twice:
+            raise ValueError(
+                f"'{path}' has {len(twice)} inputs twice, such as input {twice[0]}: the same "
+                "`certify` as before decides them again."
+            )
+        return cls(header, records, Path(path))
 
 
-class ReportWriter:
-    """Appends records to a report file, each flushed to the disk; goes on with one that is there.
-
-    A report may grow: more inputs behind those that it has, or more seconds for each. With more
-    seconds the inputs that were left unknown are open again.
-
-    Args:
-        path: File, or `None` to keep the report in memory alone.
-        header: What the report is about; it must be that of an existing file, or a larger one.
-        knows: Tells of a record of the file whether it is about one of the inputs.
-
-    Attributes:
-        report: `Report` of everything so far.
+def read_report(path):
+    """Header and records of a report, as the lines have them.
 
     Raises:
-        ValueError: If the file is about something else, such as another network, eps or data, or
-            about more.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no report, or has a line that is no record.
     """
-
-    def __init__(self, path, header, knows=lambda record: True):
-        self.path = None if path is None else Path(path)
-        self.report = Report(header, [], self.path)
-        if self.path is None:
-            return
-        if self.path.exists() and not self.path.is_file():
-            raise ValueError(f"`out` must be the path of a file. Received: '{self.path}'")
-        if self.path.exists() and self.path.stat().st_size:
-            self._go_on(header, knows)
-        else:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.report.save(self.path)
-
-    def _go_on(self, header, knows):
-        found = Report.load(self.path)
-        before = {name: found.header.get(name) for name in header}
-        for name, value in header.items():
-            if name not in _FREE and before[name] != value:
-                old, new = _brief(before[name]), _brief(value)
-                self._refuse(f"about another {name}: it has {old}. Received: {new}")
-        for name, what in _GROWS.items():
-            if before[name] > header[name]:
-                self._refuse(f"about {before[name]} {what}. Received: {header[name]}")
-        if not all(map(knows, found.records)):
-            self._refuse("about other images or labels than those received")
-        if before["timeout"] < header["timeout"]:
-            found.records = [each for each in found.records if each["verdict"] != "unknown"]
-        found.header = {**header, "provenance": before["provenance"]}
-        self.report = found
-        found.save(self.path)  # without a line that was cut short
-
-    def _refuse(self, reason):
-        raise ValueError(
-            f"Report '{self.path}' is {reason}. Choose another file (--out), or delete this one."
-        )
-
-    def forget(self, records):
-        """Take records out, so that their inputs are open again."""
-        if records:
-            gone = {record["index"] for record in records}
-            kept = [each for each in self.report.records if each["index"] not in gone]
-            self.report.records = kept
-            self.report.save(self.path)
-
-    def add(self, records):
-        """Append records."""
-        self.report.records.extend(records)
-        if self.path is not None:
-            with open(self.path, "a") as file:
-                file.writelines(json.dumps(record) + "\n" for record in records)
-                file.flush()
-                os.fsync(file.fileno())
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no report '{path}'.")
+    first, *lines = path.read_text(errors="replace").split("\n")
+    try:
+        if not lines:
+            raise ValueError("it has no whole line")
+        header = read_header(first)
+    except ValueError as error:
+        raise ValueError(f"'{path}' is not a certification report: {error}.") from error
+    records = []
+    for number, line in enumerate(lines[:-1], start=2):  # the last was not finished, or is empty
+        try:
+            records.append(read_record(line, header))
+        except ValueError as error:
+            raise ValueError(f"'{path}' is damaged: line {number}: {error}.") from error
+    return header, records
 
 
-def _brief(value):
-    """A value for a message; of a hash the beginning is enough."""
-    is_hash = isinstance(value, str) and len(value) == 64
-    return f"{value[:12]}..." if is_hash else repr(value)
+def named_twice(records):
+    """Sorted list of the indices that several records have."""
+    counts = Counter(record["index"] for record in records)
+    return sorted(index for index, count in counts.items() if count > 1)
 
 
 def files_of(report):
@@ -282,9 +246,24 @@ def files_of(report):
     return report.with_name(report.stem + ".files")
 
 
+def file_of(folder, index, verdict):
+    """Path of the file of what shows a verdict on an input."""
+    kind = {CERTIFIED: "certificate", FALSIFIED: "counterexample"}.get(verdict, "image")
+    return folder / f"{kind}-{index:06d}.npz"
+
+
 def input_hash(x):
-    """Hexadecimal SHA-256 of one input: which one a record is about."""
-    return hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest()
+    """Hexadecimal SHA-256 of one input, its shape and float32 values: which a record is about."""
+    return array_hash(np.asarray(x, "<f4"))
+
+
+def array_hash(*arrays):
+    """Hexadecimal SHA-256 of little-endian arrays: of each its type, its shape and its values."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {list(array.shape)}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def merge_reports(reports):

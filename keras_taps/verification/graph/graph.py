@@ -4,22 +4,13 @@ Nothing here knows Keras. The float64 checker, the exact solver and the writers 
 fast bounds run on a Keras network that is built from it.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from keras_taps.verification.graph.nodes import (
-    Conv,
-    Dense,
-    MaxPool,
-    Relu,
-    Reshape,
-    Scale,
-    Sum,
-    walk,
-)
+from keras_taps.verification.graph import storage
+from keras_taps.verification.graph.batch_norm import BatchNorm
+from keras_taps.verification.graph.nodes import Conv, Dense, Reshape, Scale, Sum, walk
 
 FOLDS = 4  # of at most 6 roundings each; `rounding.gamma` has room for 32 more than it needs
 SMALLEST, LARGEST = 1e-290, 1e290  # beyond, roundings are no longer relative
@@ -31,6 +22,8 @@ class Graph:
 
     Args:
         nodes: Tuple of nodes.
+        source: Tuple of the nodes before batch norm, scales and padding were folded into others, as
+            the network runs them; by default `nodes`.
         unfolded: The nodes before any number was rounded, `()` if there are none like that; by
             default the nodes themselves are what is meant.
 
@@ -42,8 +35,13 @@ class Graph:
     """
 
     nodes: tuple
+    source: tuple = field(default=None, repr=False, compare=False)
     unfolded: tuple = field(default=None, repr=False, compare=False)
     _hash: list = field(default_factory=list, repr=False, compare=False)
+
+    def __post_init__(self):
+        if self.source is None:
+            object.__setattr__(self, "source", tuple(self.nodes))
 
     def __repr__(self):
         kinds = " ".join(type(node).__name__ for node in self.nodes)
@@ -64,44 +62,62 @@ class Graph:
         with np.errstate(all="ignore"):  # what overflows is inf or NaN, and counts as nothing
             return walk(self.nodes, np.asarray(x, "float64"))
 
+    @classmethod
+    def of(cls, source):
+        """The graph of a network whose operations are these nodes: what can be folded is folded.
+
+        Args:
+            source: Tuple of nodes, each an operation of the network, with its own numbers.
+        """
+        exact = () if _rounds(source) else tuple(source)
+        return cls(simplify(source), tuple(source), exact)
+
     @property
     def hash(self):
         """Hexadecimal SHA-256 of structure and weights: which network a report is about."""
         if not self._hash:
-            structure, arrays = self.pack()
-            digest = hashlib.sha256(json.dumps(structure, sort_keys=True).encode())
-            for array in arrays:
-                digest.update(str(array.shape).encode())
-                digest.update(np.ascontiguousarray(array, "<f8").tobytes())
-            self._hash.append(digest.hexdigest())
+            self._hash.append(storage.digest(*self.pack()))
         return self._hash[0]
 
     def pack(self):
         """`(structure, arrays)`: plain data with indices into a list of float64 arrays."""
-        arrays = []
-        return [_pack(node, arrays) for node in self.nodes], arrays
+        return storage.pack(self.source)
 
     @classmethod
     def unpack(cls, structure, arrays):
-        """The graph that `pack` took apart."""
-        return cls(tuple(_unpack(item, arrays) for item in structure))
+        """The graph that `pack` took apart.
+
+        Raises:
+            ValueError: If this is no graph.
+        """
+        return cls.of(storage.unpack(structure, arrays))
 
     def save(self, path):
-        """Write the graph as `.npz`, readable with NumPy alone."""
-        structure, arrays = self.pack()
-        named = {f"array_{i}": array for i, array in enumerate(arrays)}
-        np.savez_compressed(path, structure=json.dumps(structure), **named)
+        """Write the network as `.npz`, readable with NumPy alone; see the certificate format.
+
+        Raises:
+            ValueError: If numbers were folded before the graph knew of them.
+        """
+        storage.save(path, self.source)
 
     @classmethod
     def load(cls, path):
-        """Read a graph that `save` wrote."""
-        with np.load(path, allow_pickle=False) as file:
-            structure = json.loads(str(file["structure"]))
-            return cls.unpack(structure, [file[f"array_{i}"] for i in range(len(file.files) - 1)])
+        """Read a network that `save` wrote.
+
+        Raises:
+            ValueError: If this is no graph.
+        """
+        return cls.of(storage.load(path))
+
+
+def _rounds(nodes):
+    """Whether a number of the nodes is only near to what is meant: a square root has no end."""
+    branches = [branch for node in nodes if isinstance(node, Sum) for branch in node.branches]
+    return any(isinstance(node, BatchNorm) for node in nodes) or any(map(_rounds, branches))
 
 
 def simplify(nodes):
-    """Fold scales into the affine node before them, padding into the convolution behind it.
+    """Fold batch norm and scales into the affine node before them, padding into the next one.
 
     A scale stays as it is if it is not a number a channel, if a product would underflow, or if its
     node took `FOLDS` before: each is a rounding of the weights, and the checker allows for that
@@ -111,6 +127,8 @@ def simplify(nodes):
     for node in nodes:
         if isinstance(node, Sum):
             node = replace(node, branches=tuple(simplify(branch) for branch in node.branches))
+        elif isinstance(node, BatchNorm):
+            node = node.folded()
         last, before, folds = found[-1] if found else None, folds, 0
         if isinstance(node, Reshape) and node.in_shape == node.out_shape:
             continue
@@ -142,32 +160,3 @@ def _normal(weights, scale):
     with np.errstate(all="ignore"):
         size = np.abs(weights * scale)
     return not np.any((weights != 0) & (scale != 0) & ((size < SMALLEST) | (size > LARGEST)))
-
-
-_KINDS = {cls.__name__: cls for cls in (Dense, Conv, Scale, Reshape, Relu, MaxPool, Sum)}
-
-
-def _pack(node, arrays):
-    packed = {"kind": type(node).__name__}
-    for name, value in vars(node).items():
-        if isinstance(value, np.ndarray):
-            arrays.append(value)
-            packed[name] = {"array": len(arrays) - 1}
-        elif name == "branches":
-            packed[name] = [[_pack(inner, arrays) for inner in branch] for branch in value]
-        else:
-            packed[name] = value
-    return json.loads(json.dumps(packed, default=lambda number: number.item()))
-
-
-def _unpack(packed, arrays):
-    values = {}
-    for name, value in packed.items():
-        if name == "branches":
-            value = tuple(tuple(_unpack(inner, arrays) for inner in branch) for branch in value)
-        elif isinstance(value, dict):
-            value = np.asarray(arrays[value["array"]], "float64")
-        elif isinstance(value, list):
-            value = tuple(tuple(v) if isinstance(v, list) else v for v in value)
-        values[name] = value
-    return _KINDS[values.pop("kind")](**values)

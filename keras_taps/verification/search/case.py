@@ -4,7 +4,7 @@ import numpy as np
 
 from keras_taps.verification.certificate.leaves import Cuts
 from keras_taps.verification.certificate.octahedron import largest_over_octahedron
-from keras_taps.verification.certificate.report import CERTIFIED
+from keras_taps.verification.certificate.schema import CERTIFIED
 from keras_taps.verification.certificate.tree import Tree, dequantise, quantise
 from keras_taps.verification.certificate.tree_checker import bound_leaves
 from keras_taps.verification.graph.unsafe import worst_of

@@ -295,7 +295,7 @@ def test_what_is_refused(problem, tmp_path):
 SCRIPT = """
 import sys, time
 from keras_taps.verification import certify
-from keras_taps.verification.certificate.report import ReportWriter
+from keras_taps.verification.cascade.writer import ReportWriter
 from tests.verification.problems import EPS, tiny
 
 add = ReportWriter.add

@@ -92,7 +92,9 @@ def test_bounds_only_improve(problem, verifier):
 def test_the_checker_has_the_last_word(problem, monkeypatch):
     """A proof that it does not repeat is none, and the forms are open again."""
     verifier = Verifier(problem[0], batch_size=4)
-    monkeypatch.setattr(verifier.checker, "upper_bounds", lambda *a, **k: np.array([-1.0, 0.0]))
+    monkeypatch.setattr(
+        verifier.checker, "bounds_and_boxes", lambda *a: (np.array([-1.0, 0.0]), [])
+    )
     tasks = tasks_of(problem)
     verifier.run("ibp", tasks)
     assert all(task.verdict is None for task in tasks)

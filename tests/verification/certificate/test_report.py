@@ -5,19 +5,22 @@ import json
 import numpy as np
 import pytest
 
-from keras_taps.verification.certificate.report import FORMAT, Report, ReportWriter, merge_reports
+from keras_taps.verification.cascade.writer import ReportWriter
+from keras_taps.verification.certificate.report import Report, merge_reports
+from keras_taps.verification.certificate.schema import FORMAT
 
 HEADER = {"format": FORMAT, "network": "a" * 64, "eps": 0.1, "count": 5, "stages": ["ibp", "crown"],
           "shard": None, "timeout": 1, "provenance": {"backend": "one"}}  # fmt: skip
 
 
 def record(index, verdict="certified", stage="ibp", checked=True):
-    return {"index": index, "verdict": verdict, "stage": stage, "checked": checked,
+    return {"index": index, "input": "b" * 64, "label": 1, "predicted": int(stage != "natural"),
+            "verdict": verdict, "stage": stage, "bound": None, "checked": checked,
             "seconds": 0.5, "stage_seconds": {"ibp": 0.5}}  # fmt: skip
 
 
 RECORDS = [
-    record(3),
+    {**record(3), "deployed": True},
     record(0, "misclassified", "natural", False),
     record(1, "falsified", "crown"),
     record(2, "unknown", None, False),
@@ -29,7 +32,13 @@ def test_accuracies():
     found = Report(HEADER, RECORDS).accuracies()
     assert found.pop("count") == 5
     assert found == pytest.approx(
-        {"natural": 0.8, "adversarial": 0.6, "certified": 0.4, "unknown": 0.2}
+        {
+            "natural": 0.8,
+            "adversarial": 0.6,
+            "certified": 0.4,
+            "certified_as_deployed": 0.2,
+            "unknown": 0.2,
+        }
     )
     assert Report(HEADER, []).accuracies()["natural"] == 0
 
@@ -129,7 +138,7 @@ def test_a_report_grows(tmp_path):
     path = tmp_path / "report.jsonl"
     write(path)
     assert len(ReportWriter(path, {**HEADER, "count": 6}).report.records) == 5
-    writer = ReportWriter(path, {**HEADER, "count": 6, "timeout": 2, "data": "more"})
+    writer = ReportWriter(path, {**HEADER, "count": 6, "timeout": 2, "data": "c" * 64})
     assert [r["index"] for r in writer.report.records] == [0, 1, 3, 4]
     found = Report.load(path)
     assert (found.header["count"], found.header["timeout"]) == (6, 2)

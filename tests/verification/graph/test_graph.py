@@ -66,7 +66,7 @@ def test_hash_is_the_same_for_ever():
     assert Graph(graph.nodes).hash == HASH
 
 
-HASH = "4904378356fce9acf06967d0a02d007a2fed2a08a672f4b8dcb03d09455bf714"
+HASH = "6a549af39d6017b288f1d3f90f04682442c70fb5383db9ef3dfbfd22342881fa"
 
 
 def test_shapes_of_numpy_integers():

@@ -9,7 +9,7 @@ from keras_taps.choices import BRANCHINGS
 from keras_taps.verification.cascade.task import Task
 from keras_taps.verification.certificate.checker import Checker
 from keras_taps.verification.certificate.proofs import pack_proof, unpack_proof
-from keras_taps.verification.certificate.report import CERTIFIED, FALSIFIED
+from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
 from keras_taps.verification.exact.milp import exact_verdict
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import Dense, Relu

@@ -5,7 +5,7 @@ import pytest
 
 from keras_taps.verification.cascade.task import Task
 from keras_taps.verification.certificate.checker import Checker
-from keras_taps.verification.certificate.report import CERTIFIED
+from keras_taps.verification.certificate.schema import CERTIFIED
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import Dense, Relu
 from keras_taps.verification.search.case import Case, gather

@@ -1,0 +1,187 @@
+"""What the records of a report claim, derived again: each claim holds or there is a reason."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_taps.verification.certificate.checker import METHODS, Checker
+from keras_taps.verification.certificate.counterexamples import surely_reached
+from keras_taps.verification.certificate.deployed import DeployedNetwork
+from keras_taps.verification.certificate.proofs import pattern, unpack_proof
+from keras_taps.verification.certificate.report import input_hash
+from keras_taps.verification.certificate.rounding import input_interval
+from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
+from keras_taps.verification.certificate.tree_checker import check_trees
+from keras_taps.verification.graph.arrays import Expected, read_arrays
+from keras_taps.verification.graph.unpool import without_pooling
+from keras_taps.verification.graph.unsafe import margin_forms
+
+BRANCHED = "bab"
+_SLACK = 1e-6  # of a bound that another machine derives: it tells nothing of the verdict
+
+
+class Doubt(Exception):
+    """Why a claim is not confirmed."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One record and what it is about.
+
+    Args:
+        record: The record.
+        x: float32 array, the image.
+        eps: Radius.
+    """
+
+    record: dict
+    x: np.ndarray
+    eps: float
+
+    @property
+    def box(self):
+        """Box of the inputs, rounded outward."""
+        return input_interval(self.x, self.eps)
+
+
+class Claims:
+    """The claims of a report about one network.
+
+    Args:
+        graph: `Graph`.
+        eps: Radius.
+        images: float32 array `(count, ...)` of the receiver's images, or `None`: then an image is
+            what the file of a proof says.
+        labels: Integer array `(count,)`, or `None`.
+    """
+
+    def __init__(self, graph, eps, images=None, labels=None):
+        self.graph, self.eps = graph, eps
+        self.images, self.labels = images, labels
+        self.checker, self.deployed = Checker(graph), DeployedNetwork(graph)
+        self._branched = None
+
+    def check(self, record, path):
+        """Confirm one record.
+
+        Args:
+            record: The record.
+            path: Path of the file of its proof, or `None` if its verdict needs none.
+
+        Returns:
+            Whether the network as it is deployed is proved too.
+
+        Raises:
+            Doubt: If the claim does not hold.
+        """
+        if not max(record["label"], record["predicted"]) < self.graph.outputs:
+            raise Doubt(f"the network has {self.graph.outputs} classes")
+        proof = {} if path is None else self._read(record, path)
+        subject = Subject(record, self._image(record, proof), self.eps)
+        self._check_class(subject)
+        if record["verdict"] == CERTIFIED:
+            return self._certified(subject, proof)
+        if record["verdict"] == FALSIFIED:
+            self._falsified(subject, proof)
+        return False
+
+    # What it is about
+
+    def _image(self, record, proof):
+        index = record["index"]
+        if self.images is None:
+            return proof.get("x")
+        if index >= len(self.images):
+            raise Doubt("there is no such image in the data")
+        x = self.images[index]
+        if input_hash(x) != record["input"]:
+            raise Doubt("the image is another in the data")
+        if self.labels is not None and int(self.labels[index]) != record["label"]:
+            raise Doubt("the label is another in the data")
+        return x
+
+    def _read(self, record, path):
+        shape = self.graph.in_shape
+        expected = {
+            "x": Expected(("<f4",), shape, 0, 1),
+            "label": Expected(("<i8",), ()),
+            "eps": Expected(("<f8",), (), 0, 1),
+        }
+        if record["verdict"] == FALSIFIED:
+            expected["point"] = Expected(("<f4", "<f8"), shape)
+        elif record["verdict"] == CERTIFIED:
+            expected["method"] = Expected(("<U",), ())
+        others = pattern if record["verdict"] == CERTIFIED else None
+        try:
+            proof = read_arrays(path, expected, others)
+        except (ValueError, OSError) as error:
+            raise Doubt(f"the file cannot be used: {error}") from error
+        if int(proof["label"]) != record["label"] or float(proof["eps"]) != self.eps:
+            raise Doubt("the file is about another label or eps")
+        if input_hash(proof["x"]) != record["input"]:
+            raise Doubt("the file is about another input")
+        return proof
+
+    # What is claimed
+
+    def _check_class(self, subject):
+        """The predicted class is one that the network can give the image, rounded or not."""
+        forms = margin_forms(subject.record["predicted"], self.graph.outputs)
+        point = np.asarray(subject.x, "float64")
+        nothing = np.zeros(len(forms))
+        found, boxes = self.checker.bounds_and_boxes(point, point, -forms, nothing, "ibp")
+        # A margin of another class is at least -found in real arithmetic.
+        error = self.deployed.margin_errors(point, point, boxes, forms)
+        if not np.all(-found <= error) or not np.all(np.isfinite(error)):
+            raise Doubt(f"the network does not give it the class {subject.record['predicted']}")
+
+    def _certified(self, subject, proof):
+        record = subject.record
+        lower, upper = subject.box
+        forms = margin_forms(record["label"], self.graph.outputs)
+        try:
+            bounds, boxes = self._bounds(lower, upper, forms, proof)
+        except (ValueError, IndexError, KeyError, OverflowError) as error:
+            raise Doubt(f"the file cannot be used: {error}") from error
+        worst = np.max(bounds) if np.all(np.isfinite(bounds) | (bounds < 0)) else np.inf
+        if not worst < 0:
+            raise Doubt(f"the largest bound is {worst:g}, not below 0")
+        claimed = record["bound"]
+        room = 0 if claimed is None else claimed + _SLACK * (1 + abs(claimed))
+        if record["checked"] and not worst <= room:
+            raise Doubt(f"the largest bound is {worst:g}, not {claimed!r}")
+        deployed = self.deployed.holds(lower, upper, boxes, forms, bounds)
+        if record.get("deployed") and not deployed:
+            raise Doubt("the network as it is deployed is not proved")
+        return deployed
+
+    def _bounds(self, lower, upper, forms, proof):
+        method, slopes, offset = str(proof["method"]), proof.get("slopes"), np.zeros(len(forms))
+        if method != BRANCHED:
+            if method not in METHODS:
+                raise ValueError(f"its method {method!r} is none of {', '.join(METHODS)}")
+            return self.checker.bounds_and_boxes(lower, upper, forms, offset, method, slopes)
+        if self._branched is None:
+            graph = without_pooling(self.graph)  # what was branched on
+            self._branched = self.checker if graph is self.graph else Checker(graph)
+        root = self._branched.root(lower, upper)
+        bounds = root.upper_bounds(forms, offset, slopes=slopes)
+        trees, cuts = unpack_proof(proof)
+        proved = np.flatnonzero(bounds < 0)
+        trees = [tree for tree in trees if tree.group not in proved]
+        grown = check_trees(root, forms, offset, np.arange(len(forms)), trees, cuts)
+        if self._branched is self.checker:
+            return np.fmin(bounds, grown), root.boxes
+        _, boxes = self.checker.bounds_and_boxes(lower, upper, forms, offset)
+        return np.fmin(bounds, grown), boxes
+
+    def _falsified(self, subject, proof):
+        lower, upper = subject.box
+        point = np.asarray(proof["point"], "float64")
+        if not np.all((point >= lower) & (point <= upper)):
+            raise Doubt("the counterexample lies outside the box")
+        forms = margin_forms(subject.record["label"], self.graph.outputs)
+        values = self.graph(point[None])[0] @ forms.T
+        best = np.argmax(values)
+        if not surely_reached(self.checker, point, forms[best : best + 1], np.zeros(1)):
+            raise Doubt(f"its largest margin is {values[best]:g}, which is not surely 0 or more")
