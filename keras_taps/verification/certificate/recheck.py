@@ -115,15 +115,15 @@ def recheck(path, graph=None, x=None, y=None, eps=None, progress=None):
     found.compared = tuple(name for name, value in given.items() if value is not None)
     known = {record["index"] for record in records}
     inside = known if images is None else {index for index in known if index < total}
-    found.missing = max(total - len(inside), 0)
+    if len(known) > header["count"]:
+        raise ValueError(f"The report has {len(known)} inputs; its header says {header['count']}.")
+    found.missing = max(total, header["count"]) - len(inside)
     claims = Claims(graph, header["eps"], images, labels)
     todo = [record for record in records if record["index"] not in found.twice]
     for done, record in enumerate(todo):
         _look(found, claims, record, files_of(path))
         if progress:
             progress(done + 1, len(todo))
-    if images is None and len(known) > total:
-        raise ValueError(f"The report has {len(known)} inputs, and its header says {total}.")
     return found
 
 
