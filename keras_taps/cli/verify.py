@@ -53,6 +53,7 @@ def run(
         found = {"X": read.to_onnx(answer.point).tolist(), "Y": outputs.tolist()}
     if as_json:
         about = {name: getattr(answer, name) for name in ("verdict", "stage", "checked", "seconds")}
+        about["ended"] = [{"stage": stage, "why": why} for stage, why in answer.ended]
         print_json({"network": str(network), "spec": str(spec), **about, "counterexample": found})
         return
     print(answer.verdict)
@@ -63,6 +64,8 @@ def run(
         checked = "" if answer.checked else "not "
         details += f", decided by {answer.stage or 'reading'}, {checked}confirmed in float64"
     print(details, file=sys.stderr)
+    for stage, why in answer.ended:
+        print(f"{stage}: {why}", file=sys.stderr)
 
 
 def counterexample(values):

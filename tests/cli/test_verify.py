@@ -40,7 +40,7 @@ def spec(folder, limit):
 def test_unsat(capsys, network, tmp_path):
     code, out, err = call(capsys, "verify", network, spec(tmp_path, 4.5))
     assert (code, out) == (0, "unsat\n"), err
-    assert "decided by ibp, confirmed in float64" in err
+    assert "decided by input-split, confirmed in float64" in err
 
 
 def test_sat_comes_with_a_counterexample(capsys, network, tmp_path):
@@ -63,8 +63,18 @@ def test_json(capsys, network, tmp_path):
     assert (code, found["verdict"], len(found["counterexample"]["X"])) == (0, "sat", 2)
 
 
-def test_branch_and_bound_is_told_how(capsys, network, tmp_path):
+def test_why_there_is_no_verdict(capsys, network, tmp_path):
+    command = ("verify", network, spec(tmp_path, 2.01), "--timeout", "1e-30")
+    code, out, err = call(capsys, *command)
+    assert (code, out) == (0, "timeout\n")
+    assert "input-split: not begun" in err
+    _, out, _ = call(capsys, *command, "--json")
+    assert json.loads(out)["ended"][0]["stage"] == "input-split"
+
+
+def test_branch_and_bound_is_told_how(capsys, network, tmp_path, monkeypatch):
     """2.01 is above the maximum of 2 and below every linear bound."""
+    monkeypatch.setattr("keras_taps.verification.cascade.verify.MOST_INPUTS", 0)
     command = ("verify", network, spec(tmp_path, 2.01), "--branching", "gap", "--cuts", 0)
     code, out, err = call(capsys, *command, "--memory", 0.5)
     assert (code, out) == (0, "unsat\n"), err

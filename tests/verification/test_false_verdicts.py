@@ -166,7 +166,7 @@ STRICT = {
     ),
     "a sliver beyond float64": (
         "(assert (> X_0 0.10000000000000001))(assert (< X_0 0.100000000000000011))",
-        "unknown",
+        "sat",  # all real numbers between two neighbours are unsafe
     ),
 }
 

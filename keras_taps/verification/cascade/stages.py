@@ -12,8 +12,8 @@ from keras_taps.checks import check_choice, check_count
 from keras_taps.choices import BRANCHINGS, CUTS, MEMORY
 from keras_taps.interval import Interval
 from keras_taps.verification.bridges.to_keras import build_network
+from keras_taps.verification.cascade.judge import Judge
 from keras_taps.verification.certificate.checker import Checker
-from keras_taps.verification.certificate.counterexamples import surely_reached
 from keras_taps.verification.certificate.deployed import DeployedNetwork
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
 from keras_taps.verification.exact.milp import exact_verdict
@@ -86,7 +86,7 @@ class Verifier:
             "memory": memory,
         }
         self._branch_and_bound = None
-        self._own_outputs = own_outputs or self._network_outputs
+        self._judge = Judge(graph, self.checker, own_outputs or self._network_outputs)
         self._falsifiers = {}
 
     @property
@@ -229,7 +229,7 @@ class Verifier:
         size = min(self.batch_size, max(8, 2 ** int(np.ceil(np.log2(len(tasks))))))
         points = self._falsify((stage, groups, size), inner, forms, offset, options, seconds)
         for task, found in zip(tasks, points, strict=True):
-            self._try(task, found, stage)
+            self._judge.accept(task, found, stage)
 
     def _falsify(self, key, box, forms, offset, options, seconds):
         arrays = [padded(array, key[2]) for array in (*box, forms, offset)]
@@ -245,34 +245,6 @@ class Verifier:
                 self.engine.compile_s += time.perf_counter() - began
         points, _ = found(Interval(lower, upper), forms, offset, self.seed, seconds)
         return ops.convert_to_numpy(points)[: len(box[0])]
-
-    def _try(self, task, points, stage):
-        """Falsify a task by the first of `points` that is unsafe, surely and in the model.
-
-        Points of a search in float32 are moved into the float64 box; the model alone is given them
-        rounded to its own precision.
-        """
-        lower, upper, offset = task.inner
-        points = np.clip(points.astype("float64"), lower, upper)
-        exact = self.graph(points) @ task.forms.T + offset
-        for point, values in zip(points, exact, strict=True):
-            inside = np.all((point >= lower) & (point <= upper))
-            if inside and task.reached(values):
-                own = self._own_outputs(point[None])[0].astype("float64")
-                if task.reached(task.forms @ own + offset) and self._surely(task, point, values):
-                    task.point, task.checked = point, True
-                    task.decide(FALSIFIED, stage)
-                    return
-
-    def _surely(self, task, point, values):
-        """Whether all forms of some group reach 0 at a point, rounding considered."""
-        reached = np.flatnonzero(worst_of(task.groups, values) >= 0)
-        return any(
-            surely_reached(
-                self.checker, point, task.forms[mine], task.inner[2][mine], task.strict[mine]
-            )
-            for mine in (task.groups == group for group in reached)
-        )
 
     def _network_outputs(self, points):
         points = ops.convert_to_tensor(points.astype(self.network.compute_dtype))
@@ -313,7 +285,7 @@ class Verifier:
     def _attempt(self, task, points, stage="bab"):
         """Try points near an unsafe set, as the nearest that the model can be given."""
         low, high = within(*task.inner[:2])
-        self._try(task, np.clip(points.astype(low.dtype), low, high), stage)
+        self._judge.accept(task, np.clip(points.astype(low.dtype), low, high), stage)
 
     def _milp(self, tasks, timeout):
         for task in tasks:

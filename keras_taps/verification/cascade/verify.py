@@ -1,16 +1,25 @@
 """One property of one network: the question that ONNX and VNNLIB files ask."""
 
+import math
 import time
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from keras_taps.checks import check_choice, check_real
-from keras_taps.choices import CUTS, MEMORY, STAGES
-from keras_taps.verification.cascade.stages import Verifier
+from keras_taps.checks import check_choice, check_count, check_real, check_seed
+from keras_taps.choices import BRANCHINGS, CUTS, MEMORY, PROPERTY_STAGES, STAGES
+from keras_taps.verification.cascade.judge import Judge
 from keras_taps.verification.cascade.task import Task
+from keras_taps.verification.certificate.checker import Checker
+from keras_taps.verification.certificate.many_boxes import ManyBoxes
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
+from keras_taps.verification.graph.traverse import nonlinear
+from keras_taps.verification.graph.unpool import without_pooling
+from keras_taps.verification.search.input_splitting import CLOSED, split_inputs
 
+MOST_INPUTS, MOST_NEURONS = 20, 2048  # for which inputs are split first
+SHARE = 0.5  # of the time that is left, before the other stages
 STRONG = {"steps": 50, "restarts": 40}  # one property has time for many starts
 
 
@@ -25,6 +34,7 @@ class Answer:
         stage: The stage that decided, of several boxes the latest.
         checked: Whether the float64 checker or evaluation confirmed it.
         seconds: Wall time, compilation included.
+        ended: Without a verdict: pairs of a stage and why it ended, in their order.
     """
 
     verdict: str
@@ -32,13 +42,14 @@ class Answer:
     stage: str | None
     checked: bool
     seconds: float
+    ended: tuple = ()
 
 
 def verify(
     graph,
     unsafe_sets,
     timeout=60,
-    stages=STAGES,
+    stages=None,
     check=True,
     seed=0,
     *,
@@ -53,7 +64,9 @@ def verify(
         graph: `Graph`.
         unsafe_sets: List of `Unsafe`.
         timeout: Seconds for everything.
-        stages: Names out of `STAGES`, in order.
+        stages: Names out of `PROPERTY_STAGES`, in order. By default `STAGES`, and before them
+            'input-split', branch and bound over the inputs, where few inputs vary and the network
+            is small.
         check: Whether 'unsat' needs the float64 checker; what the exact solver decides rests on
             its own arithmetic all the same.
         seed: Whole number for the random starts of attacks.
@@ -78,28 +91,20 @@ def verify(
     """
     began = time.perf_counter()
     timeout = check_real("timeout", timeout, 0, np.inf, low_open=True)
-    stages = [check_choice("stages", stage, STAGES) for stage in stages]
+    if stages is not None:
+        stages = [check_choice("stages", stage, PROPERTY_STAGES) for stage in stages]
     for unsafe in unsafe_sets:
         _check(graph, unsafe)
-    verifier = Verifier(
-        graph,
-        batch_size=1,
-        check=check,
-        seed=seed,
-        strong=STRONG,
-        branching=branching,
-        cuts=cuts,
-        recompute=recompute,
-        memory=memory,
-        charge_compilation=True,
-    )
-    decided, late = [], False
+    check_choice("branching", branching, BRANCHINGS)
+    check_count("cuts", cuts)
+    check_count("recompute", recompute)
+    check_count("memory", memory, low=1)
+    check_seed(seed)
+    options = {"branching": branching, "cuts": cuts, "recompute": recompute, "memory": memory}
+    runner = _Runner(graph, check, seed, options, began + timeout)
+    decided = []
     for task in _tasks(unsafe_sets):
-        for stage in stages:
-            left = timeout - (time.perf_counter() - began)
-            if task.verdict is None and left > 0:
-                verifier.run(stage, [task], timeout=left + task.total_seconds)
-        late = late or time.perf_counter() - began >= timeout
+        runner.run(task, stages)
         decided.append(task)
         if task.verdict == FALSIFIED:
             break
@@ -108,10 +113,83 @@ def verify(
     if broken is not None:
         return Answer("sat", broken.point, broken.stage, True, seconds)
     if all(task.verdict == CERTIFIED for task in decided):
-        last = max(decided, key=lambda task: STAGES.index(task.stage), default=None)
+        last = max(decided, key=lambda task: PROPERTY_STAGES.index(task.stage), default=None)
         stage = None if last is None else last.stage
         return Answer("unsat", None, stage, all(task.checked for task in decided), seconds)
-    return Answer("timeout" if late else "unknown", None, None, False, seconds)
+    verdict = "timeout" if seconds >= timeout else "unknown"
+    return Answer(verdict, None, None, False, seconds, tuple(runner.ended))
+
+
+class _Runner:
+    """Sends tasks through stages; what Keras is needed for is made when the first stage asks."""
+
+    def __init__(self, graph, check, seed, options, deadline):
+        self.graph, self.deadline = graph, deadline
+        self.options = {"check": check, "seed": seed, **options}
+        self.ended = []  # `(stage, why)`, in their order
+
+    @cached_property
+    def verifier(self):
+        """The stages that run on a Keras network."""
+        from keras_taps.verification.cascade.stages import Verifier
+
+        return Verifier(
+            self.graph, batch_size=1, strong=STRONG, charge_compilation=True, **self.options
+        )
+
+    def run(self, task, stages):
+        """Send a task through stages, by default those that fit the network."""
+        if stages is None:
+            stages = PROPERTY_STAGES if few_inputs(self.graph, task) else STAGES
+        for stage in stages:
+            left = self.deadline - time.perf_counter()
+            if task.verdict is not None:
+                return
+            if left <= 0:
+                self.ended.append((stage, "not begun: the time was over"))
+                return
+            task.error = None
+            if stage == "input-split":
+                why = self._split(task, left if stage == stages[-1] else SHARE * left)
+            else:
+                self.verifier.run(stage, [task], timeout=left + task.total_seconds)
+                why = task.error.partition(": ")[2] if task.error else self._why(stage, task)
+            self.ended.append((stage, why))
+
+    def _why(self, stage, task):
+        if time.perf_counter() >= self.deadline:
+            return "the time was over"
+        if "attack" in stage:
+            return "no counterexample found"
+        groups = len(np.unique(task.groups))
+        count = len(np.unique(task.groups[task.open_forms]))
+        return f"{count} of {groups} sets open, bound {task.bound:.3g}"
+
+    def _split(self, task, seconds):
+        """Branch and bound over the inputs; the account of it."""
+        try:
+            graph = without_pooling(self.graph)
+            bounder = ManyBoxes(graph)
+        except ValueError as error:
+            return str(error)
+        judge = Judge(self.graph, Checker(self.graph))
+        outcome = split_inputs(
+            bounder,
+            task,
+            lambda points: judge.accept(task, points, "input-split"),
+            time.perf_counter() + seconds,
+        )
+        if outcome.state == CLOSED:
+            task.method, task.checked = "input-split", True
+            task.decide(CERTIFIED, "input-split")
+        return f"{outcome.left} boxes open after {outcome.boxes}"
+
+
+def few_inputs(graph, task):
+    """Whether splitting inputs comes first: few of them vary, and the network is small."""
+    varying = np.count_nonzero(task.lower < task.upper)
+    neurons = sum(math.prod(node.out_shape) for node in nonlinear(graph.nodes))
+    return varying <= MOST_INPUTS and neurons <= MOST_NEURONS
 
 
 def _check(graph, unsafe):

@@ -5,7 +5,7 @@ import numpy as np
 from keras_taps.verification.graph.exact_values import exact_forms
 
 
-def surely_reached(checker, point, forms, offset, strict=None):
+def surely_reached(checker, point, forms, offset, strict=None, beside=None):
     """Whether all of several forms of the outputs reach 0 at a point, whatever rounding did.
 
     Args:
@@ -14,6 +14,8 @@ def surely_reached(checker, point, forms, offset, strict=None):
         forms: Array `(n, outputs)`.
         offset: Array `(n,)`.
         strict: Boolean array `(n,)`: forms that must be above 0; by default none.
+        beside: Another point: the forms must reach 0 everywhere between both. What is meant may be
+            a number that float64 does not hold, between two neighbours.
 
     Returns:
         True if `forms @ outputs + offset` is above 0 by more than its rounding error, or if exact
@@ -27,9 +29,11 @@ def surely_reached(checker, point, forms, offset, strict=None):
     True
     """
     point = np.asarray(point, "float64")
-    bounds = checker.upper_bounds(point, point, -forms, -offset, "crown-ibp")
-    if np.all(bounds < 0):
-        return True
+    beside = point if beside is None else np.asarray(beside, "float64")
+    box = np.minimum(point, beside), np.maximum(point, beside)
+    bounds = checker.upper_bounds(*box, -forms, -offset, "crown-ibp")
+    if np.all(bounds < 0) or np.any(point != beside):
+        return bool(np.all(bounds < 0))
     values = exact_forms(checker.graph, point, forms, offset)
     strict = np.zeros(len(offset), bool) if strict is None else strict
     return values is not None and all(

@@ -50,7 +50,9 @@ class Unsafe:
         points = np.asarray(points, "float64")
         axes = tuple(range(1, points.ndim))
         lower, upper, offset = self.meant
-        inside = np.all((points >= lower) & (points <= upper), axis=axes)
+        # Between bounds that cross lies one number that float64 does not hold: both sides serve.
+        low, high = np.minimum(lower, upper), np.maximum(lower, upper)
+        inside = np.all((points >= low) & (points <= high), axis=axes)
         forms = graph(points) @ self.weights.T + offset
         return inside & np.all((forms > 0) | ((forms == 0) & ~self.strict), axis=-1)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_taps.verification.cascade.verify import verify
+from keras_taps.verification.cascade.task import Task
+from keras_taps.verification.cascade.verify import few_inputs, verify
 from keras_taps.verification.formats.onnx_reader import read_onnx
 from keras_taps.verification.formats.vnnlib import read_vnnlib
 from keras_taps.verification.graph.graph import Graph
@@ -74,6 +75,23 @@ def test_conjunctions_are_not_taken_apart():
     assert verify(GRAPH, [APART], stages=["ibp", "milp"]).verdict == "unsat"
 
 
+def test_few_inputs_are_split_first():
+    """Chosen by the network; Keras is not needed, and an open property says why."""
+    found = verify(GRAPH, [APART, FAR])
+    assert (found.verdict, found.stage, found.checked) == ("unsat", "input-split", True)
+    assert verify(GRAPH, [BOTH]).stage == "input-split"
+    wide = Graph((Dense(np.ones((30, 1)), np.zeros(1)),))
+    assert not few_inputs(wide, Task(np.zeros(30), np.ones(30), *[np.ones((1, 1))] * 3))
+    assert few_inputs(wide, Task(np.zeros(30), np.eye(30)[0], *[np.ones((1, 1))] * 3))
+
+
+def test_why_nothing_was_decided():
+    found = verify(GRAPH, [BOTH], stages=["ibp", "crown"])
+    assert [stage for stage, _ in found.ended] == ["ibp", "crown"]
+    assert "1 of 1 sets open" in found.ended[0][1]
+    assert verify(GRAPH, [FAR], stages=["ibp"]).ended == ()
+
+
 def test_unknown_and_timeout():
     assert verify(GRAPH, [BOTH], stages=["ibp"]).verdict == "unknown"
     assert verify(GRAPH, [BOTH], timeout=1e-9).verdict == "timeout"
@@ -88,6 +106,17 @@ def test_inputs_fixed_to_float64(stage):
     assert found.verdict == "sat"
     assert found.point[0] == 0.3
     assert sets[0].contains(GRAPH, found.point[None])[0]
+
+
+@pytest.mark.parametrize(("need", "verdict"), [(1.2, "sat"), (1.3, "unknown")])
+def test_an_input_between_two_floats(need, verdict):
+    """What is meant lies between neighbours: the forms must reach 0 at both and between them."""
+    outer = np.array([0.3, -0.9]), np.array([np.nextafter(0.3, 1.0), 1.0])
+    inner = np.array([outer[1][0], -0.9]), np.array([0.3, 1.0]), np.array([-need])
+    one = Unsafe(*outer, np.array([[1.0, 1.0]]), np.array([-need]), None, inner)
+    found = verify(GRAPH, [one], stages=["attack"])
+    assert found.verdict == verdict
+    assert verdict == "unknown" or one.contains(GRAPH, found.point[None])[0]
 
 
 def test_what_is_checked():

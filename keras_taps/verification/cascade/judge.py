@@ -1,0 +1,73 @@
+"""Whether what a search found is a counterexample."""
+
+import numpy as np
+
+from keras_taps.verification.certificate.counterexamples import surely_reached
+from keras_taps.verification.certificate.schema import FALSIFIED
+from keras_taps.verification.graph.nodes import Sum
+from keras_taps.verification.graph.unsafe import worst_of
+
+
+class Judge:
+    """Decides about points near unsafe sets.
+
+    Args:
+        graph: `Graph`.
+        checker: `Checker` of the graph.
+        own_outputs: Function from inputs `(batch, ...)` to the outputs of the model in its own
+            precision, which a counterexample must break too; by default the graph with what each
+            of its nodes computes rounded to float32.
+    """
+
+    def __init__(self, graph, checker, own_outputs=None):
+        self.graph, self.checker = graph, checker
+        self._own_outputs = own_outputs or self._rounded
+
+    def accept(self, task, points, stage):
+        """Falsify a task by the first of `points` that is unsafe, surely and in the model.
+
+        Points of a search in float32 are moved into the float64 box; the model alone is given them
+        rounded to its own precision.
+
+        Returns:
+            Whether one was.
+        """
+        lower, upper, offset = task.inner
+        # Bounds that cross fix an input to a number between two neighbours in float64.
+        low, high = np.minimum(lower, upper), np.maximum(lower, upper)
+        points = np.clip(points.astype("float64"), low, high)
+        exact = self.graph(points) @ task.forms.T + offset
+        for point, values in zip(points, exact, strict=True):
+            inside = np.all((point >= low) & (point <= high))
+            if inside and task.reached(values):
+                own = np.asarray(self._own_outputs(point[None])[0], "float64")
+                if task.reached(task.forms @ own + offset) and self._surely(task, point, values):
+                    task.point, task.checked = point, True
+                    task.decide(FALSIFIED, stage)
+                    return True
+        return False
+
+    def _surely(self, task, point, values):
+        """Whether all forms of some group reach 0 at a point, rounding considered."""
+        lower, upper, offset = task.inner
+        beside = np.where(lower > upper, np.where(point == lower, upper, lower), point)
+        reached = np.flatnonzero(worst_of(task.groups, values) >= 0)
+        return any(
+            surely_reached(
+                self.checker, point, task.forms[mine], offset[mine], task.strict[mine], beside
+            )
+            for mine in (task.groups == group for group in reached)
+        )
+
+    def _rounded(self, points):
+        return _in_float32(self.graph.nodes, points.astype("float32"))
+
+
+def _in_float32(nodes, x):
+    for node in nodes:
+        if isinstance(node, Sum):
+            x = sum(_in_float32(branch, x) for branch in node.branches)
+        else:
+            x = node(x.astype("float64"))
+        x = x.astype("float32")
+    return x

@@ -1,0 +1,121 @@
+"""Bounds over many boxes: those of the checker, above every sample and every exact value."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keras_taps.verification.certificate.checker import Checker
+from keras_taps.verification.certificate.clipping import clipped
+from keras_taps.verification.certificate.many_boxes import ManyBoxes
+from keras_taps.verification.graph.graph import Graph
+from keras_taps.verification.graph.nodes import Dense, MaxPool, Relu
+from tests.verification.certificate.test_checker import FORMS, OFFSET, SEEDS, exact, largest
+from tests.verification.helpers import KINDS, random_graph, sample
+
+pytestmark = pytest.mark.once
+
+POOLLESS = [kind for kind in KINDS if "pool" not in kind]
+OVERFLOW = [1e300, 1e308, -1e300, np.nan, np.inf, -np.inf]
+
+
+def boxes_of(graph, seed, count=4):
+    rng = np.random.default_rng(seed)
+    centre = rng.normal(size=(count, *graph.in_shape))
+    radius = rng.choice([0.0, 1e-6, 0.05, 0.5], size=(count, *(1,) * len(graph.in_shape)))
+    return centre - radius, centre + radius
+
+
+@given(kind=st.sampled_from(POOLLESS), seed=SEEDS)
+def test_above_every_sample(kind, seed):
+    graph = random_graph(kind, seed)
+    lower, upper = boxes_of(graph, seed)
+    found = ManyBoxes(graph).bounds(lower, upper, FORMS, OFFSET)
+    for box in range(len(lower)):
+        points = sample(lower[box], upper[box], 50)
+        values = graph(points) @ FORMS.T + OFFSET
+        slack = 1e-12 * np.abs(values).max()
+        linear = points.reshape(50, -1) @ found.rows[box].T + found.constant[box]
+        assert np.all(values <= linear + slack)
+        assert np.all(linear <= found.values[box] + slack)
+
+
+@pytest.mark.parametrize("kind", POOLLESS)
+def test_as_the_checker(kind):
+    """The same relaxation by other code; only where the slopes tie may rounding tell them apart."""
+    graph = random_graph(kind, 1)
+    lower, upper = boxes_of(graph, 2)
+    found = ManyBoxes(graph).bounds(lower, upper, FORMS, OFFSET).values
+    checker = Checker(graph)
+    wanted = [checker.upper_bounds(*box, FORMS, OFFSET) for box in zip(lower, upper, strict=True)]
+    # The checker takes interval arithmetic's bound where it is lower.
+    assert np.all(found >= np.array(wanted) - 1e-9)
+    assert np.median(np.abs(found - wanted)) < 1e-9
+
+
+@given(seed=SEEDS, slope=st.sampled_from([0.0, 0.25]), log_scale=st.integers(-12, 12))
+def test_above_rational_arithmetic(seed, slope, log_scale):
+    """Corners of the boxes in fractions: bounds and lines are above each, without tolerance."""
+    rng = np.random.default_rng(seed)
+
+    def dense(inputs, outputs):
+        kernel = rng.normal(size=(inputs, outputs)) * 10.0 ** rng.integers(-3, 4, (inputs, outputs))
+        return Dense(kernel, rng.normal(size=outputs) * 10.0**log_scale)
+
+    nodes = dense(3, 3), Relu((3,), slope), dense(3, 2), Relu((2,), slope), dense(2, 1)
+    graph = Graph(nodes)
+    lower = rng.normal(size=(3, 3))
+    upper = lower + rng.random((3, 3)) * rng.choice([0, 1e-15, 1e-6, 1.0], size=(3, 1))
+    found = ManyBoxes(graph).bounds(lower, upper, np.ones((1, 1)), np.zeros(1))
+    for box in range(3):
+        truth = largest(graph, lower[box], upper[box], np.ones(1), 0.0)
+        assert Fraction(found.values[box, 0]) >= truth
+        for corner in (lower[box], upper[box]):
+            rows = zip(found.rows[box, 0].tolist(), corner.tolist(), strict=True)
+            line = sum(Fraction(a) * Fraction(x) for a, x in rows)
+            assert line + Fraction(found.constant[box, 0]) >= exact(graph, corner)[0]
+
+
+@pytest.mark.parametrize("value", OVERFLOW)
+@pytest.mark.parametrize("place", ["first", "last", "bias", "last bias", "form", "offset"])
+def test_overflow_and_nan_never_certify(value, place):
+    first, last = np.array([[1.0, -1.0], [1.0, 1.0]]), np.array([[1.0], [-1.0]])
+    bias, last_bias, form, offset = np.zeros(2), np.full(1, -3.0), np.ones((1, 1)), np.zeros(1)
+    named = {"first": first, "last": last, "bias": bias, "last bias": last_bias}
+    named |= {"form": form, "offset": offset}
+    named[place].flat[0] = value
+    graph = Graph((Dense(first, bias), Relu((2,)), Dense(last, last_bias)))
+    box = np.full((1, 2), -1.0), np.ones((1, 2))
+    found = ManyBoxes(graph).bounds(*box, form, offset)
+    low, high = clipped(*box, found.rows, found.constant, np.array([0]))
+    points = sample(box[0][0], box[1][0], 20)
+    with np.errstate(all="ignore"):
+        values = (graph(points) @ form.T + offset)[:, 0]
+    reached = points[~(values < 0)]  # what is not a number is not safe
+    assert found.values[0, 0] >= 0 or not len(reached)
+    assert all(np.all((low[0] <= point) & (point <= high[0])) for point in reached)
+
+
+def test_other_nodes_are_refused():
+    pool = MaxPool((2, 2, 1), (2, 2), (2, 2))
+    with pytest.raises(ValueError, match="MaxPool"):
+        ManyBoxes(Graph((pool, Dense(np.ones((1, 1)), np.zeros(1)))))
+
+
+@given(seed=SEEDS)
+def test_clipping_loses_no_unsafe_point(seed):
+    rng = np.random.default_rng(seed)
+    rows, constant = rng.normal(size=(1, 4, 3)), rng.normal(size=(1, 4)) - 1
+    rows[rng.random(rows.shape) < 0.2] = 0.0
+    lower = rng.normal(size=(1, 3))
+    upper = lower + rng.random((1, 3))
+    groups = np.array([0, 0, 1, 2])
+    low, high = clipped(lower, upper, rows, constant, groups)
+    points = sample(lower[0], upper[0], 500, seed)
+    values = points @ rows[0].T + constant[0]
+    unsafe = (values[:, :2].min(1) >= 0) | (values[:, 2:].max(1) >= 0)
+    assert np.all((points[unsafe] >= low) & (points[unsafe] <= high))
+    empty = np.any(low > high)
+    assert empty or np.all((low >= lower) & (high <= upper))
