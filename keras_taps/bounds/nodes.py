@@ -53,7 +53,8 @@ def propagate(nodes, box, refine=as_they_are, back=None):
         box: `Interval` of tensors `(batch, ...)`.
         refine: Function `(node, box, pull)` that returns the box to use in place of the one that
             reached a nonlinear node. `pull(rows, constant)` takes linear forms of that node's
-            inputs back to the inputs of the network.
+            inputs back to the inputs of the network; its argument `walk` is a function for the
+            way back other than `substitute`, with whatever form that takes.
         back: What takes forms from the inputs of these nodes on to those of the network.
 
     Returns:
@@ -67,9 +68,9 @@ def propagate(nodes, box, refine=as_they_are, back=None):
     return box, traces
 
 
-def _pull(nodes, traces, back, rows, constant):
-    rows, constant = substitute(nodes, traces, rows, constant)
-    return (rows, constant) if back is None else back(rows, constant)
+def _pull(nodes, traces, back, *form, walk=None):
+    form = (walk or substitute)(nodes, traces, *form)
+    return form if back is None else back(*form, walk=walk)
 
 
 def with_slopes(traces, slopes):
@@ -169,10 +170,12 @@ class Affine:
     Args:
         function: The map on tensors, sample by sample.
         bounds: The map on boxes.
+        layer: The Keras layer that it comes from.
     """
 
     function: object
     bounds: object
+    layer: object = None
 
     def forward(self, box, refine, pull):
         return self.bounds(box), tuple(box.lower.shape[1:])
@@ -278,7 +281,7 @@ def _nodes(layer):
     if isinstance(layer, ActivatedLayer):
         nodes = []
         if not isinstance(layer, keras.layers.Activation):
-            nodes.append(Affine(layer.linear, layer.propagate_affine))
+            nodes.append(Affine(layer.linear, layer.propagate_affine, layer))
         if layer.relus:
             nodes.append(_activation(layer.activation))
         return nodes
@@ -292,7 +295,7 @@ def _nodes(layer):
     if isinstance(layer, keras.layers.GlobalMaxPooling2D):
         return [Maximum(layer, apart=True)]
     if isinstance(layer, _AFFINE):
-        return [Affine(partial(walk, (layer,)), layer)]
+        return [Affine(partial(walk, (layer,)), layer, layer)]
     raise ValueError(
         f"Layer '{layer.name}' of type {type(layer).__name__} has no linear relaxation. Accepted: "
         "the interval layers of keras_taps."

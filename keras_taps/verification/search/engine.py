@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_taps import backend
+from keras_taps.bounds.crops import Asked, Crop, largest_of, substitute_crops, widest
 from keras_taps.bounds.margins import MarginRows, upper_margins
 from keras_taps.bounds.nodes import (
     Elementwise,
@@ -62,6 +63,7 @@ class BoundEngine:
         self.memory = memory
         self.compile_s = 0.0
         self._compiled = {}
+        self._widest = {}  # of each site the entries of a row on its way back
 
     def ibp(self, lower, upper, forms, offset):
         """Upper bounds by interval arithmetic, the last layer merged into the forms.
@@ -148,7 +150,14 @@ class BoundEngine:
 
     def _here(self, index, lower, upper, boxes):
         def run(box, boxes):
-            return self._walk(box, boxes, lambda node, here, pull: here)[2]
+            def look(node, here, pull):
+                shape = tuple(here.lower.shape[1:])
+                if len(shape) == 3 and index not in self._widest:
+                    crop = _pixel(shape)
+                    self._widest[index] = pull(crop, shape[-1], walk=widest)[1]
+                return here
+
+            return self._walk(box, boxes, look)[2]
 
         return self._call(("box", index), run, (lower, upper), list(boxes))
 
@@ -156,10 +165,19 @@ class BoundEngine:
         count, shape = len(low), low.shape[1:]
         low, high = (np.array(bound).reshape(count, -1) for bound in (low, high))
         asked = (low < 0) & (high > 0) if isinstance(node, Elementwise) else low < high
+        ask = self._ask_pixels if len(shape) == 3 else self._ask_whole
+        for (images, neurons), found in ask(index, lower, upper, boxes, asked, shape):
+            place = images, neurons
+            low[place] = np.fmax(low[place], found[0])
+            high[place] = np.fmin(high[place], found[1])
+        crossed = low > high  # by rounding only
+        low[crossed], high[crossed] = high[crossed], low[crossed]
+        return low.reshape(count, *shape), high.reshape(count, *shape)
+
+    def _ask_whole(self, index, lower, upper, boxes, asked, shape):
+        """Bounds on neurons by whole rows, the same number for each box of the batch."""
         most = int(asked.sum(1).max())
-        if not most:
-            return low.reshape(count, *shape), high.reshape(count, *shape)
-        chunk = min(_bucket(most), self._chunk(boxes, shape))
+        chunk = min(_bucket(max(most, 1)), self._chunk(boxes, shape))
         order = np.argsort(~asked, axis=1, kind="stable")
         for start in range(0, most, chunk):
             chosen = order[:, start : start + chunk]
@@ -167,12 +185,42 @@ class BoundEngine:
             found = self._ask(index, lower, upper, boxes, chosen.astype("int32"))
             # Neurons that fill up a chunk keep their boxes, or these would depend on the batch.
             wanted = np.take_along_axis(asked, chosen, 1)
-            for bounds, new, better in ((low, found[0], np.fmax), (high, found[1], np.fmin)):
-                old = np.take_along_axis(bounds, chosen, 1)
-                np.put_along_axis(bounds, chosen, np.where(wanted, better(old, new), old), 1)
-        crossed = low > high  # by rounding only
-        low[crossed], high[crossed] = high[crossed], low[crossed]
-        return low.reshape(count, *shape), high.reshape(count, *shape)
+            images = np.nonzero(wanted)[0]
+            yield (images, chosen[wanted]), [bounds[wanted] for bounds in found]
+
+    def _ask_pixels(self, index, lower, upper, boxes, asked, shape):
+        """Bounds on neurons of images by crops, those of all boxes of the batch in one list."""
+        images, neurons = np.nonzero(asked)
+        pixels, channels = np.divmod(neurons, shape[-1])
+        pixels = np.stack(np.divmod(pixels, shape[1]), -1)
+        most = max(1, self.memory // (4 * 2 * 4 * self._widest[index]))  # rows and their lines
+        most = max(64, 2 ** int(np.log2(most)))
+        for start in range(0, len(images), most):
+            part = slice(start, start + most)
+            count = len(images[part])
+            size = next(n for n in (most // 64, most // 8, most) if n >= count)
+            given = [
+                padded(values[part].astype("int32"), size) for values in (images, pixels, channels)
+            ]
+            found = self._ask_crops(index, lower, upper, boxes, shape, *given)
+            yield (images[part], neurons[part]), [bounds[:count] for bounds in found]
+
+    def _ask_crops(self, index, lower, upper, boxes, shape, images, pixels, channels):
+        def run(box, boxes, images, pixels, channels):
+            asked = Asked(images, pixels)
+
+            def ask(node, here, pull):
+                unit = ops.one_hot(channels, shape[-1], dtype=here.lower.dtype)
+                rows = ops.stack([-unit, unit], axis=1)[:, :, None, None, :]
+                nothing = ops.zeros(rows.shape[:2], dtype=rows.dtype)
+                back = partial(substitute_crops, asked)
+                return largest_of(asked, box, *pull(rows, nothing, _pixel(shape), walk=back))
+
+            found = self._walk(box, boxes, ask)[2]
+            return -found[:, 0], found[:, 1]
+
+        key, given = ("crops", index, len(images)), (list(boxes), images, pixels, channels)
+        return self._call(key, run, (lower, upper), *given, count=len(images))
 
     def _ask(self, index, lower, upper, boxes, neurons):
         def run(box, boxes, neurons):
@@ -222,9 +270,9 @@ class BoundEngine:
         low = np.repeat(np.array(kinks, "float32"), sizes)
         return ops.convert_to_tensor(low, dtype=keras.config.floatx())
 
-    def _call(self, key, function, box, *arguments, size=None):
+    def _call(self, key, function, box, *arguments, size=None, count=None):
         """Pad, run compiled, cut, and put the seconds of a first call aside."""
-        count, size = len(box[0]), size or self.batch_size
+        count, size = count or len(box[0]), size or self.batch_size
         tensors = keras.tree.map_structure(
             partial(_tensor, size), [Interval(*box), *arguments], none_is_leaf=False
         )
@@ -250,6 +298,11 @@ def padded(array, count):
     if missing <= 0 or not backend.compiles():
         return array
     return np.concatenate([array, np.repeat(array[:1], missing, 0)])
+
+
+def _pixel(shape):
+    """The crop of one pixel of a layer of this shape."""
+    return Crop((1, 1), (0, 0), (1, 1), tuple(shape[:2]))
 
 
 def _sites(nodes):
