@@ -249,4 +249,5 @@ def _entry(subject, report):
         "certified_by": report.certified_by(),
         "stages": report.stages(),
         "unchecked": report.unchecked,
+        "solver_certified": report.solver_certified,
     }

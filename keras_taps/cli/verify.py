@@ -29,6 +29,9 @@ def run(
     cuts: int = CUTS_OPTION,
     recompute: int = RECOMPUTE,
     memory: float = MEMORY_OPTION,
+    trust_solver: bool = typer.Option(
+        False, "--trust-solver", help="Take the exact solver at its word, which nothing confirms."
+    ),
     seed: int = typer.Option(0, "--seed", help="Whole number that decides the attacks."),
     backend: str = typer.Option(None, "--backend", help="tensorflow, jax or torch."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
@@ -38,6 +41,7 @@ def run(
     Example: `keras-taps verify network.onnx property.vnnlib --timeout 60`
     """
     search = search_options(branching, cuts, recompute, memory)
+    search |= {"check": check, "seed": seed, "trust_solver": trust_solver}
     for path in (network, spec):
         if not path.is_file():
             raise FileNotFoundError(f"There is no file '{path}'.")
@@ -46,13 +50,14 @@ def run(
 
     read = read_onnx(network)
     sets = read_vnnlib(spec, read)
-    answer = verify(read.graph, sets, timeout, check=check, seed=seed, **search)
+    answer = verify(read.graph, sets, timeout, **search)
     found = None
     if answer.point is not None:
         outputs = read.graph(answer.point[None])[0]
         found = {"X": read.to_onnx(answer.point).tolist(), "Y": outputs.tolist()}
     if as_json:
-        about = {name: getattr(answer, name) for name in ("verdict", "stage", "checked", "seconds")}
+        names = ("verdict", "stage", "checked", "solver", "seconds")
+        about = {name: getattr(answer, name) for name in names}
         about["ended"] = [{"stage": stage, "why": why} for stage, why in answer.ended]
         print_json({"network": str(network), "spec": str(spec), **about, "counterexample": found})
         return
@@ -63,6 +68,8 @@ def run(
     if answer.verdict in ("sat", "unsat"):
         checked = "" if answer.checked else "not "
         details += f", decided by {answer.stage or 'reading'}, {checked}confirmed in float64"
+    elif answer.solver:
+        details += f", solver: {answer.solver}, not confirmed in float64"
     print(details, file=sys.stderr)
     for stage, why in answer.ended:
         print(f"{stage}: {why}", file=sys.stderr)

@@ -8,13 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from keras_taps.verification.cascade import certify as module
+from keras_taps.verification.cascade import stages
+from keras_taps.verification.cascade.certify import certify
 from keras_taps.verification.cascade.verify import verify
 from keras_taps.verification.certificate.checker import Checker
 from keras_taps.verification.certificate.counterexamples import surely_reached
+from keras_taps.verification.certificate.report import Report
+from keras_taps.verification.exact.milp import exact_bound
 from keras_taps.verification.graph.exact_values import exact_forms
 from keras_taps.verification.graph.graph import FOLDS, Graph
-from keras_taps.verification.graph.nodes import Dense
+from keras_taps.verification.graph.nodes import Dense, Relu
 from keras_taps.verification.graph.unsafe import Unsafe
+from tests.helpers import dense_network, numpy
 from tests.verification.formats.test_onnx_reader import model_of, read_model
 from tests.verification.formats.test_vnnlib import read
 from tests.verification.helpers import KINDS, random_box, random_graph
@@ -229,6 +235,103 @@ def test_boxes_hold_what_the_decimals_say(low, high, strict, tmp_path_factory):
 def test_offsets_of_outputs_are_rounded_down_for_counterexamples(tmp_path):
     (unsafe,) = read_line("(assert (<= 0 X_0 ))(assert (<= X_0 1))(assert (>= Y_0 0.1))", tmp_path)
     assert Fraction(unsafe.meant[2][0]) <= -Fraction(1, 10) <= Fraction(unsafe.offset[0])
+
+
+# Weights that cancel, and what the exact solver says of them
+
+
+def cancelling(large, small):
+    """`large (large x) + small (small x) - large (large x)`, which is `small^2 x`."""
+    first = Dense(np.array([[large, small, large]]), np.zeros(3))
+    return Graph((first, Relu((3,)), Dense(np.array([[large], [small], [-large]]), np.zeros(1))))
+
+
+CANCELLING = {
+    "8192": (cancelling(8192.0, 1.4 * 2.0**-14), 7e-9),
+    "1e6": (cancelling(1e6, 1e-3), 9e-7),
+    "1e8": (cancelling(1e8, 1.0), 0.5),
+}
+
+
+@pytest.mark.parametrize("case", CANCELLING)
+@pytest.mark.parametrize("names", [["milp"], ["bab"], ["ibp", "crown-ibp", "crown", "alpha-crown"]])
+def test_weights_that_cancel(case, names):
+    graph, limit = CANCELLING[case]
+    unsafe = one(graph, 0, 1, 1.0, -limit)
+    (value,) = exact_forms(graph, np.ones(1), unsafe.weights, unsafe.offset)
+    assert value > 0
+    found = verify(graph, [unsafe], stages=names, timeout=20)
+    assert found.verdict in ("unknown", "sat")
+    assert found.solver is None
+
+
+@once
+@pytest.mark.parametrize("large", [1.0, 8192.0, 1e6])
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=15, derandomize=False)
+def test_bounds_of_the_solver_hold_where_weights_cancel(large, seed):
+    """Layers are multiplied together for it, and what this rounds is added to its bounds."""
+    rng = np.random.default_rng(seed)
+    first, last = rng.normal(size=(2, 4)) * large, rng.normal(size=(4, 1)) * large
+    first, last = np.concatenate([first, first], 1), np.concatenate([last, -last])
+    last[rng.integers(4)] += rng.normal()
+    nodes = (Dense(first, rng.normal(size=8)), Dense(last, np.zeros(1)), Relu((1,), 0.1))
+    graph = Graph((*nodes, Dense(np.ones((1, 1)), np.zeros(1))))
+    low, high = -np.ones(2), np.ones(2)
+    boxes = Checker(graph).bounds_and_boxes(low, high, np.ones((1, 1)), np.zeros(1))[1]
+    bound = exact_bound(graph, low, high, np.ones(1), 0.0, boxes, timeout=20).bound
+    for corner in ([-1, -1], [-1, 1], [1, -1], [1, 1]):
+        values = exact_forms(graph, np.array(corner, "float64"), np.ones((1, 1)), np.zeros(1))
+        assert values[0] <= Fraction(bound)
+
+
+@once
+def test_boxes_beyond_the_solver_are_refused():
+    graph = cancelling(1e8, 1.0)
+    low, high = np.zeros(1), np.ones(1)
+    with pytest.raises(ValueError, match=r"boxes\[0\] reaches 1e\+08"):
+        exact_bound(graph, low, high, np.ones(1), 0.0, [(np.zeros(3), np.full(3, 1e8))])
+
+
+def test_the_word_of_the_solver_is_no_verdict(monkeypatch):
+    """A solver that is always sure is believed only on request, and never as confirmed."""
+    monkeypatch.setattr(stages, "exact_verdict", lambda *_, **__: ("certified", None, None))
+    graph = Graph((Dense(np.ones((1, 1)), np.zeros(1)), Relu((1,)), *LINE.nodes))
+    reached = one(graph, -1, 1, 1.0, -0.5, True)
+    monkeypatch.setattr(stages.Verifier, "_try", lambda *_: None)
+    found = verify(graph, [reached], stages=["milp"])
+    assert (found.verdict, found.checked, found.solver) == ("unknown", False, "unsat")
+    found = verify(graph, [reached], stages=["milp"], trust_solver=True)
+    assert (found.verdict, found.checked, found.stage) == ("unsat", False, "milp")
+    monkeypatch.undo()
+    found = verify(graph, [reached], stages=["milp", "attack"], trust_solver=True)
+    assert (found.verdict, found.checked) == ("sat", True)
+    found = verify(graph, [one(graph, -1, 1, 1.0, -1.01)], stages=["milp"])
+    assert (found.verdict, found.checked, found.stage) == ("unsat", True, "milp")
+
+
+@once
+def test_reports_count_what_is_confirmed(monkeypatch, tmp_path):
+    monkeypatch.setattr(stages, "exact_verdict", lambda *_, **__: ("certified", None, None))
+    monkeypatch.setattr(stages.Verifier, "_try", lambda *_: None)
+    network = dense_network()
+    x = np.random.default_rng(0).random((6, 6)).astype("float32")
+    y = numpy(network(x)).argmax(-1)
+    path = tmp_path / "report.jsonl"
+    y = (y + 1) % 3
+    monkeypatch.setattr(module, "own_outputs", lambda *_: lambda x: np.eye(3)[y])
+    report = certify(network, x, y, 0.5, stages=["milp"], out=path, timeout=2)
+    assert not report.unchecked
+    shares, doubtful = report.accuracies(), report.solver_certified
+    assert 0 < doubtful == round(6 * shares["unknown"])
+    assert f"{doubtful} of the unknown inputs" in report.summary()
+    forged = '"verdict": "certified", "stage": "milp"'
+    text = path.read_text().replace('"verdict": "unknown", "stage": null', forged)
+    text = text.replace(', "solver": "certified"', "")
+    assert Report.load(path).solver_certified == doubtful
+    path.write_text(text)
+    with pytest.raises(ValueError, match="the checker has not confirmed it"):
+        Report.load(path)
 
 
 # Points whose value drowns in rounding

@@ -300,4 +300,5 @@ def _record(task, x, label):
         "seconds": task.total_seconds,
         "stage_seconds": task.seconds,
     }
-    return record if task.error is None else {**record, "error": task.error}
+    notes = {"error": task.error, "solver": task.solver if task.verdict == UNKNOWN else None}
+    return record | {name: note for name, note in notes.items() if note is not None}

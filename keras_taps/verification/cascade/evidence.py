@@ -7,8 +7,6 @@ from keras_taps.verification.certificate.proofs import pack_proof
 from keras_taps.verification.certificate.report import file_of, files_of
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
 
-_SOLVER = "milp"  # rests on the arithmetic of HiGHS, and leaves nothing to repeat
-
 
 class Evidence:
     """The files of a report; see the certificate format.
@@ -35,8 +33,6 @@ class Evidence:
         elif not certificates:
             return
         elif task.verdict == CERTIFIED:
-            if task.method == _SOLVER:
-                return
             content["method"] = np.str_(task.method)
             if task.slopes is not None:
                 content["slopes"] = task.slopes.astype("<f4")
@@ -61,6 +57,5 @@ class Evidence:
             record
             for record in records
             if record["verdict"] == CERTIFIED
-            and record["stage"] != _SOLVER
             and not file_of(self.folder, record["index"], CERTIFIED).exists()
         ]

@@ -130,7 +130,8 @@ class Verifier:
             spent = time.perf_counter() - began
             if not self.charge_compilation:
                 spent -= self.engine.compile_s - compiled
-            for task in batch if stage != "bab" else ():  # which books its seconds itself
+            # The complete stages book their seconds themselves.
+            for task in batch if stage not in ("bab", "milp") else ():
                 task.spend(stage, spent / len(batch))
             if after:
                 after(batch)
@@ -252,17 +253,17 @@ class Verifier:
 
     # Complete
 
-    def _bab(self, tasks, timeout, budget):
+    def _bab(self, tasks, timeout, budget, account="bab"):
         try:
             search = self.branch_and_bound()
         except ValueError as error:
             for task in tasks:
-                task.error = f"bab: {error}"
+                task.error = f"{account}: {error}"
             return
         if search.graph is not self.graph:
             for task in tasks:
                 task.slopes = None  # of other neurons
-        search.solve(tasks, np.inf if timeout is None else timeout, budget)
+        search.solve(tasks, np.inf if timeout is None else timeout, budget, account)
         for task in tasks:
             if task.verdict == CERTIFIED and task.checked:
                 box = task.lower, task.upper
@@ -288,34 +289,40 @@ class Verifier:
         self._judge.accept(task, np.clip(points.astype(low.dtype), low, high), stage)
 
     def _milp(self, tasks, timeout):
+        """Ask the exact solver; what it finds counts once the checker has confirmed it."""
         for task in tasks:
-            # Neither the boxes nor what is left out may rest on float32: both from the checker.
-            box = task.lower, task.upper
-            method = "crown" if task.slopes is None else "alpha-crown"
-            proved, boxes = self.checker.bounds_and_boxes(
-                *box, task.forms, task.offset, method, task.slopes
-            )
-            worst = worst_of(task.groups, np.where(np.isfinite(proved), proved, np.inf))
-            numbers = np.flatnonzero(~(worst < 0))
-            sets = [
-                Unsafe(*box, task.forms[mine], task.offset[mine])
-                for mine in (task.groups == number for number in numbers)
-            ]
-            left = (timeout or 1e9) - task.total_seconds
+            began = time.perf_counter()
             try:
-                verdict, point, bounds = exact_verdict(
-                    self.graph, sets, boxes, timeout=max(left, 1e-3), bounds=worst[numbers]
-                )
+                verdict, point = self._asked(task, timeout)
             except (RuntimeError, ValueError) as error:
-                task.error = f"milp: {error}"
-                continue
-            if verdict == CERTIFIED:
-                task.bound = float(max([*bounds, *worst[worst < 0]]))
-                task.checked = not len(numbers)  # all was proved before HiGHS was asked
-                task.method = method if task.checked else "milp"
-                task.decide(CERTIFIED, "milp")
+                verdict, task.error = None, f"milp: {error}"
+            task.spend("milp", time.perf_counter() - began)
+            if verdict == CERTIFIED and task.verdict is None:
+                task.solver = CERTIFIED
+                self._bab([task], timeout, None, "milp")
             elif verdict == FALSIFIED:
                 self._attempt(task, point[None], "milp")
+
+    def _asked(self, task, timeout):
+        """Verdict and point of the exact solver; decides the task if there is nothing to ask."""
+        # Neither the boxes nor what is left out may rest on float32: both from the checker.
+        box = task.lower, task.upper
+        method = "crown" if task.slopes is None else "alpha-crown"
+        given = *box, task.forms, task.offset, method, task.slopes
+        proved, boxes = self.checker.bounds_and_boxes(*given)
+        worst = worst_of(task.groups, np.where(np.isfinite(proved), proved, np.inf))
+        numbers = np.flatnonzero(~(worst < 0))
+        if not len(numbers):
+            task.bound, task.method, task.checked = float(worst.max()), method, True
+            self._deploy(task, proved, boxes)
+            task.decide(CERTIFIED, "milp")
+            return CERTIFIED, None
+        sets = [
+            Unsafe(*box, task.forms[mine], task.offset[mine])
+            for mine in (task.groups == number for number in numbers)
+        ]
+        left = max((timeout or 1e9) - task.total_seconds, 1e-3)
+        return exact_verdict(self.graph, sets, boxes, timeout=left, bounds=worst[numbers])[:2]
 
 
 def _box(tasks):

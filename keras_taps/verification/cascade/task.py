@@ -32,6 +32,8 @@ class Task:
         stage: The stage that decided.
         checked: Whether the float64 checker confirmed the verdict.
         deployed: Whether it is proved of the float32 network too, however it rounds.
+        solver: 'certified' if the exact solver says so and the checker could not confirm it, which
+            is no verdict; else `None`.
         bound: Upper bound on the worst group, of the checker where it spoke.
         point: Input that falsifies.
         predicted: Class that the model gives the image, if there is an image.
@@ -61,6 +63,7 @@ class Task:
     point: np.ndarray = None
     predicted: int = None
     error: str = None
+    solver: str = None
     seconds: dict = field(default_factory=dict)
 
     def __post_init__(self):

@@ -32,9 +32,10 @@ class Answer:
             'timeout'.
         point: The unsafe input, in the layout of the graph, or `None`.
         stage: The stage that decided, of several boxes the latest.
-        checked: Whether the float64 checker or evaluation confirmed it.
+        checked: Whether the float64 checker or exact evaluation confirmed it.
         seconds: Wall time, compilation included.
         ended: Without a verdict: pairs of a stage and why it ended, in their order.
+        solver: 'unsat' if the exact solver says so, of boxes that the checker could not confirm.
     """
 
     verdict: str
@@ -43,6 +44,7 @@ class Answer:
     checked: bool
     seconds: float
     ended: tuple = ()
+    solver: str = None
 
 
 def verify(
@@ -57,6 +59,7 @@ def verify(
     cuts=CUTS,
     recompute=0,
     memory=MEMORY,
+    trust_solver=False,
 ):
     """Decide whether any input of a list of unsafe sets is reached.
 
@@ -67,14 +70,15 @@ def verify(
         stages: Names out of `PROPERTY_STAGES`, in order. By default `STAGES`, and before them
             'input-split', branch and bound over the inputs, where few inputs vary and the network
             is small.
-        check: Whether 'unsat' needs the float64 checker; what the exact solver decides rests on
-            its own arithmetic all the same.
+        check: Whether 'unsat' needs the float64 checker.
         seed: Whole number for the random starts of attacks.
         branching: How branch and bound chooses neurons: 'kfsb', 'babsr' or 'gap'.
         cuts: Multi-neuron constraints of each set, at most; 0 for none.
         recompute: After how many splits branch and bound derives the bounds of all neurons again;
             0 for never.
         memory: Bytes for the open domains of branch and bound.
+        trust_solver: Whether the word of the exact solver (stage 'milp') is enough for 'unsat'; it
+            rests on floating-point arithmetic that nothing confirms.
 
     Returns:
         `Answer`.
@@ -116,8 +120,12 @@ def verify(
         last = max(decided, key=lambda task: PROPERTY_STAGES.index(task.stage), default=None)
         stage = None if last is None else last.stage
         return Answer("unsat", None, stage, all(task.checked for task in decided), seconds)
+    ended, sure = tuple(runner.ended), all(t.verdict == CERTIFIED or t.solver for t in decided)
+    solver = "unsat" if sure else None
+    if solver and trust_solver:
+        return Answer("unsat", None, "milp", False, seconds, ended, solver)
     verdict = "timeout" if seconds >= timeout else "unknown"
-    return Answer(verdict, None, None, False, seconds, tuple(runner.ended))
+    return Answer(verdict, None, None, False, seconds, ended, solver)
 
 
 class _Runner:
@@ -161,6 +169,8 @@ class _Runner:
             return "the time was over"
         if "attack" in stage:
             return "no counterexample found"
+        if task.solver:
+            return "the solver finds nothing unsafe, which the checker could not confirm"
         groups = len(np.unique(task.groups))
         count = len(np.unique(task.groups[task.open_forms]))
         return f"{count} of {groups} sets open, bound {task.bound:.3g}"

@@ -155,6 +155,11 @@ class Report:
             record["verdict"] == CERTIFIED and not record["checked"] for record in self.records
         )
 
+    @property
+    def solver_certified(self):
+        """Number of unknown inputs that the exact solver alone says are robust."""
+        return sum(record.get("solver") == CERTIFIED for record in self.records)
+
     def summary(self):
         """The report as text: accuracies, what each stage decided, and what is proved."""
         shares = self.accuracies()
@@ -168,6 +173,11 @@ class Report:
         for name, row in self.stages().items():
             lines.append(
                 f"{name:<14}{row['certified']:>10}{row['falsified']:>10}{row['seconds']:>10.1f}"
+            )
+        if self.solver_certified:
+            lines.append(
+                f"{self.solver_certified} of the unknown inputs are robust by the word of the "
+                "exact solver alone, which the float64 checker could not confirm."
             )
         if self.unchecked:
             lines.append(
@@ -192,7 +202,8 @@ class Report:
     def load(cls, path):
         """Read a report.
 
-        A last line that an interruption cut short is left out.
+        A last line that an interruption cut short is left out. What an older version took for
+        certified by the word of the exact solver alone is unknown.
 
         Raises:
             FileNotFoundError: If there is no such file.

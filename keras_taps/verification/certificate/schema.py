@@ -76,7 +76,7 @@ _RECORD = {
     "seconds": _seconds,
     "stage_seconds": _accounts,
 }
-_RECORD_ALSO = {"deployed": _truth, "error": _text}
+_RECORD_ALSO = {"deployed": _truth, "error": _text, "solver": lambda value: value == CERTIFIED}
 
 
 def read_header(line):
@@ -111,6 +111,10 @@ def read_record(line, header):
     decided = {MISCLASSIFIED: [NATURAL], UNKNOWN: [None]}.get(verdict, header["stages"])
     if stage not in decided:
         raise ValueError(f"its stage {stage!r} cannot give the verdict {verdict!r}")
+    if verdict == CERTIFIED and header.get("check") and not record["checked"]:
+        raise ValueError("it is certified, and the checker has not confirmed it")
+    if "solver" in record and verdict != UNKNOWN:
+        raise ValueError("it has a verdict and the word of a solver")
     if not set(record["stage_seconds"]) <= set(known):
         raise ValueError("its `stage_seconds` name other stages than the header")
     if (verdict == MISCLASSIFIED) == (record["label"] == record["predicted"]):

@@ -229,7 +229,7 @@ def triangle_bound(graph, lower, upper, weights, offset, boxes, slack=1e-6, time
     program = Program(graph, lower, upper, boxes, slack)
     form = program.form(weights, offset)
     answer = minimise(program, -form.matrix.toarray()[0], timeout, relaxed=True)
-    return float(form.constant[0] - answer.bound)
+    return float(form.constant[0] + form.error[0] - answer.bound)
 
 
 def minimal_distance(graph, x, weights, offset, eps, boxes, timeout=60, slack=1e-6, threads=1):
@@ -266,7 +266,7 @@ def minimal_distance(graph, x, weights, offset, eps, boxes, timeout=60, slack=1e
     program.assign(x)  # x solves every row but the one of the form, or this raises
     form = program.form(weights, offset)
     # The form may fall short of 0 by what the rows can hide, which keeps the bound below.
-    short = abs(form.matrix) @ program.error + FEASIBILITY
+    short = abs(form.matrix) @ program.error + form.error + FEASIBILITY
     problem = program.extended()
     distance = problem.add_columns([0.0], [eps])
     nearer = sparse.eye_array(x.size, problem.size, format="lil")

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from keras_taps.verification.certificate.rounding import TINY as UNDERFLOW
+from keras_taps.verification.certificate.rounding import gamma
 from keras_taps.verification.graph.nodes import (
     Conv,
     Dense,
@@ -19,6 +21,7 @@ from keras_taps.verification.graph.nodes import (
 from keras_taps.verification.graph.traverse import nonlinear
 
 FEASIBILITY = 1e-9  # tolerance on rows, reduced costs and integrality; HiGHS accepts 1e-10 and more
+LARGEST = 1e7  # of a neuron's box: beyond, bounds of HiGHS were wrong (docs/certification.md)
 TINY = 1e-12  # HiGHS drops coefficients up to this size without a word
 
 
@@ -28,10 +31,12 @@ class Affine(NamedTuple):
     Args:
         matrix: Sparse array `(entries, columns so far)`.
         constant: Array `(entries,)`.
+        error: Array `(entries,)`: how far rounding can have moved each, whatever the columns.
     """
 
     matrix: object
     constant: np.ndarray
+    error: np.ndarray
 
 
 class Program:
@@ -76,6 +81,13 @@ class Program:
             _checked_box(f"boxes[{i}]", site.in_shape, *box, slack)
             for i, (site, box) in enumerate(zip(sites, boxes, strict=True))
         ]
+        for i, (low, high) in enumerate(self.boxes):
+            widest = max(np.max(np.abs(low), initial=0), np.max(np.abs(high), initial=0))
+            if widest > LARGEST:
+                raise ValueError(
+                    f"boxes[{i}] reaches {widest:.3g}. HiGHS decides within its tolerances up to "
+                    f"{LARGEST:g}: scale the network, or leave out the stage 'milp'"
+                )
         self.lower = self.upper = self.error = np.zeros(0)
         self.integer = self.free = np.zeros(0, bool)
         self._rows, self._fills, self._site = (), (), 0
@@ -133,8 +145,16 @@ class Program:
 
     def form(self, weights, offset):
         """Linear forms `weights @ outputs + offset` as an `Affine` of the columns."""
-        matrix = sparse.csr_array(weights) @ self.fit(self.outputs.matrix)
-        return Affine(matrix, weights @ self.outputs.constant + offset)
+        rows, outputs = sparse.csr_array(weights), self.outputs
+        matrix = rows @ self.fit(outputs.matrix)
+        error = self.rounding(rows, outputs, np.abs(offset), weights.shape[1])
+        return Affine(matrix, weights @ outputs.constant + offset, error)
+
+    def rounding(self, rows, form, bias, terms):
+        """Error of `rows @ form + bias`, whose sums have so many terms."""
+        reach = np.maximum(np.abs(self.lower), np.abs(self.upper))
+        size = abs(self.fit(form.matrix)) @ reach + np.abs(form.constant)
+        return abs(rows) @ form.error + gamma(terms) * (abs(rows) @ size + bias) + UNDERFLOW
 
     def range(self, form):
         """Lower and upper bounds of an `Affine` by interval arithmetic over the columns."""
@@ -174,15 +194,19 @@ class Program:
         for node in nodes:
             if isinstance(node, Sum):
                 forms = [self._walk(branch, form) for branch in node.branches]
-                matrix = sum(self.fit(branch.matrix) for branch in forms)
-                form = Affine(matrix, sum(branch.constant for branch in forms))
+                one = sparse.eye_array(len(forms[0].constant), format="csr")
+                form = Affine(
+                    sum(self.fit(branch.matrix) for branch in forms),
+                    sum(branch.constant for branch in forms),
+                    sum(self.rounding(one, branch, 0.0, len(forms)) for branch in forms),
+                )
             elif isinstance(node, (Relu, MaxPool)):
                 lower, upper = (np.ravel(bound) for bound in self.boxes[self._site])
                 self._site += 1
                 encode = self._relu if isinstance(node, Relu) else self._max_pool
                 form = encode(node, form, lower, upper)
             elif not isinstance(node, Reshape):
-                form = _follow(node, form)
+                form = self._follow(node, form)
         return form
 
     def _relu(self, node, form, lower, upper):
@@ -253,16 +277,17 @@ class Program:
         )
         picked = self._pick(y, y[tied], 1.0)
         matrix = picked.matrix + choice @ self.fit(form.matrix)
-        return Affine(matrix, choice @ form.constant)
+        return Affine(matrix, choice @ form.constant, choice @ form.error)
 
     def _tie(self, form, entries, lower, upper):
         """Columns with their bounds and rows that make them equal to entries of an `Affine`."""
         matrix, constant = form.matrix[entries], form.constant[entries]
-        error = FEASIBILITY + abs(matrix) @ self.error[: matrix.shape[1]]
+        own = form.error[entries]
+        error = FEASIBILITY + own + abs(matrix) @ self.error[: matrix.shape[1]]
         crossing = (lower < 0) & (upper > 0)
         new = self.add_columns(lower[entries], upper[entries], error=error, free=~crossing[entries])
         ones = self._pick(new, new, 1.0).matrix
-        self.add_rows(ones - self.fit(matrix), constant, constant)
+        self.add_rows(ones - self.fit(matrix), constant - own, constant + own)
         return new
 
     def _add_terms(self, terms, lower, upper):
@@ -279,7 +304,23 @@ class Program:
         rows = np.flatnonzero(out >= 0)
         values = np.broadcast_to(np.asarray(gain, "float64"), rows.shape)
         matrix = sparse.csr_array((values, (rows, columns)), shape=(len(out), self.size))
-        return Affine(matrix, np.zeros(len(out)))
+        return Affine(matrix, np.zeros(len(out)), np.zeros(len(out)))
+
+    def _follow(self, node, form):
+        """The `Affine` after an affine node."""
+        if not isinstance(node, Linear):
+            raise ValueError(f"no rows are known for a node of type {type(node).__name__}")
+        rows = sparse_rows(node)
+        bias, size = (
+            np.broadcast_to(v, node.out_shape).ravel() for v in (node.bias, node.magnitude)
+        )
+        error = self.rounding(rows, form, size, node.terms)
+        form = Affine(rows @ form.matrix, rows @ form.constant + bias, error)
+        # The weights of dead neurons leave no trace in the product: the node itself is looked at.
+        numbers = rows.data, bias, form.matrix.data, form.constant, error
+        if not all(np.isfinite(values).all() for values in numbers):
+            raise ValueError(f"the {type(node).__name__} node has numbers that are not finite")
+        return form
 
     def fit(self, matrix):
         """The matrix with as many columns as there are now."""
@@ -318,19 +359,6 @@ def _conv_rows(node):
     keep = (source >= 0) & (taps != 0)
     shape = rows * columns * outputs, np.prod(node.in_shape)
     return sparse.csr_array((taps[keep], (target[keep], source[keep])), shape=shape)
-
-
-def _follow(node, form):
-    """The `Affine` after an affine node."""
-    if not isinstance(node, Linear):
-        raise ValueError(f"no rows are known for a node of type {type(node).__name__}")
-    rows = sparse_rows(node)
-    bias = np.broadcast_to(node.bias, node.out_shape).ravel()
-    form = Affine(rows @ form.matrix, rows @ form.constant + bias)
-    # The weights of dead neurons leave no trace in the product, so the node itself is looked at.
-    if not all(np.isfinite(v).all() for v in (rows.data, bias, form.matrix.data, form.constant)):
-        raise ValueError(f"the {type(node).__name__} node has numbers that are not finite")
-    return form
 
 
 def _record(nodes, x, found):

@@ -59,7 +59,7 @@ def maximise(program, weights, offset, start, timeout, gap, threshold, threads):
     problem, objective, ceiling = _objective(program, weights, offset)
     matrix, spill = problem.split_tiny(objective.matrix)
     cost, constant = matrix.toarray()[0], objective.constant[0]
-    tolerance = tolerance_of(problem, cost) + spill[0]
+    tolerance = tolerance_of(problem, cost) + spill[0] + objective.error[0]
 
     def decided(minimum):
         highest = min(constant - minimum, ceiling) + tolerance
@@ -97,11 +97,12 @@ def _objective(program, weights, offset):
     if len(offset) == 1:
         return program, form, high[0]
     problem, count = program.extended(), len(offset)
-    error = FEASIBILITY + (abs(form.matrix) @ program.error).max()
-    worst = problem.add_columns([low.min()], [high.min()], error=error)
+    error = FEASIBILITY + (abs(form.matrix) @ program.error + form.error).max()
+    worst = problem.add_columns([low.min() - error], [high.min() + error], error=error)
     column = sparse.csr_array((np.ones(count), (np.arange(count), np.repeat(worst, count))))
-    problem.add_rows(problem.fit(form.matrix) - column, -form.constant, np.full(count, np.inf))
-    return problem, Affine(column[:1], np.zeros(1)), high.min()
+    rows, least = problem.fit(form.matrix) - column, -form.constant - form.error
+    problem.add_rows(rows, least, np.full(count, np.inf))
+    return problem, Affine(column[:1], np.zeros(1), np.zeros(1)), (high + form.error).min()
 
 
 def tolerance_of(problem, cost):
