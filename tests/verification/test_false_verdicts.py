@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from keras_taps.verification.cascade import certify as module
 from keras_taps.verification.cascade import stages
 from keras_taps.verification.cascade.certify import certify
+from keras_taps.verification.cascade.judge import Judge
 from keras_taps.verification.cascade.verify import verify
 from keras_taps.verification.certificate.checker import Checker
 from keras_taps.verification.certificate.counterexamples import surely_reached
@@ -298,7 +299,7 @@ def test_the_word_of_the_solver_is_no_verdict(monkeypatch):
     monkeypatch.setattr(stages, "exact_verdict", lambda *_, **__: ("certified", None, None))
     graph = Graph((Dense(np.ones((1, 1)), np.zeros(1)), Relu((1,)), *LINE.nodes))
     reached = one(graph, -1, 1, 1.0, -0.5, True)
-    monkeypatch.setattr(stages.Verifier, "_try", lambda *_: None)
+    monkeypatch.setattr(Judge, "accept", lambda *_: False)
     found = verify(graph, [reached], stages=["milp"])
     assert (found.verdict, found.checked, found.solver) == ("unknown", False, "unsat")
     found = verify(graph, [reached], stages=["milp"], trust_solver=True)
@@ -313,7 +314,7 @@ def test_the_word_of_the_solver_is_no_verdict(monkeypatch):
 @once
 def test_reports_count_what_is_confirmed(monkeypatch, tmp_path):
     monkeypatch.setattr(stages, "exact_verdict", lambda *_, **__: ("certified", None, None))
-    monkeypatch.setattr(stages.Verifier, "_try", lambda *_: None)
+    monkeypatch.setattr(Judge, "accept", lambda *_: False)
     network = dense_network()
     x = np.random.default_rng(0).random((6, 6)).astype("float32")
     y = numpy(network(x)).argmax(-1)
