@@ -54,6 +54,7 @@ def origin(content):
         f"- {p['date'][:10]}: {card['name']}, driver {card['driver']}; {versions}; commit "
         f"{(p['commit'] or 'unknown')[:10]}{changed}; `{p['command']}`."
     ]
+    lines += [f"- {note}." for note in content.get("notes", [])]
     lines += [f"- Not as planned: {problem}." for problem in content["problems"]]
     return "\n".join(lines)
 

@@ -58,10 +58,10 @@ def train(options):
     trained = time.time() - began
     metrics = run.evaluate()
     found = {
-        "recipe": recipe.to_config(),
+        "recipe": run.recipe.to_config(),
         "seed": run.seed,
         "epochs_done": len(run.history()),
-        "complete": len(run.history()) >= recipe.epochs,
+        "complete": len(run.history()) >= run.recipe.epochs,
         "train_s": trained,
         "epoch_s": seconds,
         "evaluation_s": time.time() - began - trained,
