@@ -1,8 +1,10 @@
 """The option `--backend`: Keras chooses at its import, which is still to come or comes anew."""
 
 import importlib.util
+import json
 import os
 import sys
+from pathlib import Path
 
 from keras_taps.checks import check_choice
 
@@ -36,6 +38,23 @@ def switch_backend(name):
         sys.stdout.flush()
         command = [sys.executable, "-m", "keras_taps", *sys.argv[1:]]
         os.execve(sys.executable, command, {**os.environ, "KERAS_BACKEND": name})
+
+
+def prefer_backend(name):
+    """Choose a backend if it is installed and nobody chose another.
+
+    A choice is the variable KERAS_BACKEND, a Keras that is imported already, or a configuration of
+    Keras with another backend than TensorFlow, which is what Keras itself writes there.
+    """
+    if "KERAS_BACKEND" in os.environ or "keras" in sys.modules:
+        return
+    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+    try:
+        configured = json.loads((home / "keras.json").read_text()).get("backend", "tensorflow")
+    except (OSError, ValueError, AttributeError):
+        configured = "tensorflow"
+    if configured == "tensorflow" and importlib.util.find_spec(_PACKAGES[name]) is not None:
+        os.environ["KERAS_BACKEND"] = name
 
 
 def keep_compilations(folder):

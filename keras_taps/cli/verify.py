@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from keras_taps.cli.backend import switch_backend
+from keras_taps.cli.backend import prefer_backend, switch_backend
 from keras_taps.cli.output import print_json
 from keras_taps.cli.search import (
     BRANCHING,
@@ -16,6 +16,7 @@ from keras_taps.cli.search import (
 )
 
 NAME = "verify"
+QUICKEST = "torch"  # the least seconds of CPU for one property, see docs/benchmarks.md
 
 
 def run(
@@ -33,7 +34,12 @@ def run(
         False, "--trust-solver", help="Take the exact solver at its word, which nothing confirms."
     ),
     seed: int = typer.Option(0, "--seed", help="Whole number that decides the attacks."),
-    backend: str = typer.Option(None, "--backend", help="tensorflow, jax or torch."),
+    backend: str = typer.Option(
+        None,
+        "--backend",
+        help="tensorflow, jax or torch; by default torch "
+        "where it is installed and Keras has no other choice.",
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ):
     """Print unsat (the property holds), sat and a counterexample, unknown or timeout.
@@ -46,6 +52,7 @@ def run(
         if not path.is_file():
             raise FileNotFoundError(f"There is no file '{path}'.")
     switch_backend(backend)
+    prefer_backend(QUICKEST)
     from keras_taps.verification import read_onnx, read_vnnlib, verify
 
     read = read_onnx(network)

@@ -1,7 +1,10 @@
 """`keras-taps verify`: the answer alone on the first line, in the format of the competition."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -40,7 +43,7 @@ def spec(folder, limit):
 def test_unsat(capsys, network, tmp_path):
     code, out, err = call(capsys, "verify", network, spec(tmp_path, 4.5))
     assert (code, out) == (0, "unsat\n"), err
-    assert "decided by input-split, confirmed in float64" in err
+    assert "decided by ibp, confirmed in float64" in err
 
 
 def test_sat_comes_with_a_counterexample(capsys, network, tmp_path):
@@ -67,9 +70,9 @@ def test_why_there_is_no_verdict(capsys, network, tmp_path):
     command = ("verify", network, spec(tmp_path, 2.01), "--timeout", "1e-30")
     code, out, err = call(capsys, *command)
     assert (code, out) == (0, "timeout\n")
-    assert "input-split: not begun" in err
+    assert "ibp: not begun" in err
     _, out, _ = call(capsys, *command, "--json")
-    assert json.loads(out)["ended"][0]["stage"] == "input-split"
+    assert json.loads(out)["ended"][0]["stage"] == "ibp"
 
 
 def test_branch_and_bound_is_told_how(capsys, network, tmp_path, monkeypatch):
@@ -92,3 +95,31 @@ def test_bad_input(capsys, network, tmp_path):
     refused(capsys, "`--branching`", "verify", network, good, "--branching", "best")
     refused(capsys, "`--memory`", "verify", network, good, "--memory", "nan")
     refused(capsys, "--backend", "verify", network, good, "--backend", "mxnet")
+
+
+CHOICE = """
+import json, os, sys
+from keras_taps.cli.backend import prefer_backend
+prefer_backend("torch")
+print(os.environ.get("KERAS_BACKEND"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("chosen", "configured", "wanted"),
+    [
+        (None, None, "torch"),
+        (None, "tensorflow", "torch"),
+        (None, "jax", "None"),
+        ("jax", None, "jax"),
+    ],
+)
+def test_the_quickest_backend_unless_another_was_chosen(chosen, configured, wanted, tmp_path):
+    pytest.importorskip("torch")
+    if configured:
+        (tmp_path / "keras.json").write_text(json.dumps({"backend": configured}))
+    environment = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"}
+    environment |= {"KERAS_HOME": str(tmp_path)} | ({"KERAS_BACKEND": chosen} if chosen else {})
+    command = [sys.executable, "-c", CHOICE]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == wanted

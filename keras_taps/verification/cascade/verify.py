@@ -11,16 +11,21 @@ from keras_taps.checks import check_choice, check_count, check_real, check_seed
 from keras_taps.choices import BRANCHINGS, CUTS, MEMORY, PROPERTY_STAGES, STAGES
 from keras_taps.verification.cascade.judge import Judge
 from keras_taps.verification.cascade.task import Task
-from keras_taps.verification.certificate.checker import Checker
+from keras_taps.verification.certificate.checker import METHODS, Checker
+from keras_taps.verification.certificate.deadline import Deadline, OutOfTime
 from keras_taps.verification.certificate.many_boxes import ManyBoxes
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
 from keras_taps.verification.graph.traverse import nonlinear
 from keras_taps.verification.graph.unpool import without_pooling
+from keras_taps.verification.graph.unsafe import safe, worst_of
+from keras_taps.verification.search.ascent import ascend
+from keras_taps.verification.search.boxes import covering
 from keras_taps.verification.search.input_splitting import CLOSED, split_inputs
 
 MOST_INPUTS, MOST_NEURONS = 20, 2048  # for which inputs are split first
 SHARE = 0.5  # of the time that is left, before the other stages
-STRONG = {"steps": 50, "restarts": 40}  # one property has time for many starts
+STARTS = {"attack": 3, "strong-attack": 256}  # of each set that is open
+ATTACKS = 0.1  # of the time that is left
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,8 @@ class _Runner:
 
     def __init__(self, graph, check, seed, options, deadline):
         self.graph, self.deadline = graph, deadline
-        self.options = {"check": check, "seed": seed, **options}
+        self.options, self.seed = {"check": check, "seed": seed, **options}, seed
+        self.judge = Judge(graph, Checker(graph))
         self.ended = []  # `(stage, why)`, in their order
 
     @cached_property
@@ -141,9 +147,7 @@ class _Runner:
         """The stages that run on a Keras network."""
         from keras_taps.verification.cascade.stages import Verifier
 
-        return Verifier(
-            self.graph, batch_size=1, strong=STRONG, charge_compilation=True, **self.options
-        )
+        return Verifier(self.graph, batch_size=1, charge_compilation=True, **self.options)
 
     def run(self, task, stages):
         """Send a task through stages, by default those that fit the network."""
@@ -156,13 +160,45 @@ class _Runner:
             if left <= 0:
                 self.ended.append((stage, "not begun: the time was over"))
                 return
-            task.error = None
-            if stage == "input-split":
-                why = self._split(task, left if stage == stages[-1] else SHARE * left)
-            else:
-                self.verifier.run(stage, [task], timeout=left + task.total_seconds)
-                why = task.error.partition(": ")[2] if task.error else self._why(stage, task)
-            self.ended.append((stage, why))
+            if stage == "input-split" and stage != stages[-1]:
+                left *= SHARE
+            try:
+                why = self._run(stage, task, Deadline.after(left))
+            except OutOfTime:
+                why = "the time was over"
+            self.ended.append((stage, why or self._why(stage, task)))
+
+    def _run(self, stage, task, deadline):
+        """Run a stage; why it ended, if it says so."""
+        if stage == "input-split":
+            return self._split(task, deadline)
+        if stage in METHODS[:3]:
+            return self._bound(task, stage, deadline)
+        if stage in STARTS:
+            until = Deadline.after(ATTACKS * deadline.left)
+            attempt = self._attempt(task, stage)
+            ascend(self.graph, task, attempt, until, self.seed, STARTS[stage])
+            return None
+        task.error = None
+        self.verifier.run(stage, [task], timeout=deadline.left + task.total_seconds)
+        return task.error and task.error.partition(": ")[2]
+
+    def _attempt(self, task, stage):
+        return lambda points: self.judge.accept(task, points, stage)
+
+    def _bound(self, task, method, deadline):
+        """Bounds of the checker alone: one property is bounded before a backend has started."""
+        box = task.lower, task.upper
+        bounds, boxes = self.judge.checker.bounds_and_boxes(
+            *box, task.forms, task.offset, method, deadline=deadline
+        )
+        task.improve(np.arange(len(bounds)), bounds)
+        task.bound = float(worst_of(task.groups, task.bounds).max())
+        if method == "crown" and all(np.all(np.isfinite(side)) for b in boxes for side in b):
+            task.boxes = [covering(*sides) for sides in boxes]
+        if safe(task.groups, bounds):
+            task.method, task.checked = method, True
+            task.decide(CERTIFIED, method)
 
     def _why(self, stage, task):
         if time.perf_counter() >= self.deadline:
@@ -175,20 +211,13 @@ class _Runner:
         count = len(np.unique(task.groups[task.open_forms]))
         return f"{count} of {groups} sets open, bound {task.bound:.3g}"
 
-    def _split(self, task, seconds):
+    def _split(self, task, deadline):
         """Branch and bound over the inputs; the account of it."""
         try:
-            graph = without_pooling(self.graph)
-            bounder = ManyBoxes(graph)
+            bounder = ManyBoxes(without_pooling(self.graph))
         except ValueError as error:
             return str(error)
-        judge = Judge(self.graph, Checker(self.graph))
-        outcome = split_inputs(
-            bounder,
-            task,
-            lambda points: judge.accept(task, points, "input-split"),
-            time.perf_counter() + seconds,
-        )
+        outcome = split_inputs(bounder, task, self._attempt(task, "input-split"), deadline)
         if outcome.state == CLOSED:
             task.method, task.checked = "input-split", True
             task.decide(CERTIFIED, "input-split")

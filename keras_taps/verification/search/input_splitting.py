@@ -5,7 +5,6 @@ allow an unsafe point, and halved. Every bound is the checker's own, in float64 
 so a box that closes is proved to hold no unsafe input.
 """
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +40,7 @@ def split_inputs(bounder, task, attempt, deadline, batch=BATCH):
         task: `Task`.
         attempt: Function from points `(n, ...)` that says whether one of them was accepted as a
             counterexample.
-        deadline: Of `time.perf_counter`.
+        deadline: `Deadline`.
         batch: Boxes at a time, at most.
 
     Returns:
@@ -51,7 +50,7 @@ def split_inputs(bounder, task, attempt, deadline, batch=BATCH):
     bounded, stuck = 0, 0
     edges = blocks[0][1] - blocks[0][0]
     while blocks:
-        if time.perf_counter() >= deadline:
+        if deadline.left <= 0:
             return Outcome(OPEN, bounded, stuck + sum(len(low) for low, _ in blocks))
         low, high = _next(blocks, min(batch, 2 * bounded + 1))
         box = low.reshape(-1, *shape), high.reshape(-1, *shape)

@@ -1,11 +1,10 @@
 """Branch and bound over inputs: the verdicts of the exact solver, or none when time is over."""
 
-import time
-
 import numpy as np
 import pytest
 
 from keras_taps.verification.cascade.task import Task
+from keras_taps.verification.certificate.deadline import Deadline
 from keras_taps.verification.certificate.many_boxes import ManyBoxes
 from keras_taps.verification.exact.milp import exact_bound
 from keras_taps.verification.graph.graph import Graph
@@ -25,8 +24,8 @@ def search(graph, task, seconds=60.0, batch=16):
         accepted.extend(p for p, v in zip(points, values, strict=True) if task.reached(v))
         return bool(accepted)
 
-    bounder, deadline = ManyBoxes(graph), time.perf_counter() + seconds
-    return split_inputs(bounder, task, attempt, deadline, batch), accepted
+    found = split_inputs(ManyBoxes(graph), task, attempt, Deadline.after(seconds), batch)
+    return found, accepted
 
 
 @pytest.mark.parametrize("seed", range(6))
