@@ -1,0 +1,146 @@
+"""Two checkers, one of them written from the documentation, agree on whole reports."""
+
+import numpy as np
+import pytest
+
+from keras_taps import layers as kl
+from keras_taps.networks import IntervalSequential
+from keras_taps.verification import certify, read_network, recheck
+from keras_taps.verification.certificate.claims import Claims, Subject
+from keras_taps.verification.certificate.leaves import Cuts
+from keras_taps.verification.certificate.report import file_of, files_of
+from keras_taps.verification.certificate.rounding import input_interval
+from keras_taps.verification.certificate.tree import Tree
+from keras_taps.verification.graph.arrays import read_arrays
+from keras_taps.verification.graph.unsafe import margin_forms
+from tests.helpers import dense_network, numpy, randomise
+from tests.verification import second_checker
+from tests.verification.certificate.test_recheck import DIAMOND, branched
+from tests.verification.problems import EPS, tiny
+
+pytestmark = pytest.mark.once
+
+
+def leaky():
+    layers = [kl.IntervalDense(6), kl.IntervalLeakyReLU(negative_slope=0.2), kl.IntervalDense(6)]
+    layers += [kl.IntervalLeakyReLU(negative_slope=0.1), kl.IntervalDense(3)]
+    return randomise(IntervalSequential(layers, input_shape=(3,)), 6)
+
+
+def steep():
+    """A network with more than its biases."""
+    model = dense_network(3, (6, 5), seed=1)
+    for variable in model.trainable_variables:
+        variable.assign(variable.value * (4.0 if len(variable.shape) > 1 else 0.5))
+    return model
+
+
+def residual():
+    branch = [kl.IntervalConv2D(2, 3, padding="same"), kl.IntervalBatchNormalization()]
+    branch += [kl.IntervalReLU(), kl.IntervalConv2D(2, 1)]
+    layers = [kl.IntervalConv2D(2, 2, strides=2), kl.IntervalBatchNormalization()]
+    layers += [kl.IntervalReLU(), kl.IntervalResidual([branch, []]), kl.IntervalReLU()]
+    layers += [kl.IntervalFlatten(), kl.IntervalDense(3)]
+    return randomise(IntervalSequential(layers, input_shape=(4, 4, 1)), 2)
+
+
+def pooled():
+    layers = [kl.IntervalRescaling(2.0, -0.5), kl.IntervalConv2D(2, 2, padding="same")]
+    layers += [kl.IntervalReLU(), kl.IntervalMaxPooling2D(2), kl.IntervalAveragePooling2D(2)]
+    layers += [kl.IntervalFlatten(), kl.IntervalDense(3)]
+    return randomise(IntervalSequential(layers, input_shape=(4, 4, 1)), 4)
+
+
+BOUNDS = ["ibp", "attack", "crown-ibp", "crown", "alpha-crown"]
+TREES = ["attack", "alpha-crown", "bab"]
+CASES = {
+    "tiny": (lambda: tiny()[0], EPS, BOUNDS, {}),
+    "trees": (lambda: tiny()[0], EPS, TREES, {}),
+    "boxes derived again": (lambda: tiny()[0], EPS, TREES, {"recompute": 1}),
+    "steep": (steep, 0.2, ["attack", "bab"], {"recompute": 2, "cuts": 8}),
+    "batch norm": (lambda: dense_network(3, (4, 4), batch_norm=True), 0.05, BOUNDS, {}),
+    "leaky": (leaky, 0.4, ["attack", "bab"], {"recompute": 1}),
+    "residual": (residual, 0.01, BOUNDS, {}),
+    "pooled": (pooled, 0.03, BOUNDS, {}),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_they_agree(name, tmp_path):
+    make, eps, stages, options = CASES[name]
+    model = make()
+    graph = read_network(model)
+    x = np.random.default_rng(0).random((12, *graph.in_shape)).astype("float32")
+    y = numpy(model(x)).argmax(-1)
+    y[3] = (y[3] + 1) % 3
+    path = tmp_path / "report.jsonl"
+    certify(model, x, y, eps, stages=stages, out=path, certificates=True, **options)
+    ours = recheck(path, graph, x, y, eps)
+    assert ours.holds
+    assert set(ours.verdicts.values()) >= {"certified", "misclassified"}
+    theirs, claims = second_checker.Report(path), Claims(graph, eps, x, y)
+    for record in theirs.records:
+        index = record["index"]
+        verdict, deployed, bound = theirs.look(record)
+        assert verdict == record["verdict"] == ours.verdicts[index]
+        assert deployed == (index in ours.deployed)
+        if verdict == "certified":
+            found = our_bounds(claims, record, path, x[index])
+            assert bound <= found
+            assert float(bound) == pytest.approx(found, rel=1e-6, abs=1e-9)
+    if "recompute" in options:
+        proofs = [file_of(files_of(path), r["index"], r["verdict"]) for r in theirs.records]
+        assert any(np.any(np.load(file).get("tree0_rebased", False)) for file in proofs)
+
+
+def test_cuts(tmp_path):
+    """The limit of a cut is derived, and without the cut there is no proof."""
+    tree = Tree(0, [0, 1])
+    tree.close(0, np.zeros(2, "uint8"), np.zeros(2), np.ones(1), np.ones(1))
+    for inner in (0.0, 0.05):
+        cuts = Cuts(np.array([[0, 1]]), np.ones((1, 2)), np.full((1, 2), inner))
+        path, _ = branched(tmp_path, tree, cuts)
+        report = second_checker.Report(path)
+        (record,) = report.records
+        verdict, _, bound = report.look(record)
+        assert verdict == "certified"
+        claims = Claims(DIAMOND, 0.25)
+        assert float(bound) == pytest.approx(our_bounds(claims, record, path, np.full(2, 0.5)))
+    branched(tmp_path, tree, Cuts(np.array([[0, 1]]), np.full((1, 2), 0.1), np.zeros((1, 2))))
+    assert second_checker.Report(path).look(record)[0] is None
+
+
+def our_bounds(claims, record, path, x):
+    proof = claims._read(record, file_of(files_of(path), record["index"], record["verdict"]))
+    forms = margin_forms(record["label"], claims.graph.outputs)
+    bounds, _ = claims._bounds(*Subject(record, x, claims.eps).box, forms, proof)
+    return np.max(bounds)
+
+
+@pytest.mark.parametrize("make", [leaky, residual, pooled], ids=lambda make: make.__name__)
+def test_errors_of_float32(make, tmp_path):
+    """The same numbers, but for what float64 rounds upward."""
+    graph = read_network(make())
+    graph.save(tmp_path / "network.npz")
+    network = second_checker.Network(tmp_path / "network.npz")
+    assert network.hash == graph.hash
+    x = np.random.default_rng(1).random(graph.in_shape)
+    lower, upper = input_interval(x, 0.05)
+    claims, forms = Claims(graph, 0.05), margin_forms(1, 3)
+    _, boxes = claims.checker.bounds_and_boxes(lower, upper, forms, np.zeros(2))
+    ours = claims.deployed.margin_errors(lower, upper, boxes, forms)
+    box = list(zip(map(second_checker.Fraction, lower.ravel()), upper.ravel(), strict=True))
+    box = [(low, second_checker.Fraction(high)) for low, high in box]
+    rows = [({i: second_checker.Fraction(w) for i, w in enumerate(form)}, 0) for form in forms]
+    walk = second_checker.Walk(network, box, "crown")
+    theirs = second_checker.errors(network, box, walk.boxes, rows)
+    assert np.all([float(e) for e in theirs] <= ours)
+    np.testing.assert_allclose([float(e) for e in theirs], ours, rtol=1e-6)
+
+
+def test_arrays_of_a_file_are_read_alike(tmp_path):
+    np.savez(tmp_path / "a.npz", b=np.arange(6, dtype="<f4").reshape(2, 3), c=np.int64(3))
+    kind, shape, values = second_checker.read_arrays(tmp_path / "a.npz")["b"]
+    assert (kind, shape, values) == ("<f4", (2, 3), (0.0, 1.0, 2.0, 3.0, 4.0, 5.0))
+    with pytest.raises(ValueError, match="should not have"):
+        read_arrays(tmp_path / "a.npz", {})
