@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # for editors and type checkers alone
     from keras_taps.callbacks import BatchNormReestimation, BestModel, EpsAnneal, TAPSEarlyStopping
     from keras_taps.experiments import recipes
     from keras_taps.interval import Interval, input_box
-    from keras_taps.layers import BatchStatistics
+    from keras_taps.layers import Pass
     from keras_taps.networks import IBPInitializer, IntervalSequential, convert
     from keras_taps.training import (
         AdversarialModel,
@@ -71,7 +71,7 @@ _NAMES = {
         "TAPSEarlyStopping",
     ),
     "keras_taps.interval": ("Interval", "input_box"),
-    "keras_taps.layers": ("BatchStatistics",),
+    "keras_taps.layers": ("Pass",),
     "keras_taps.networks": ("IBPInitializer", "IntervalSequential", "convert"),
     "keras_taps.training": ("CertifiedModel", *CLASSES["keras_taps.training"]),
     "keras_taps.verification": ("certify",),

@@ -11,7 +11,6 @@ from keras import ops
 from keras_taps import backend
 from keras_taps.checks import check_count, check_real
 from keras_taps.files import write_atomically
-from keras_taps.layers import BatchStatistics
 
 
 class EpsAnneal(keras.callbacks.Callback):
@@ -203,11 +202,6 @@ class TAPSEarlyStopping(_Selection):
         self.waited = 0 if value > before else self.waited + 1
 
 
-def trainable_batch_norms(network):
-    """Batch normalisation layers that take moments; frozen ones keep theirs."""
-    return [layer for layer in network.batch_norms if layer.trainable]
-
-
 class BatchNormReestimation(keras.callbacks.Callback):
     """Replace the moving averages of batch normalisation by moments over all training images.
 
@@ -241,13 +235,9 @@ class BatchNormReestimation(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         network = self.model.network
-        layers = trainable_batch_norms(network)
 
         def moments(images):
-            statistics = BatchStatistics()
-            with statistics.record():
-                network(images, training=True)
-            return [moment for layer in layers for moment in statistics.get(layer)]
+            return [moment for pair in network.clean_pass(images).moments for moment in pair]
 
         self._moments = backend.compiled(moments, network.variables)
 
@@ -265,7 +255,7 @@ class BatchNormReestimation(keras.callbacks.Callback):
             return
         self._due = False
         # On JAX, reading `self.model` also writes the state of the loop back into the variables.
-        layers = trainable_batch_norms(self.model.network)
+        layers = self.model.network.trainable_batch_norms
         if not layers:
             return
         total, sums = 0, None

@@ -1,6 +1,8 @@
 """Adversarial points in a box at the entrance of a network or of its classifier."""
 
 import contextlib
+from dataclasses import replace
+from functools import partial
 
 import keras
 from keras import ops
@@ -11,17 +13,19 @@ from keras_taps.bounds.margins import cross_entropy, margin_rows, point_margins
 from keras_taps.interval import Interval
 from keras_taps.layers.folding import fold
 from keras_taps.layers.residual import walk
-from keras_taps.layers.scopes import stop_statistics_gradient
 
 ESTIMATORS = ("multi", "single")
 
 
 @contextlib.contextmanager
 def constants(segment):
-    """Context in which weights and batch statistics of a segment are constants of a search."""
+    """Context in which the weights of a segment are constants of a search.
+
+    It yields the segment with batch moments that are constants too.
+    """
     frozen = [(v, ops.stop_gradient(v.value)) for v in segment.variables]
-    with keras.StatelessScope(state_mapping=frozen), stop_statistics_gradient():
-        yield
+    with keras.StatelessScope(state_mapping=frozen):
+        yield replace(segment, given=segment.given.stopped())
 
 
 def margins_at(segment, points, rows):
@@ -35,18 +39,18 @@ def margins_at(segment, points, rows):
     Returns:
         Tensor `(batch, classes)`: with n > 1, the margin of class i at point i.
     """
-    return point_margins(rows, features_at(segment.layers[:-1], points))
+    return point_margins(rows, features_at(segment.body, points))
 
 
 def features_at(body, points):
     """Inputs `(batch, n, features)` of a last layer at points `(batch, n, ...)`.
 
     Args:
-        body: Layers, or functions of tensors, in front of the last layer.
+        body: Function of tensors `(batch, ...)`, such as a `Segment` without its last layer.
         points: Tensor `(batch, n, ...)`.
     """
     shape = ops.shape(points)
-    features = walk(body, ops.reshape(points, (-1, *points.shape[2:])))
+    features = body(ops.reshape(points, (-1, *points.shape[2:])))
     return ops.reshape(features, (-1, shape[1], features.shape[-1]))
 
 
@@ -91,10 +95,9 @@ def box_attack(
     """
     sizes = step_sizes(steps, step_size)
     box = Interval(*(ops.expand_dims(ops.stop_gradient(bound), 1) for bound in box))
-    with constants(segment):
-        *body, last = segment.layers
-        rows = margin_rows(last, labels, classes)
-        body = fold(body, box.lower.shape[2:])
+    with constants(segment) as frozen:
+        rows = margin_rows(frozen.last, labels, classes)
+        body = partial(walk, fold(frozen.body.layers, box.lower.shape[2:], frozen.given))
 
         def objective(points):
             margins = point_margins(rows, features_at(body, points))

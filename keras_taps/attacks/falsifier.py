@@ -12,7 +12,6 @@ from keras_taps.attacks.box_attack import constants
 from keras_taps.attacks.pgd import keep_best, maximise, step_sizes
 from keras_taps.checks import check_count, check_seed
 from keras_taps.interval import Interval
-from keras_taps.layers.residual import walk
 
 DIVERSIFYING = [0.5] * 3  # step sizes of the walk along a random direction of the outputs
 
@@ -51,7 +50,7 @@ class Falsifier:
     """
 
     def __init__(self, network, groups, steps=40, restarts=1, step_size=None):
-        self.segment = getattr(network, "segment", network)
+        self.segment = network.segment
         self.members = group_members(groups)
         self.forms = len(groups)
         self.sizes = step_sizes(steps, step_size)
@@ -112,7 +111,7 @@ class Falsifier:
         direction = turned * (2 * backend.uniform((shape[0], groups, outputs), turn) - 1)
 
         def outputs_at(points):
-            found = walk(self.segment.layers, ops.reshape(points, (-1, *lower.shape[1:])))
+            found = self.segment(ops.reshape(points, (-1, *lower.shape[1:])))
             return ops.reshape(found, (-1, groups, outputs))
 
         def lowest_form(points):

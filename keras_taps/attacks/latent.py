@@ -14,7 +14,7 @@ def taps_margins(network, box, labels, classifier_relus, seed, steps=20, restart
         network: `IntervalSequential`.
         box: `Interval` of images, tensors `(batch, ...)`.
         labels: Integer tensor `(batch,)`.
-        classifier_relus: ReLUs behind the split; with 0 the attack is exact up to its steps.
+        classifier_relus: ReLUs after the split; with 0 the attack is exact up to its steps.
         seed: Tensor of two integers for the random starts.
         steps: Gradient steps.
         restarts: Random starts.
@@ -27,4 +27,4 @@ def taps_margins(network, box, labels, classifier_relus, seed, steps=20, restart
     """
     extractor, classifier = network.split(classifier_relus)
     points = box_attack(classifier, extractor(box), labels, seed, steps, restarts=restarts)
-    return margins_at(classifier, points, margin_rows(classifier.layers[-1], labels))
+    return margins_at(classifier, points, margin_rows(classifier.last, labels))

@@ -95,7 +95,7 @@ class ImageSearch:
         segment, count = self.segment, len(self.x)
 
         def look(images, labels):
-            margins = margins_at(segment, images[:, None], margin_rows(segment.layers[-1], labels))
+            margins = margins_at(segment, images[:, None], margin_rows(segment.last, labels))
             return margins, certified(margins)
 
         look = backend.compiled(look, segment.variables)
@@ -115,7 +115,7 @@ class ImageSearch:
             box = Interval(*(ops.expand_dims(bound, 1) for bound in input_box(images, eps)))
             start = ops.minimum(box.lower + noise[:, None] * box.width, box.upper)
             with constants(segment):
-                rows = margin_rows(segment.layers[-1], labels)
+                rows = margin_rows(segment.last, labels)
 
                 def goal(points):
                     margins = margins_at(segment, points, rows)

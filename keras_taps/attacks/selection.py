@@ -64,7 +64,7 @@ class Selection:
         Returns:
             Tensor `(batch, classes - 1)`.
         """
-        features = features_at(segment.layers[:-1], points)
+        features = features_at(segment.body, points)
         found = ops.einsum("bkf,bnf->bkn", features, rows.weights) + rows.bias[:, None]
         own = ops.sum(found * self._points_of, axis=1)
         return ops.where(self._chosen, own, ops.max(found, axis=1))

@@ -27,11 +27,11 @@ class LinearRelaxation:
     """
 
     def __init__(self, network, box, labels):
-        *body, last = network.layers
+        segment = network.segment
         self.box = box
-        self.nodes = unfold(body)
+        self.nodes = unfold(segment.body.layers, segment.given)
         self.features, self.traces = propagate(self.nodes, box)
-        self.rows = margin_rows(last, labels)
+        self.rows = margin_rows(segment.last, labels)
 
     def ibp_margins(self):
         """Upper bounds `(batch, classes - 1)` of the margins by interval arithmetic alone."""

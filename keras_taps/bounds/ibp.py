@@ -1,14 +1,13 @@
 """Interval bound propagation to the margins."""
 
 from keras_taps.bounds.margins import margin_rows, upper_margins
-from keras_taps.layers.residual import walk
 
 
 def ibp_margins(network, box, labels):
     """Upper bounds of the margins of the wrong classes over a box, by IBP with elision.
 
     Args:
-        network: `IntervalSequential`, or the `Segment` behind a split, that ends in a Dense layer.
+        network: `IntervalSequential`, or the `Segment` after a split, that ends in a Dense layer.
         box: `Interval` of inputs to it, tensors `(batch, ...)`.
         labels: Integer tensor `(batch,)`.
 
@@ -24,5 +23,5 @@ def ibp_margins(network, box, labels):
     References:
         Gowal et al. 2018; Mao et al. 2023, section 2.
     """
-    *body, last = network.layers
-    return upper_margins(margin_rows(last, labels), walk(body, box))
+    segment = network.segment
+    return upper_margins(margin_rows(segment.last, labels), segment.body(box))

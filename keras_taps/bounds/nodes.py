@@ -16,6 +16,7 @@ from keras_taps import layers as interval_layers
 from keras_taps.bounds.lines import Lagrangian, Lines, kinked_lines, monotone_lines
 from keras_taps.layers.activations import ActivatedLayer, activate, activation_name
 from keras_taps.layers.base import refuse_coarse_precision
+from keras_taps.layers.passes import PLAIN
 from keras_taps.layers.residual import add_all, walk
 
 _AFFINE = (
@@ -31,13 +32,13 @@ _AFFINE = (
 )
 
 
-def unfold(layers):
-    """List of nodes for a sequence of interval layers.
+def unfold(layers, given=PLAIN):
+    """List of nodes for a sequence of interval layers, called under a `Pass`.
 
     Raises:
         ValueError: For a layer that has no linear relaxation.
     """
-    return [node for layer in layers for node in _nodes(layer)]
+    return [node for layer in layers for node in _nodes(layer, given)]
 
 
 def as_they_are(node, box, pull):
@@ -272,10 +273,10 @@ class Sum:
         return total, constant
 
 
-def _nodes(layer):
-    refuse_coarse_precision(layer)
+def _nodes(layer, given):
     if isinstance(layer, interval_layers.IntervalResidual):
-        return [Sum(tuple(unfold(branch) for branch in layer.branches))]
+        return [Sum(tuple(unfold(branch, given) for branch in layer.branches))]
+    refuse_coarse_precision(layer)
     if isinstance(layer, interval_layers.IntervalDropout):
         return []
     if isinstance(layer, ActivatedLayer):
@@ -283,10 +284,10 @@ def _nodes(layer):
         if not isinstance(layer, keras.layers.Activation):
             nodes.append(Affine(layer.linear, layer.propagate_affine, layer))
         if layer.relus:
-            nodes.append(_activation(layer.activation))
+            nodes.append(_activation(layer.activation, given))
         return nodes
     if isinstance(layer, (interval_layers.IntervalReLU, interval_layers.IntervalLeakyReLU)):
-        return [_kinked_layer(layer)]
+        return [_kinked_layer(layer, given)]
     if isinstance(layer, interval_layers.IntervalELU):
         return [_elementwise(layer, layer, None)]
     if isinstance(layer, keras.layers.MaxPooling2D):
@@ -295,22 +296,24 @@ def _nodes(layer):
     if isinstance(layer, keras.layers.GlobalMaxPooling2D):
         return [Maximum(layer, apart=True)]
     if isinstance(layer, _AFFINE):
-        return [Affine(partial(walk, (layer,)), layer, layer)]
+        function = partial(walk, (layer,), given=given)
+        return [Affine(function, function, layer)]
     raise ValueError(
         f"Layer '{layer.name}' of type {type(layer).__name__} has no linear relaxation. Accepted: "
         "the interval layers of keras_taps."
     )
 
 
-def _activation(function):
+def _activation(function, given):
     slope = {"relu": 0.0, "leaky_relu": 0.2}.get(activation_name(function))
-    return _elementwise(partial(activate, function), function, slope)
+    return _elementwise(partial(activate, function, given=given), function, slope)
 
 
-def _kinked_layer(layer):
+def _kinked_layer(layer, given):
     slope = float(layer.negative_slope)
     plain = getattr(layer, "max_value", None) is None and not getattr(layer, "threshold", 0)
-    return _elementwise(layer, layer, slope if plain and 0 <= slope <= 1 else None)
+    bounds = partial(walk, (layer,), given=given)
+    return _elementwise(bounds, layer, slope if plain and 0 <= slope <= 1 else None)
 
 
 def _elementwise(bounds, function, slope):

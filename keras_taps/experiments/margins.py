@@ -30,7 +30,7 @@ def margin_report(models, eps, x, y, count=6):
         def both(images, labels):
             box = input_box(images, eps)
             points = box_attack(segment, box, labels, backend.seed_tensor(0))
-            rows = margin_rows(segment.layers[-1], labels)
+            rows = margin_rows(segment.last, labels)
             return ibp_margins(network, box, labels), margins_at(segment, points, rows)
 
         results = backend.compiled(both, segment.variables)(

@@ -10,6 +10,7 @@ from keras_taps.layers.batch_normalization import IntervalBatchNormalization
 from keras_taps.layers.conv2d import IntervalConv2D, IntervalDepthwiseConv2D
 from keras_taps.layers.dense import IntervalDense
 from keras_taps.layers.normalization import IntervalNormalization, IntervalRescaling
+from keras_taps.layers.passes import Pass
 from keras_taps.layers.pooling import (
     IntervalAveragePooling2D,
     IntervalGlobalAveragePooling2D,
@@ -18,7 +19,6 @@ from keras_taps.layers.pooling import (
 )
 from keras_taps.layers.residual import IntervalAdd, IntervalResidual
 from keras_taps.layers.scale import IntervalScale
-from keras_taps.layers.scopes import BatchStatistics
 from keras_taps.layers.shaping import (
     IntervalDropout,
     IntervalFlatten,
@@ -27,7 +27,6 @@ from keras_taps.layers.shaping import (
 )
 
 __all__ = [
-    "BatchStatistics",
     "IntervalActivation",
     "IntervalAdd",
     "IntervalAveragePooling2D",
@@ -49,4 +48,5 @@ __all__ = [
     "IntervalResidual",
     "IntervalScale",
     "IntervalZeroPadding2D",
+    "Pass",
 ]

@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_taps.interval import Interval
 from keras_taps.layers.base import IntervalLayer, serializable
-from keras_taps.layers.scopes import record_relu_input, relu_shrinkage
+from keras_taps.layers.passes import PLAIN
 
 # Piecewise linear with one kink at zero: the warm-up regulariser speaks of these.
 _RELUS = ("relu", "leaky_relu")
@@ -52,23 +52,23 @@ def check_monotone(function, layer_name):
         )
 
 
-def activate(function, box):
-    """Box after a monotone activation; the box before it is left with `record_relu_inputs`."""
+def activate(function, box, given=PLAIN):
+    """Box after a monotone activation, in a `Pass`."""
     name = activation_name(function)
     if name == "linear":
         return box
     if name in _RELUS:
-        return rectify(function, box)
+        return rectify(function, box, given)
     return Interval(function(box.lower), function(box.upper))
 
 
-def rectify(function, box):
-    """Box after a ReLU or leaky ReLU, which the scopes of warm-up and shrinkage know about."""
-    record_relu_input(box)
+def rectify(function, box, given=PLAIN):
+    """Box after a ReLU or leaky ReLU, in a `Pass` that may ask for the box before or shrink it."""
+    given.enters_relu(box)
     lower, upper = function(box.lower), function(box.upper)
-    if relu_shrinkage() != 1:
+    if given.relu_shrinkage != 1:
         crossing = ops.logical_and(box.lower < 0, box.upper > 0)
-        upper = ops.where(crossing, relu_shrinkage() * upper, upper)
+        upper = ops.where(crossing, given.relu_shrinkage * upper, upper)
     return Interval(lower, upper)
 
 
@@ -83,8 +83,8 @@ class ActivatedLayer(IntervalLayer):
     def relus(self):
         return int(activation_name(self.activation) != "linear")
 
-    def propagate(self, box):
-        return activate(self.activation, self.propagate_affine(box))
+    def propagate(self, box, given):
+        return activate(self.activation, self.propagate_affine(box), given)
 
     def propagate_affine(self, box):
         """Box before the activation."""
@@ -117,8 +117,8 @@ class _KinkedLayer(IntervalLayer):
 
     relus = 1
 
-    def propagate(self, box):
-        return rectify(super().call, box)
+    def propagate(self, box, given):
+        return rectify(super().call, box, given)
 
 
 @serializable
@@ -166,6 +166,6 @@ class IntervalELU(IntervalLayer, keras.layers.ELU):
         if self.alpha < 0:
             raise ValueError(f"`alpha` must be >= 0 for a monotone ELU. Received: {self.alpha}")
 
-    def propagate(self, box):
+    def propagate(self, box, given):
         stock = super().call
         return Interval(stock(box.lower), stock(box.upper))

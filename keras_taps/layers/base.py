@@ -3,6 +3,7 @@
 import keras
 
 from keras_taps.interval import Interval, as_interval
+from keras_taps.layers.passes import PLAIN
 
 _TOO_COARSE = ("float16", "bfloat16")
 
@@ -43,8 +44,8 @@ def refuse_coarse_precision(layer):
 class IntervalLayer:
     """Mixin, placed before a stock layer: on a tensor the stock layer, on a box `propagate`.
 
-    A subclass writes `propagate(box)`. A layer whose stock `call` takes `training` writes `call`
-    itself, because Keras reads the signature.
+    A subclass writes `propagate(box, given)`. A layer whose stock `call` takes `training` writes
+    `call` itself, because Keras reads the signature.
     """
 
     relus = 0  # how many ReLUs (or other elementwise nonlinearities) it applies; splits count them
@@ -67,20 +68,25 @@ class IntervalLayer:
             self.build(tuple(box.lower.shape))
         return super().__call__(box, *args, **kwargs)
 
-    def call(self, inputs):
+    def call(self, inputs, given=None):
         box = as_interval(inputs)
-        return super().call(inputs) if box is None else self.bounds(box)
+        return super().call(inputs) if box is None else self.bounds(box, given)
 
-    def bounds(self, box):
+    def bounds(self, box, given=None):
         """`propagate`, refused in a precision in which outputs can leave their own bounds."""
         refuse_coarse_precision(self)
-        return self.propagate(box)
+        return self.propagate(box, given or PLAIN)
 
-    def propagate(self, box):
-        """Box of the outputs for a box of inputs."""
+    def propagate(self, box, given):
+        """Box of the outputs for a box of inputs.
+
+        Args:
+            box: `Interval` of tensors `(batch, ...)`.
+            given: `Pass`, which most layers have no use for.
+        """
         raise NotImplementedError
 
-    def compute_output_spec(self, inputs, *args, **kwargs):
+    def compute_output_spec(self, inputs, *args, given=None, **kwargs):
         box = as_interval(inputs)
         if box is None:
             return super().compute_output_spec(inputs, *args, **kwargs)
@@ -91,6 +97,6 @@ class IntervalLayer:
 class MonotoneLayer(IntervalLayer):
     """Mixin for layers that never decrease in any input: each bound goes through on its own."""
 
-    def propagate(self, box):
+    def propagate(self, box, given):
         stock = super().call
         return Interval(stock(box.lower), stock(box.upper))

@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_taps.interval import Interval, as_interval
 from keras_taps.layers.base import IntervalLayer, serializable
-from keras_taps.layers.scopes import is_replaying, record_moments, replayed_moments
+from keras_taps.layers.passes import PLAIN
 
 
 @serializable
@@ -13,12 +13,12 @@ class IntervalBatchNormalization(IntervalLayer, keras.layers.BatchNormalization)
     """`keras.layers.BatchNormalization` that takes boxes.
 
     Called on a tensor with `training=True` it normalises by the biased moments of that batch and
-    updates its moving averages, as the stock layer does. Inside `BatchStatistics.replay` it
-    normalises tensors and boxes by the recorded clean moments and updates nothing. Otherwise it
-    uses the moving averages. Defaults follow the field: `momentum=0.9`, `epsilon=1e-5`.
+    updates its moving averages, as the stock layer does. In a `Pass` with moments of a clean batch
+    it normalises tensors and boxes by those and updates nothing. Otherwise it uses the moving
+    averages. Defaults follow the field: `momentum=0.9`, `epsilon=1e-5`.
 
     Raises:
-        ValueError: If a box comes with `training=True` and no recorded statistics, or if
+        ValueError: If a box comes with `training=True` and no moments, or if
             `renorm=True`, which certified training does not define.
 
     Example:
@@ -36,29 +36,28 @@ class IntervalBatchNormalization(IntervalLayer, keras.layers.BatchNormalization)
         if self.renorm:
             raise ValueError("`renorm` must be False on interval layers. Received: renorm=True")
 
-    def call(self, inputs, training=None):
-        box = as_interval(inputs)
-        if box is not None and training and self.trainable and not is_replaying():
+    def call(self, inputs, training=None, given=None):
+        given = given or PLAIN
+        takes = training and self.trainable and not given.replays
+        if as_interval(inputs) is None:
+            moments = self._clean_moments(inputs, given) if takes else given.moments_of(self)
+            scale, offset = self.affine_form(moments)
+            return ops.cast(inputs * scale + offset, self.compute_dtype)
+        if takes:
             raise ValueError(
                 f"Layer '{self.name}' was given a box with training=True, but a box has no batch "
-                "moments. Run the clean images in `BatchStatistics.record()` first and the box "
-                "in `BatchStatistics.replay()`."
+                "moments. Run the clean images through `network.clean_pass` first, and the box "
+                "with `given=network.replay(moments)`."
             )
-        moments = None
-        if training and self.trainable and not is_replaying():
-            moments = self._clean_moments(inputs)
-        scale, offset = self.affine_form(moments)
-        if box is None:
-            return ops.cast(inputs * scale + offset, self.compute_dtype)
-        return self.bounds((box, scale, offset))
+        return self.bounds(as_interval(inputs), given)
 
-    def propagate(self, box_and_affine):
-        box, scale, offset = box_and_affine
+    def propagate(self, box, given):
+        scale, offset = self.affine_form(given.moments_of(self))
         a, b = box.lower * scale + offset, box.upper * scale + offset
         rising = scale >= 0  # a negative gamma swaps the bounds
         return Interval(ops.where(rising, a, b), ops.where(rising, b, a))
 
-    def _clean_moments(self, inputs):
+    def _clean_moments(self, inputs, given):
         x, axes = ops.cast(inputs, self.variable_dtype), self._reduction_axes
         if self.synchronized:
             mean, variance = ops.moments(x, axes=axes, synchronized=True)
@@ -67,7 +66,7 @@ class IntervalBatchNormalization(IntervalLayer, keras.layers.BatchNormalization)
             mean = ops.mean(x, axis=axes, keepdims=True)
             variance = ops.mean(ops.square(x - mean), axis=axes)
             mean = ops.reshape(mean, variance.shape)
-        record_moments(self, mean, variance)
+        given.take(self, mean, variance)
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             average.assign(average * self.momentum + value * (1.0 - self.momentum))
         return mean, variance
@@ -76,10 +75,9 @@ class IntervalBatchNormalization(IntervalLayer, keras.layers.BatchNormalization)
         """Scale and offset, shaped to broadcast along the normalised axis.
 
         Args:
-            moments: `(mean, variance)`; by default the replayed ones, else the moving averages.
+            moments: `(mean, variance)`, by default the moving averages.
         """
-        moments = moments or replayed_moments(self) or (self.moving_mean, self.moving_variance)
-        mean, variance = moments
+        mean, variance = moments or (self.moving_mean, self.moving_variance)
         scale = ops.rsqrt(ops.convert_to_tensor(variance) + self.epsilon)
         if self.scale:
             scale = scale * self.gamma

@@ -9,6 +9,7 @@ from keras_taps.layers.activations import activation_name
 from keras_taps.layers.batch_normalization import IntervalBatchNormalization
 from keras_taps.layers.conv2d import IntervalConv2D
 from keras_taps.layers.dense import IntervalDense
+from keras_taps.layers.passes import PLAIN
 from keras_taps.layers.residual import walk
 from keras_taps.layers.shaping import IntervalZeroPadding2D
 
@@ -17,18 +18,19 @@ from keras_taps.layers.shaping import IntervalZeroPadding2D
 _MATRIX_SIZE = 250_000
 
 
-def fold(layers, shape):
+def fold(layers, shape, given=PLAIN):
     """The same function of points, for less work in each of many evaluations.
 
     A Dense layer or convolution and the normalisation behind it become one affine map, whose
     kernel is scaled here, once. A convolution of few pixels and channels becomes a matrix, with
     the padding in front of it: it costs more products, but convolutions that small spend their
-    time elsewhere. The result is for points alone, in float rounding of its own.
+    time elsewhere. The result is for points alone, in float rounding of its own; the `Pass` is
+    in it.
 
     Args:
-        layers: Sequence of built interval layers. Kernels and moments are read now, inside the
-            scopes that are open.
+        layers: Sequence of built interval layers, whose kernels are read now.
         shape: Shape of one input of the first layer, without the batch.
+        given: `Pass` of the points.
 
     Returns:
         List of layers and functions of a tensor, for `walk`.
@@ -49,13 +51,17 @@ def fold(layers, shape):
         if _is_affine(layer):
             kernel, bias = layer.kernel, layer.bias if layer.use_bias else None
             if rest and _normalizes(rest[0], layer):
-                scale, offset = (ops.reshape(t, (-1,)) for t in rest.pop(0).affine_form())
+                norm = rest.pop(0)
+                moments = given.moments_of(norm)
+                scale, offset = (ops.reshape(t, (-1,)) for t in norm.affine_form(moments))
                 kernel = kernel * scale
                 bias = offset if bias is None else offset + bias * scale
             dtype = layer.compute_dtype
             layer = partial(layer.affine_map, kernel=kernel, bias=bias)
             if len(shape) == 3 and math.prod(inputs) * math.prod(shape) <= _MATRIX_SIZE:
                 padding, layer = [], _as_matrix(padding, layer, inputs, dtype)
+        elif given.replays:
+            layer = partial(layer, given=given)
         folded += [*padding, layer]
     return folded
 

@@ -32,6 +32,6 @@ class IntervalRescaling(IntervalLayer, keras.layers.Rescaling):
     -1.0
     """
 
-    def propagate(self, box):
+    def propagate(self, box, given):
         a, b = super().call(box.lower), super().call(box.upper)
         return Interval(ops.minimum(a, b), ops.maximum(a, b))

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_taps.interval import Interval, as_interval
 from keras_taps.layers.base import IntervalLayer, serializable
+from keras_taps.layers.passes import PLAIN
 
 
 def add_all(terms):
@@ -87,14 +88,17 @@ class IntervalResidual(IntervalLayer, keras.layers.Layer):
         for branch in self.branches:
             build_chain(branch, input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs, given=None):
         box = as_interval(inputs)
         if box is not None:
-            return self.bounds(box)
-        return add_all([walk(branch, inputs) for branch in self.branches])
+            return self.bounds(box, given)
+        return self._sum(inputs, given)
 
-    def propagate(self, box):
-        return add_all([walk(branch, box) for branch in self.branches])
+    def propagate(self, box, given):
+        return self._sum(box, given)
+
+    def _sum(self, inputs, given):
+        return add_all([walk(branch, inputs, given) for branch in self.branches])
 
     def compute_output_shape(self, input_shape):
         for layer in self.branches[0]:
@@ -113,11 +117,27 @@ class IntervalResidual(IntervalLayer, keras.layers.Layer):
         return cls(**{**config, "branches": branches})
 
 
-def walk(layers, inputs):
-    """Pass a tensor or a box through a sequence of layers."""
+def walk(layers, inputs, given=None):
+    """Send a tensor or a box through a sequence of layers.
+
+    Args:
+        layers: Interval layers; without `given` any functions will do.
+        inputs: Tensor or `Interval`.
+        given: `Pass` to hand to each of them.
+    """
     for layer in layers:
-        inputs = layer(inputs)
+        inputs = layer(inputs) if given is None or given is PLAIN else layer(inputs, given=given)
     return inputs
+
+
+def unrolled(layers):
+    """The layers in the order in which they are called, those inside residual blocks included."""
+    for layer in layers:
+        if isinstance(layer, IntervalResidual):
+            for branch in layer.branches:
+                yield from unrolled(branch)
+        else:
+            yield layer
 
 
 def build_chain(layers, input_shape):

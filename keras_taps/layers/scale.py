@@ -35,15 +35,15 @@ class IntervalScale(IntervalLayer, keras.layers.Layer):
         self.scale = self.add_weight(shape=self.shape, initializer="ones", name="scale")
         self.shift = self.add_weight(shape=self.shape, initializer="zeros", name="shift")
 
-    def call(self, inputs):
+    def call(self, inputs, given=None):
         box = as_interval(inputs)
-        return self.linear(inputs) if box is None else self.bounds(box)
+        return self.linear(inputs) if box is None else self.bounds(box, given)
 
     def linear(self, x):
         """The map on a tensor."""
         return x * self.scale + self.shift
 
-    def propagate(self, box):
+    def propagate(self, box, given):
         return affine(box, self.linear, lambda r: r * ops.abs(self.scale))
 
     def compute_output_shape(self, input_shape):

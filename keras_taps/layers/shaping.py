@@ -53,8 +53,8 @@ class IntervalDropout(MonotoneLayer, keras.layers.Dropout):
     (1, 2)
     """
 
-    def call(self, inputs, training=False):
+    def call(self, inputs, training=False, given=None):
         box = as_interval(inputs)
         if box is not None:
-            return self.bounds(box)
+            return self.bounds(box, given)
         return keras.layers.Dropout.call(self, inputs, training=training)

@@ -4,9 +4,11 @@ from keras_taps.networks.cnn import cnn3, cnn5, cnn7
 from keras_taps.networks.convert import convert
 from keras_taps.networks.initializer import FanInUniform, IBPInitializer
 from keras_taps.networks.resnet import resnet
-from keras_taps.networks.sequential import IntervalSequential, Segment
+from keras_taps.networks.segment import CleanPass, Segment
+from keras_taps.networks.sequential import IntervalSequential
 
 __all__ = [
+    "CleanPass",
     "FanInUniform",
     "IBPInitializer",
     "IntervalSequential",

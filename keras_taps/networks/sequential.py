@@ -1,6 +1,5 @@
 """A network as a sequence of interval layers, and its split into extractor and classifier."""
 
-from dataclasses import dataclass
 from itertools import takewhile
 
 import keras
@@ -10,36 +9,19 @@ from keras_taps.interval import Interval, as_interval
 from keras_taps.layers.base import serializable
 from keras_taps.layers.conv2d import IntervalConv2D, IntervalDepthwiseConv2D
 from keras_taps.layers.dense import IntervalDense, check_logits
+from keras_taps.layers.passes import PLAIN, Pass, used_twice
 from keras_taps.layers.residual import (
     IntervalResidual,
     build_chain,
     check_interval_layers,
+    unrolled,
     walk,
 )
 from keras_taps.layers.shaping import IntervalDropout, IntervalFlatten, IntervalReshape
+from keras_taps.networks.segment import CleanPass, Segment
 
 _MOVES = (IntervalFlatten, IntervalReshape)
 _AFFINE = (IntervalDense, IntervalConv2D, IntervalDepthwiseConv2D)
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A run of consecutive layers of a network, sharing its weights; callable on tensors and boxes.
-
-    Args:
-        layers: Tuple of built interval layers.
-    """
-
-    layers: tuple
-
-    def __call__(self, inputs):
-        return walk(self.layers, inputs)
-
-    @property
-    def variables(self):
-        """Every variable of the layers, each once."""
-        found = {id(v): v for layer in self.layers for v in layer.variables}
-        return list(found.values())
 
 
 @serializable
@@ -123,12 +105,41 @@ class IntervalSequential(keras.Model):
         return [layer for layer in self._flatten_layers() if isinstance(layer, kind)]
 
     @property
+    def trainable_batch_norms(self):
+        """Batch normalisation layers that take moments in training; frozen ones keep theirs."""
+        return [layer for layer in self.batch_norms if layer.trainable]
+
+    @property
     def segment(self):
         """The whole network as a `Segment`."""
-        return Segment(tuple(self._chain))
+        return self.under(PLAIN)
 
-    def call(self, inputs, training=None):
-        return walk(self._chain, inputs)
+    def under(self, given):
+        """The whole network as a `Segment` that is called under a `Pass`."""
+        return Segment(tuple(self._chain), given)
+
+    def call(self, inputs, training=None, given=None):
+        return walk(self._chain, inputs, given)
+
+    def clean_pass(self, images):
+        """Logits of a training batch, by its own batch moments; the moving averages move on.
+
+        Args:
+            images: Tensor `(batch, ...)`.
+
+        Returns:
+            `CleanPass`, whose moments `replay` takes.
+
+        Raises:
+            ValueError: If a trainable BatchNormalization is used twice in the network.
+        """
+        taken = {}
+        logits = self(images, training=True, given=Pass(taken=taken))
+        return CleanPass(logits, tuple(taken[layer] for layer in self.trainable_batch_norms))
+
+    def replay(self, moments):
+        """The `Pass` in which normalisation layers use the moments of a `CleanPass`."""
+        return Pass(moments=dict(zip(self.trainable_batch_norms, moments, strict=True)))
 
     def compute_output_spec(self, inputs, **kwargs):
         box = as_interval(inputs)
@@ -168,7 +179,7 @@ class IntervalSequential(keras.Model):
             )
         return splits[0]
 
-    def split(self, classifier_relus):
+    def split(self, classifier_relus, given=PLAIN):
         """Cut the network after a ReLU into feature extractor and classifier.
 
         A Flatten after that ReLU stays with the extractor, so the classifier starts with the
@@ -178,6 +189,7 @@ class IntervalSequential(keras.Model):
             classifier_relus: Number of ReLUs in the classifier, one of `legal_splits`. With 0 the
                 classifier is the last affine part; with all of them the extractor is only the
                 input normalisation.
+            given: `Pass` under which both parts are called.
 
         Returns:
             `(extractor, classifier)`, two `Segment`s that share this network's weights.
@@ -202,8 +214,8 @@ class IntervalSequential(keras.Model):
                 f"Received: classifier_relus={classifier_relus}"
             )
         return (
-            Segment(tuple(self._chain[: cuts[wanted]])),
-            Segment(tuple(self._chain[cuts[wanted] :])),
+            Segment(tuple(self._chain[: cuts[wanted]]), given),
+            Segment(tuple(self._chain[cuts[wanted] :]), given),
         )
 
     @property
@@ -226,10 +238,15 @@ class IntervalSequential(keras.Model):
     def check_certifiable(self):
         """Raise `ValueError` unless the margins of this network can be bounded and trained.
 
-        The last layer must be a Dense without activation, and no Dropout may have a rate.
+        The last layer must be a Dense without activation, no Dropout may have a rate, and no
+        trainable BatchNormalization may be used twice.
         """
         self.check_classifier()
-        for layer in self._flatten_layers():
+        seen = set()
+        for layer in unrolled(self._chain):
+            if layer in seen and layer in self.trainable_batch_norms:
+                raise used_twice(layer)
+            seen.add(layer)
             if isinstance(layer, IntervalDropout) and layer.rate > 0:
                 raise ValueError(
                     f"Dropout layer '{layer.name}' has rate {layer.rate}: a certified loss would "

@@ -1,13 +1,14 @@
 """The margins of many classes, a few classes at a time: memory for one chunk, not for all."""
 
+from dataclasses import replace
+
 import keras
 from keras import ops
 
 from keras_taps import backend
-from keras_taps.attacks.box_attack import features_at
-from keras_taps.bounds.margins import margin_rows, point_margins, wrong_classes
+from keras_taps.attacks.box_attack import margins_at
+from keras_taps.bounds.margins import margin_rows, wrong_classes
 from keras_taps.interval import Interval
-from keras_taps.layers.scopes import replayed
 from keras_taps.objectives.connector import connect
 
 
@@ -29,28 +30,28 @@ def chunked_margins(segment, box, labels, search, c, size):
     Returns:
         Tensor `(batch, classes - 1)`.
     """
-    *body, last = segment.layers
-    wrong = wrong_classes(labels, last.units)
+    wrong = wrong_classes(labels, segment.last.units)
     chunks = -(-wrong.shape[1] // size)
     # Classes that are computed twice fill the last chunk.
     filled = ops.concatenate([wrong, wrong[:, : chunks * size - wrong.shape[1]]], axis=1)
     parts = ops.transpose(ops.reshape(filled, (-1, chunks, size)), (1, 0, 2))
-    moments, replay = replayed()
-    variables = segment.variables
+    variables, given = segment.variables, segment.given
 
     def one(chunk):
         number, classes = chunk
 
         def evaluate(points, lower, upper, *tensors):
-            values, own = tensors[: len(variables)], tensors[len(variables) :]
+            values, moments = tensors[: len(variables)], tensors[len(variables) :]
             mapping = list(zip(variables, values, strict=True))
-            with keras.StatelessScope(state_mapping=mapping), replay(own):
-                rows = margin_rows(last, labels, classes)
+            with keras.StatelessScope(state_mapping=mapping):
+                rows = margin_rows(segment.last, labels, classes)
                 reached = connect(points, Interval(lower, upper), c)
-                return point_margins(rows, features_at(body, reached))
+                return margins_at(
+                    replace(segment, given=given.with_tensors(moments)), reached, rows
+                )
 
         points, values = search(classes, number), [variable.value for variable in variables]
-        return backend.recomputed(evaluate, points, *box, *values, *moments)
+        return backend.recomputed(evaluate, points, *box, *values, *given.tensors)
 
     found = ops.map(one, (ops.arange(chunks, dtype="int32"), parts))
     return ops.reshape(ops.transpose(found, (1, 0, 2)), (-1, chunks * size))[:, : wrong.shape[1]]

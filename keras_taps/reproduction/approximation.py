@@ -82,7 +82,7 @@ def margin_bounds(network, x, y, eps, seed=0, batch_size=250):
 
     def bounds(images, labels, seed):
         box = input_box(images, eps)
-        rows = margin_rows(segment.layers[-1], labels)
+        rows = margin_rows(segment.last, labels)
         points = box_attack(
             segment, box, labels, seed, STEPS, restarts=RESTARTS, estimator="single"
         )

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from keras_taps.interval import Interval, input_box
+from keras_taps.layers.passes import PLAIN, Pass
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Batch:
         annealing: Boolean tensor, whether eps still grows; `False` in an evaluation.
         training: Whether this is a training step, in which a method may shrink its box; an
             evaluation is always about the whole box.
+        given: `Pass` of everything that follows the clean pass: its moments are replayed.
     """
 
     images: object
@@ -29,6 +31,7 @@ class Batch:
     seed: object
     annealing: object = False
     training: bool = True
+    given: Pass = PLAIN
 
     @cached_property
     def box(self) -> Interval:

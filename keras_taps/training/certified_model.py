@@ -2,7 +2,7 @@
 
 import inspect
 import random
-import threading
+from dataclasses import replace
 
 import keras
 from keras import ops
@@ -10,35 +10,37 @@ from keras import ops
 from keras_taps import backend
 from keras_taps.attacks.latent import taps_margins
 from keras_taps.bounds.ibp import ibp_margins
-from keras_taps.bounds.margins import certified
-from keras_taps.checks import check_count, check_radius, check_real, check_seed, did_you_mean
+from keras_taps.checks import check_radius, check_real, check_seed, did_you_mean
 from keras_taps.interval import as_interval
 from keras_taps.layers.residual import walk
-from keras_taps.layers.scopes import BatchStatistics, record_relu_inputs
-from keras_taps.metrics import LastValue, Share
+from keras_taps.networks.segment import CleanPass
 from keras_taps.networks.sequential import IntervalSequential
 from keras_taps.objectives.l1 import l1_penalty
 from keras_taps.objectives.warmup import warmup_regulariser
-from keras_taps.schedules import smooth_eps
 from keras_taps.training.batch import Batch
 from keras_taps.training.checked_model import CheckedModel
+from keras_taps.training.measures import Measures
+from keras_taps.training.radius import RadiusSchedule
 
 _SMALLEST_EPS = 1e-6  # while annealing: a box without width has no tightness
 
 
-class CertifiedModel(CheckedModel):
+class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
     """A network and the way it is trained to be provably robust.
 
     A method is a region of the input, which it propagates, and a formula on its bounds:
-    `region` and `certified_loss`. This class owns what all methods share: the radius schedule
-    inside the compiled step, the warm-up phase, clean batch statistics, metrics, checks of the
-    data, saving.
+    `region` and `certified_loss`. This class joins what all methods share: the radius schedule
+    (`RadiusSchedule`), the warm-up phase, metrics (`Measures`), checks of the data
+    (`CheckedModel`), saving.
+
+    Called with `training=True` it returns a `CleanPass`, logits and batch moments, from which
+    `compute_loss` goes on; else logits.
 
     Args:
         network: `IntervalSequential` that ends in a Dense layer of logits.
         eps: Radius at which the network is evaluated, pixel units in [0, 1].
         train_eps: Final radius of training, `eps <= train_eps <= 1`; by default `eps`.
-        classifier_relus: ReLUs behind the split, one of `network.legal_splits`, by default the
+        classifier_relus: ReLUs after the split, one of `network.legal_splits`, by default the
             smallest but 0; used by the method if it attacks in latent space, and always for the
             metric `taps_accuracy`.
         warmup_weight: Weight >= 0 of the warm-up regulariser at radius 0; it falls to 0 with the
@@ -97,17 +99,8 @@ class CertifiedModel(CheckedModel):
         self.l1 = check_real("l1", l1, 0, float("inf"))
         # Attacks draw from (seed, step): the step is saved with the model, as a generator is not.
         self.seed = check_seed(random.randrange(2**31) if seed is None else seed)
-        # Saved state, so that a resumed run goes on where it was.
-        self.step = self._counter("step")
-        self.anneal_start = self._counter("anneal_start")
-        self.anneal_end = self._counter("anneal_end")
-        self.natural_accuracy = Share(name="natural_accuracy")
-        self.ibp_certified_accuracy = Share(name="ibp_certified_accuracy")
-        self.taps_accuracy = Share(name="taps_accuracy")
-        self.eps_tracker = LastValue(name="eps")
-        self.adversarial_accuracy = Share(name="adversarial_accuracy")
-        self._clean_pass = threading.local()  # tf.distribute runs each replica in a thread
-        self._unreported = ()
+        self.create_counters()
+        self.create_metrics()
         self.built = True
 
     @classmethod
@@ -127,16 +120,6 @@ class CertifiedModel(CheckedModel):
         return (
             f"{cls.__name__} has no argument `{name}`.{did_you_mean(name, known)} "
             f"Accepted: {', '.join(known)}."
-        )
-
-    def _counter(self, name):
-        return self.add_weight(
-            name=name,
-            shape=(),
-            dtype="int32",
-            initializer="zeros",
-            trainable=False,
-            aggregation="only_first_replica",
         )
 
     def region(self, batch):
@@ -179,13 +162,9 @@ class CertifiedModel(CheckedModel):
         return weight * warmup_regulariser(entry, relu_boxes)
 
     def call(self, inputs, training=None):
-        if not training or as_interval(inputs) is not None:
-            return self.network(inputs, training=training)
-        statistics = BatchStatistics()
-        with statistics.record():
-            logits = self.network(inputs, training=True)
-        self._clean_pass.statistics = statistics  # for compute_loss, which follows in this step
-        return logits
+        if training and as_interval(inputs) is None:
+            return self.network.clean_pass(inputs)  # Keras hands it to `compute_loss` as `y_pred`
+        return self.network(inputs, training=training)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The loss of a batch, called by all three Keras trainers inside their gradient scope."""
@@ -194,42 +173,43 @@ class CertifiedModel(CheckedModel):
                 "`sample_weight` and `class_weight` are not supported: certified losses are "
                 "products and mixtures of batch means. Received: a sample_weight"
             )
-        if y_pred is None or (training and not hasattr(self._clean_pass, "statistics")):
+        if y_pred is None or (training and not isinstance(y_pred, CleanPass)):
             y_pred = self(x, training=training)
         labels = ops.cast(ops.reshape(y, (-1,)), "int32")
         classes = ops.clip(labels, 0, self.network.num_classes - 1)  # some backends refuse others
         if training:
-            loss, outcome, counts_taps = self._training_loss(x, classes, y_pred)
+            logits = y_pred.logits
+            loss, outcome, final = self._training_loss(x, classes, y_pred)
         else:
-            outcome, counts_taps = self._evaluation_outcome(x, classes, y_pred), 1.0
+            logits = y_pred
+            outcome, final = self._evaluation_outcome(x, classes, y_pred), 1.0
             loss = self.combine(outcome)
-        self._update_metrics(labels, y_pred, outcome, counts_taps)
+        self.measure(labels, logits, outcome, training, final)
         loss = loss + sum(self.losses)
         if self.l1:
             loss = loss + self.l1 * l1_penalty(self.network)
         # Pixels or labels out of range make the loss NaN: never a silent wrong figure.
         return ops.where(self._in_range(x, labels), loss, float("nan")) / backend.replica_count()
 
-    def _training_loss(self, x, labels, logits):
+    def _training_loss(self, x, labels, clean):
         """Loss of the phase that this step is in; the step counter moves on.
 
         The bound serves both phases. Only what one phase needs alone is a compiled branch: XLA
         on a CPU computes weight gradients of convolutions in a branch some forty times slower.
 
         Returns:
-            `(loss, Outcome, weight)`: the weight is 0 while there is no TAPS estimate.
+            `(loss, Outcome, final)`: the last is 0 while the radius grows, else 1.
         """
-        statistics = self._clean_pass.__dict__.pop("statistics")
-        annealing = self.step < self.anneal_end
-        eps = smooth_eps(self.step, self.anneal_start, self.anneal_end, self.train_eps)
+        annealing, eps = self.scheduled_eps()
         seed = backend.seed_tensor(self.seed, self.step * 1)
         self.step.assign_add(1)  # here, because a branch must not write variables
         self.eps_tracker.update_state(eps)
         width = ops.where(annealing, ops.maximum(eps, _SMALLEST_EPS), eps)
-        batch = Batch(x, labels, logits, width, seed, annealing)
-        with statistics.replay(), record_relu_inputs() as relu_boxes:
-            region = self.region(batch)
-            outcome = self.certified_loss(batch, region)
+        relu_boxes = []
+        given = replace(self.network.replay(clean.moments), relu_boxes=relu_boxes)
+        batch = Batch(x, labels, clean.logits, width, seed, annealing, given=given)
+        region = self.region(batch)
+        outcome = self.certified_loss(batch, region)
         penalty = ops.cond(
             annealing,
             lambda: self.warmup_penalty(region, relu_boxes, eps),
@@ -251,29 +231,10 @@ class CertifiedModel(CheckedModel):
             outcome = outcome._replace(taps_margins=taps)
         return outcome
 
-    def _update_metrics(self, labels, logits, outcome, counts_taps):
-        correct = ops.cast(ops.argmax(logits, axis=-1), "int32") == labels
-        self.natural_accuracy.update_state(correct)
-        taps_weight = counts_taps * ops.ones_like(labels, "float32")
-        found = (
-            (self.ibp_certified_accuracy, outcome.ibp_margins, None),
-            (self.taps_accuracy, outcome.taps_margins, taps_weight),
-            (self.adversarial_accuracy, outcome.adversarial_margins, None),
-        )
-        for metric, margins, weight in found:
-            if margins is not None:
-                metric.update_state(certified(margins), weight)
-        self._unreported = [metric.name for metric, margins, _ in found if margins is None]
-
     def _in_range(self, x, labels):
         pixels = ops.all(ops.logical_and(x >= 0, x <= 1))
         classes = ops.all(ops.logical_and(labels >= 0, labels < self.network.num_classes))
         return ops.logical_and(pixels, classes)
-
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Metrics of the batch, without those for which the method computes nothing."""
-        results = super().compute_metrics(x, y, y_pred, sample_weight)
-        return {name: value for name, value in results.items() if name not in self._unreported}
 
     def train_step(self, *args):
         """One training step: clean pass, certified loss, gradient, update.
@@ -282,10 +243,6 @@ class CertifiedModel(CheckedModel):
         calls `call` and `compute_loss`; override those, or this for a loop of your own.
         """
         return super().train_step(*args)
-
-    def annealed(self):
-        """Whether the radius has reached `train_eps`; reads variables, so call it between steps."""
-        return int(self.step) >= int(self.anneal_end)
 
     def at_eps(self, eps):
         """A compiled model of the same kind on the same network (no copy), to evaluate at `eps`.
@@ -298,18 +255,6 @@ class CertifiedModel(CheckedModel):
         model = type(self)(**options)
         model.compile(jit_compile=getattr(self, "_jit_request", "auto"))
         return model
-
-    def set_annealing(self, start, end):
-        """Grow the radius from training step `start` to `end`; `EpsAnneal` calls this.
-
-        Raises:
-            ValueError: If a step is negative or `end < start`.
-        """
-        start, end = check_count("start", start), check_count("end", end)
-        if end < start:
-            raise ValueError(f"`end` must be at least `start`. Received: {start=}, {end=}")
-        self.anneal_start.assign(start)
-        self.anneal_end.assign(end)
 
     def get_config(self):
         return {

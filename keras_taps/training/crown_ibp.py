@@ -53,7 +53,7 @@ class CrownIBPModel(CertifiedModel):
         self.loss_fusion = loss_fusion
 
     def certified_loss(self, batch, region):
-        relaxation = LinearRelaxation(self.network, region, batch.labels)
+        relaxation = LinearRelaxation(self.network.under(batch.given), region, batch.labels)
         ibp = relaxation.ibp_margins()
         fused = self.loss_fusion
         if fused is None:

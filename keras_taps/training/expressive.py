@@ -36,7 +36,7 @@ class ExpressiveModel(InputAttack, CertifiedModel):
         self.alpha = check_real("alpha", alpha, 0, 1)
 
     def certified_loss(self, batch, region):
-        ibp = ibp_margins(self.network, region, batch.labels)
+        ibp = ibp_margins(self.network.under(batch.given), region, batch.labels)
         adversarial = self.adversarial_margins(batch)
         loss = ops.mean(self.mixture(ibp, adversarial))
         return Outcome(loss, ibp, adversarial_margins=self.within_eps(batch, adversarial))

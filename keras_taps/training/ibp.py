@@ -28,5 +28,5 @@ class IBPModel(CertifiedModel):
     """
 
     def certified_loss(self, batch, region):
-        margins = ibp_margins(self.network, region, batch.labels)
+        margins = ibp_margins(self.network.under(batch.given), region, batch.labels)
         return Outcome(ops.mean(cross_entropy(margins)), margins)

@@ -25,7 +25,7 @@ class InputAttack:
         pgd_radius: Radius > 0 of the attacked box relative to the radius of training; an
             evaluation attacks the box of its radius. Other than 1, `adversarial_accuracy` is
             left out of the training logs, because it would be about another box.
-        **options: As the class behind this mixin.
+        **options: As the class after this mixin.
 
     References:
         Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", 2018.
@@ -57,7 +57,7 @@ class InputAttack:
         if batch.training and self.pgd_radius != 1:
             box = input_box(batch.images, ops.minimum(batch.eps * self.pgd_radius, 1.0))
         points = box_attack(
-            self.network.segment,
+            self.network.under(batch.given),
             box,
             batch.labels,
             batch.seed + _SEED_OFFSET,
@@ -75,9 +75,9 @@ class InputAttack:
 
     def adversarial_margins(self, batch):
         """Margins `(batch, classes - 1)` at the attacked images, with the weights' gradient."""
-        segment = self.network.segment
+        segment = self.network.under(batch.given)
         points = ops.expand_dims(self.adversarial_images(batch), 1)
-        return margins_at(segment, points, margin_rows(segment.layers[-1], batch.labels))
+        return margins_at(segment, points, margin_rows(segment.last, batch.labels))
 
     def get_config(self):
         return {

@@ -1,7 +1,8 @@
 """The small region: what makes SABR of IBP and STAPS of TAPS."""
 
+from dataclasses import replace
+
 from keras_taps.checks import check_real
-from keras_taps.layers.scopes import shrink_relus
 from keras_taps.objectives.regions import small_box
 from keras_taps.training.input_attack import InputAttack
 
@@ -42,8 +43,8 @@ class SmallBox(InputAttack):
     def certified_loss(self, batch, region):
         if not batch.training:
             return super().certified_loss(batch, region)
-        with shrink_relus(self.relu_shrinkage):
-            outcome = super().certified_loss(batch, region)
+        given = replace(batch.given, relu_shrinkage=self.relu_shrinkage)
+        outcome = super().certified_loss(replace(batch, given=given), region)
         if self.tau_ratio == self.relu_shrinkage == 1:
             return outcome
         return outcome._replace(ibp_margins=None, taps_margins=None)

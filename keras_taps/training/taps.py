@@ -33,7 +33,7 @@ class TAPSModel(CertifiedModel):
         network: `IntervalSequential` that ends in a Dense layer of logits.
         eps: Radius at which the network is evaluated, pixel units in [0, 1].
         train_eps: Final radius of training, by default `eps`.
-        classifier_relus: ReLUs behind the split, by default the smallest split but 0; with 0 this
+        classifier_relus: ReLUs after the split, by default the smallest split but 0; with 0 this
             is IBP training, exactly.
         w_taps: Weight in [0, inf] of the TAPS gradient against the IBP gradient.
         gradient_scale: Factor > 0 of the gradient of the product. Adam notices it, because its
@@ -121,7 +121,7 @@ class TAPSModel(CertifiedModel):
         self.chunk_size = chunk_size
 
     def certified_loss(self, batch, region):
-        extractor, classifier = self.network.split(self.classifier_relus)
+        extractor, classifier = self.network.split(self.classifier_relus, batch.given)
         features = extractor(region)
         ibp = ibp_margins(classifier, features, batch.labels)
         ibp_loss = ops.mean(cross_entropy(ibp))
@@ -132,7 +132,7 @@ class TAPSModel(CertifiedModel):
         no_gap = ops.zeros_like(ibp[:, 0])
 
         def latent():
-            rows = margin_rows(classifier.layers[-1], batch.labels)
+            rows = margin_rows(classifier.last, batch.labels)
             if chooses:
                 chosen = Selection(ibp, batch.labels, self.estimators)
                 points = self.latent_attack(classifier, features, batch, chosen.classes)
@@ -157,13 +157,11 @@ class TAPSModel(CertifiedModel):
             taps_loss, taps, gap = ops.cond(batch.annealing, nothing, latent)
         return Outcome(ibp_loss, ibp, taps_loss, taps, taps_loss_gap=gap if chooses else None)
 
-    def _update_metrics(self, labels, logits, outcome, counts_taps):
-        super()._update_metrics(labels, logits, outcome, counts_taps)
-        gap = outcome.taps_loss_gap
-        if gap is not None:
-            self.taps_loss_gap.update_state(gap, counts_taps * ops.ones_like(gap))
-        elif self.estimators != "all":
-            self._unreported.append("taps_loss_gap")
+    def measured(self, outcome):
+        pairs = super().measured(outcome)
+        if self.estimators == "all":
+            return pairs
+        return [*pairs, (self.taps_loss_gap, outcome.taps_loss_gap)]
 
     def combine(self, outcome):
         if self.classifier_relus == 0 or self.objective == "ibp":

@@ -8,7 +8,6 @@ from keras_taps.attacks.box_attack import box_attack, margins_at
 from keras_taps.bounds import ibp_margins, margin_rows
 from keras_taps.bounds.margins import cross_entropy
 from keras_taps.interval import Interval, input_box
-from keras_taps.layers import BatchStatistics
 from tests.helpers import (
     close,
     conv_network,
@@ -137,12 +136,9 @@ def test_no_gradient_flows_out():
         assert not np.any(gradient)
 
     def through_weights():
-        statistics = BatchStatistics()
-        with statistics.record():
-            logits = network(ops.convert_to_tensor(x), training=True)
-        extractor, classifier = network.split(1)
-        with statistics.replay():
-            points = attack(classifier, extractor(input_box(x, 0.1)), y, steps=2)
+        logits, moments = network.clean_pass(ops.convert_to_tensor(x))
+        extractor, classifier = network.split(1, network.replay(moments))
+        points = attack(classifier, extractor(input_box(x, 0.1)), y, steps=2)
         return ops.sum(points) + 0.0 * ops.sum(logits)
 
     for gradient in weight_gradients(through_weights, network.trainable_variables)[1]:
@@ -152,12 +148,10 @@ def test_no_gradient_flows_out():
 def test_attack_sees_the_replayed_statistics_and_changes_none():
     """Property 6: points found by batch moments; scaling them moves no average."""
     network, (x, y) = conv_network(), images(4)
-    statistics = BatchStatistics()
-    with statistics.record():
-        network(ops.convert_to_tensor(100 * x), training=True)
+    moments = network.clean_pass(ops.convert_to_tensor(100 * x)).moments
     before = [numpy(w).copy() for w in network.weights]
-    with statistics.replay():
-        replayed = margins(network.segment, attack(network.segment, input_box(x, 0.1), y), y)
+    segment = network.under(network.replay(moments))
+    replayed = margins(segment, attack(segment, input_box(x, 0.1), y), y)
     for old, new in zip(before, network.weights, strict=True):
         close(old, new, 0)
     plain = margins(network.segment, attack(network.segment, input_box(x, 0.1), y), y)

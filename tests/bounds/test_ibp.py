@@ -7,7 +7,7 @@ from keras import ops
 from keras_taps.bounds import certified, ibp_margins
 from keras_taps.bounds.margins import cross_entropy, margin_rows, point_margins
 from keras_taps.interval import input_box
-from keras_taps.layers import BatchStatistics
+from keras_taps.layers import Pass
 from keras_taps.layers.residual import walk
 from keras_taps.networks import resnet
 from tests.helpers import (
@@ -63,11 +63,11 @@ def test_radius_zero_gives_the_cross_entropy(training):
     """Property 7, by moving averages and by the batch statistics of training."""
     network = conv_network()
     x, y = images()
-    statistics = BatchStatistics()
-    with statistics.record():
-        logits = numpy(network(ops.convert_to_tensor(x), training=training)).astype("float64")
-    with statistics.replay():
-        loss = cross_entropy(ibp_margins(network, input_box(x, 0.0), y))
+    taken = {}
+    logits = network(ops.convert_to_tensor(x), training=training, given=Pass(taken=taken))
+    logits = numpy(logits).astype("float64")
+    segment = network.under(Pass(moments=taken))
+    loss = cross_entropy(ibp_margins(segment, input_box(x, 0.0), y))
     expected = np.log(np.exp(logits).sum(1)) - logits[np.arange(8), y]
     close(loss, expected, 1e-4)
 
@@ -79,13 +79,12 @@ def test_bounds_through_two_blocks_equal_the_whole(relus, training):
     network = conv_network()
     x, y = images()
     box = input_box(x, 0.05)
-    statistics = BatchStatistics()
+    given = Pass()
     if training:
-        with statistics.record():
-            network(ops.convert_to_tensor(x), training=True)
-    with statistics.replay():
-        extractor, classifier = network.split(relus)
-        close(ibp_margins(classifier, extractor(box), y), ibp_margins(network, box, y))
+        given = network.replay(network.clean_pass(ops.convert_to_tensor(x)).moments)
+    extractor, classifier = network.split(relus, given)
+    expected = ibp_margins(network.under(given), box, y)
+    close(ibp_margins(classifier, extractor(box), y), expected)
 
 
 def test_margins_are_elided():

@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from keras_taps.interval import Interval
-from keras_taps.layers import BatchStatistics, IntervalBatchNormalization
+from keras_taps.layers import IntervalBatchNormalization, Pass
 from tests.helpers import assert_contains, close, numbers, numpy, random_box, randomise
 
 SHAPE = (4, 3, 3, 2)
@@ -53,14 +53,13 @@ def test_box_in_inference_uses_moving_averages():
 @pytest.mark.parametrize("training", [True, False, None])
 def test_replay_uses_recorded_moments_and_updates_nothing(training):
     layer, x = built(), batch()
-    statistics = BatchStatistics()
-    with statistics.record():
-        y = layer(x, training=True)
+    taken = {}
+    y = layer(x, training=True, given=Pass(taken=taken))
     before = [numpy(w).copy() for w in layer.weights]
-    with statistics.replay():
-        close(layer(x, training=training), y)
-        close(layer(Interval(x, x), training=training).lower, y)
-        scaled = layer(100 * x, training=training)  # other data, the same moments
+    given = Pass(moments=taken)
+    close(layer(x, training=training, given=given), y)
+    close(layer(Interval(x, x), training=training, given=given).lower, y)
+    scaled = layer(100 * x, training=training, given=given)  # other data, the same moments
     for old, new in zip(before, layer.weights, strict=True):
         close(old, new, 0)
     mean, variance = numpy(x).mean((0, 1, 2)), numpy(x).var((0, 1, 2))
@@ -72,17 +71,14 @@ def test_bounds_in_training_contain_samples():
     """Property 4, by batch moments and with negative gammas."""
     layer = built()
     layer.gamma.assign([-1.5, 0.0])
-    statistics = BatchStatistics()
-    with statistics.record():
-        layer(batch(), training=True)
-    box = random_box(*SHAPE)
+    taken = {}
+    layer(batch(), training=True, given=Pass(taken=taken))
+    box, given = random_box(*SHAPE), Pass(moments=taken)
     lower, upper = numpy(box)
-    with statistics.replay():
-        out = layer(box, training=True)
-        for share in (0, 0.3, 1):
-            assert_contains(
-                out, numpy(layer(ops.convert_to_tensor(lower + share * (upper - lower))))
-            )
+    out = layer(box, training=True, given=given)
+    for share in (0, 0.3, 1):
+        x = ops.convert_to_tensor(lower + share * (upper - lower))
+        assert_contains(out, numpy(layer(x, given=given)))
 
 
 def test_frozen_layer_uses_its_moving_averages_in_training():
@@ -90,11 +86,10 @@ def test_frozen_layer_uses_its_moving_averages_in_training():
     layer.trainable = False
     before = numpy(layer.moving_mean).copy()
     expected = layer(x, training=False)
-    statistics = BatchStatistics()
-    with statistics.record():
-        close(layer(x, training=True), expected)
-    with statistics.replay():
-        close(layer(Interval(x, x), training=True).upper, expected)
+    taken = {}
+    close(layer(x, training=True, given=Pass(taken=taken)), expected)
+    assert not taken
+    close(layer(Interval(x, x), training=True, given=Pass(moments=taken)).upper, expected)
     close(layer.moving_mean, before, 0)
 
 

@@ -5,13 +5,13 @@ from keras import ops
 
 from keras_taps.interval import Interval, input_box
 from keras_taps.layers import (
-    BatchStatistics,
     IntervalActivation,
     IntervalDense,
     IntervalDropout,
     IntervalFlatten,
     IntervalReLU,
     IntervalResidual,
+    Pass,
 )
 from keras_taps.networks import IntervalSequential, cnn3, resnet
 from tests.helpers import close, conv_network, dense_network, images, random_box
@@ -30,13 +30,12 @@ def test_tensor_and_box():
 def test_split_equals_unsplit(relus, training):
     """Property 7: logits through the two blocks, in train and eval mode."""
     network, (x, _) = conv_network(), images()
-    statistics = BatchStatistics()
-    with statistics.record():
-        logits = network(ops.convert_to_tensor(x), training=training)
-    with statistics.replay():
-        extractor, classifier = network.split(relus)
-        close(classifier(extractor(ops.convert_to_tensor(x))), logits)
-        close(classifier(extractor(input_box(x, 0.1))), network(input_box(x, 0.1)))
+    taken = {}
+    logits = network(ops.convert_to_tensor(x), training=training, given=Pass(taken=taken))
+    given = Pass(moments=taken)
+    extractor, classifier = network.split(relus, given)
+    close(classifier(extractor(ops.convert_to_tensor(x))), logits)
+    close(classifier(extractor(input_box(x, 0.1))), network(input_box(x, 0.1), given=given))
 
 
 def test_split_counts_relus_and_keeps_flatten_with_the_extractor():

@@ -2,6 +2,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -13,8 +14,12 @@ from keras_taps.bounds.margins import cross_entropy
 from keras_taps.callbacks import EpsAnneal
 from keras_taps.datasets import Batches
 from keras_taps.interval import Interval, input_box
-from keras_taps.layers import BatchStatistics, IntervalDense, IntervalDropout, IntervalReLU
-from keras_taps.layers.scopes import record_relu_inputs
+from keras_taps.layers import (
+    IntervalBatchNormalization,
+    IntervalDense,
+    IntervalDropout,
+    IntervalReLU,
+)
 from keras_taps.networks import IntervalSequential
 from keras_taps.objectives import warmup_regulariser
 from keras_taps.schedules import smooth_eps
@@ -134,12 +139,10 @@ def test_annealing_uses_the_warmup_loss():
     model.set_annealing(0, 10)
     model.step.assign(4)
     eps = float(numpy(smooth_eps(4, 0, 10, TRAIN_EPS)))
-    statistics = BatchStatistics()
     with keras.StatelessScope():
-        with statistics.record():
-            model.network(ops.convert_to_tensor(X), training=True)
-        with statistics.replay(), record_relu_inputs() as boxes:
-            margins = ibp_margins(model.network, input_box(X, eps), Y)
+        boxes, moments = [], model.network.clean_pass(ops.convert_to_tensor(X)).moments
+        given = replace(model.network.replay(moments), relu_boxes=boxes)
+        margins = ibp_margins(model.network.under(given), input_box(X, eps), Y)
         penalty = warmup_regulariser(input_box(X, eps), boxes)
         expected = ops.mean(cross_entropy(margins)) + 0.3 * (1 - eps / TRAIN_EPS) * penalty
     assert float(numpy(penalty)) > 0
@@ -343,3 +346,35 @@ def test_two_replicas_take_the_step_of_one():
         [sys.executable, "-c", MIRRORED], env=os.environ, capture_output=True, text=True
     )
     assert result.stdout.strip().endswith("equal"), result.stderr[-3000:]
+
+
+def test_two_calls_before_the_loss():
+    """Each result carries its own moments: which call came last plays no part."""
+    x, other = ops.convert_to_tensor(X), ops.convert_to_tensor(images(12, (6,), seed=5)[0] ** 4)
+    y = ops.convert_to_tensor(Y)
+
+    def loss(*called):
+        model = taps()
+        found = [model(batch, training=True) for batch in called]
+        return float(numpy(model.compute_loss(x=x, y=y, y_pred=found[0], training=True)))
+
+    assert loss(x, other) == loss(x)
+
+
+def test_a_shared_batch_normalization_is_refused():
+    shared = IntervalBatchNormalization()
+    layers = [IntervalDense(6), shared, IntervalReLU(), IntervalDense(6), shared, IntervalDense(3)]
+    network = IntervalSequential(layers, input_shape=(6,))
+    with pytest.raises(ValueError, match="is used twice in the network"):
+        IBPModel(network, EPS)
+    shared.trainable = False  # its averages serve both uses
+    assert np.isfinite(loss_and_gradients(IBPModel(network, EPS), X, Y)[0])
+
+
+def test_metrics_given_to_compile_see_logits():
+    model = taps()
+    model.compile("adam", metrics=[keras.metrics.SparseCategoricalAccuracy(name="own")])
+    logs = model.train_on_batch(X, Y, return_dict=True)
+    assert logs["own"] == pytest.approx(logs["natural_accuracy"])
+    logs = model.evaluate(X, Y, return_dict=True, verbose=0)
+    assert logs["own"] == pytest.approx(logs["natural_accuracy"])

@@ -5,7 +5,6 @@ import pytest
 from keras import ops
 
 from keras_taps.interval import input_box
-from keras_taps.layers import BatchStatistics
 from tests.helpers import close, dense_network, images, numpy
 from tests.training import reference
 from tests.training.steps import FixedPoints, batch_of, fixed_shares, loss_and_gradients, outcome_of
@@ -39,11 +38,8 @@ def test_margins_for_given_points():
     network = dense_network(batch_norm=True, seed=3)
     model = FixedPoints(network, EPS, classifier_relus=1)
     weights = [numpy(w).copy() for w in network.trainable_variables]
-    statistics = BatchStatistics()
-    with statistics.record():
-        network(ops.convert_to_tensor(x), training=True)
-    with statistics.replay():
-        outcome = outcome_of(model, batch_of(x, y, EPS))
+    given = network.replay(network.clean_pass(ops.convert_to_tensor(x)).moments)
+    outcome = outcome_of(model, batch_of(x, y, EPS, given=given))
     shares = fixed_shares(2, (8, 5))
     weights = [w.astype("float64") for w in weights]
     *_, taps, ibp, _ = reference.losses(weights, x.astype("float64"), y, EPS, shares, 1, 0.5)

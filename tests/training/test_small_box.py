@@ -6,8 +6,7 @@ from keras import ops
 
 from keras_taps.bounds import ibp_margins
 from keras_taps.interval import Interval, input_box
-from keras_taps.layers import IntervalReLU
-from keras_taps.layers.scopes import shrink_relus
+from keras_taps.layers import IntervalReLU, Pass
 from keras_taps.training import AdversarialModel, SABRModel
 from tests.helpers import close, conv_network, images, numpy
 from tests.training.steps import batch_of, outcome_of
@@ -46,8 +45,7 @@ def test_bounds_of_the_small_box_are_no_metric():
 
 def test_shrinkage_only_where_a_relu_crosses():
     box = Interval(*(ops.convert_to_tensor([b]) for b in ([-1.0, 1.0, -3.0], [2.0, 2.0, -1.0])))
-    with shrink_relus(0.8):
-        found = IntervalReLU()(box)
+    found = IntervalReLU()(box, given=Pass(relu_shrinkage=0.8))
     close(found.upper, [[1.6, 2.0, 0.0]])
     close(found.lower, [[0.0, 1.0, 0.0]])
     close(IntervalReLU()(box).upper, [[2.0, 2.0, 0.0]])

@@ -1,0 +1,97 @@
+"""What a pass through the layers is given and leaves: one value, handed from call to call."""
+
+from dataclasses import dataclass, replace
+
+from keras import ops
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """The conditions of one pass of tensors or boxes through interval layers.
+
+    Layers take it as the argument `given`. It is opaque to Keras, so its tensors keep their
+    precision, and they keep their gradients on every backend, which variables would lose.
+
+    Args:
+        moments: Mapping from normalisation layers to `(mean, variance)` of a clean batch, which
+            they use in place of their own; those that it lacks use their moving averages. With
+            `None`, layers called with `training=True` take the moments of the batch they see.
+        taken: Dictionary that normalisation layers add the moments to which they take.
+        relu_shrinkage: Factor in (0, 1] of the upper bounds of crossing ReLUs. For training
+            alone: such a box does not hold every output any more, so it proves nothing.
+        relu_boxes: List that each box which enters a ReLU is appended to.
+
+    Example:
+
+    ```python
+    logits, moments = network.clean_pass(images)  # updates the moving averages
+    bounds = network(input_box(images, eps), given=network.replay(moments))  # same moments
+    ```
+
+    References:
+        Shi et al., "Fast Certified Robust Training with Short Warmup", 2021, section 4 (moments
+        of the clean batch); Müller et al., "Certified Training: Small Boxes are All You Need",
+        2023, appendix C (shrinkage).
+    """
+
+    moments: object = None
+    taken: object = None
+    relu_shrinkage: float = 1.0
+    relu_boxes: object = None
+
+    @property
+    def replays(self):
+        """Whether normalisation layers are given their moments."""
+        return self.moments is not None
+
+    def moments_of(self, layer):
+        """Moments `(mean, variance)` given for `layer`, or `None`."""
+        return self.moments.get(layer) if self.replays else None
+
+    def take(self, layer, mean, variance):
+        """Keep the moments that `layer` takes of its batch, if somebody asked for them.
+
+        Raises:
+            ValueError: If it took some already in this pass: a box could replay only one of them.
+        """
+        if self.taken is None:
+            return
+        if layer in self.taken:
+            raise used_twice(layer)
+        self.taken[layer] = mean, variance
+
+    def enters_relu(self, box):
+        """Leave `box` with whoever asked for the inputs of ReLUs."""
+        if self.relu_boxes is not None:
+            self.relu_boxes.append(box)
+
+    def stopped(self):
+        """The same pass with moments that are constants: every attack runs under it."""
+        if not self.replays:
+            return self
+        stop = ops.stop_gradient
+        return replace(self, moments={k: (stop(m), stop(v)) for k, (m, v) in self.moments.items()})
+
+    @property
+    def tensors(self):
+        """Flat list of the moments, for functions that must have every tensor as an argument."""
+        return [moment for pair in (self.moments or {}).values() for moment in pair]
+
+    def with_tensors(self, tensors):
+        """The same pass with other moments, in the order of `tensors`."""
+        if not self.replays:
+            return self
+        pairs = zip(tensors[::2], tensors[1::2], strict=True)
+        return replace(self, moments=dict(zip(self.moments, pairs, strict=True)))
+
+
+def used_twice(layer):
+    """The error about a normalisation layer that would have two sets of batch moments."""
+    return ValueError(
+        f"BatchNormalization layer '{layer.name}' is used twice in the network, so it has two sets "
+        "of batch moments. Accepted in training: a layer for each use, or a frozen one "
+        "(`trainable=False`)."
+    )
+
+
+PLAIN = Pass()  # nothing given, nothing asked for

@@ -1,0 +1,49 @@
+"""The radius of training: a schedule that is saved with the model and runs in its compiled step."""
+
+from keras_taps.checks import check_count
+from keras_taps.schedules import smooth_eps
+
+
+class RadiusSchedule:
+    """Mixin of a Keras model that counts its training steps and grows `eps` to `train_eps`.
+
+    The counters are variables of the model: compiled steps read them, and a resumed run continues
+    where it was.
+    """
+
+    def create_counters(self):
+        """Create the variables; called once, by the constructor of the model."""
+        self.step = self._counter("step")
+        self.anneal_start = self._counter("anneal_start")
+        self.anneal_end = self._counter("anneal_end")
+
+    def _counter(self, name):
+        return self.add_weight(
+            name=name,
+            shape=(),
+            dtype="int32",
+            initializer="zeros",
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+
+    def scheduled_eps(self):
+        """`(annealing, eps)` of the step to come: a boolean tensor and the radius."""
+        annealing = self.step < self.anneal_end
+        return annealing, smooth_eps(self.step, self.anneal_start, self.anneal_end, self.train_eps)
+
+    def annealed(self):
+        """Whether the radius has reached `train_eps`; reads variables, so call it between steps."""
+        return int(self.step) >= int(self.anneal_end)
+
+    def set_annealing(self, start, end):
+        """Grow the radius from training step `start` to `end`; `EpsAnneal` calls this.
+
+        Raises:
+            ValueError: If a step is negative or `end < start`.
+        """
+        start, end = check_count("start", start), check_count("end", end)
+        if end < start:
+            raise ValueError(f"`end` must be at least `start`. Received: {start=}, {end=}")
+        self.anneal_start.assign(start)
+        self.anneal_end.assign(end)
