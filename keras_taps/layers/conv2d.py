@@ -1,5 +1,7 @@
 """Convolutions on boxes."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -56,6 +58,15 @@ class IntervalDepthwiseConv2D(_ConvolutionLayer, keras.layers.DepthwiseConv2D):
     >>> ops.shape(layer(Interval(ops.zeros((1, 8, 8, 2)), ops.ones((1, 8, 8, 2)))).upper)
     (1, 6, 6, 2)
     """
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        if getattr(self.depthwise_initializer, "by_fan_in", False):
+            # Each output reads one channel, which the shape of the kernel does not say.
+            height, width, *channels = self.kernel.shape
+            shape = (height, width, 1, math.prod(channels))
+            drawn = self.depthwise_initializer(shape, dtype=self.variable_dtype)
+            self.kernel.assign(ops.reshape(drawn, self.kernel.shape))
 
     def convolution_op(self, inputs, kernel):
         """The stock depthwise convolution with the kernel given, so that it can be |kernel|."""

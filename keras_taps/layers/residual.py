@@ -71,7 +71,7 @@ class IntervalResidual(IntervalLayer, keras.layers.Layer):
     """
 
     def __init__(self, branches, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{"autocast": False, **kwargs})  # its layers cast for themselves
         if len(branches) < 2:
             raise ValueError(
                 f"`branches` must hold at least two lists of layers. Received: {len(branches)}"
@@ -94,8 +94,8 @@ class IntervalResidual(IntervalLayer, keras.layers.Layer):
             return self.bounds(box, given)
         return self._sum(inputs, given)
 
-    def propagate(self, box, given):
-        return self._sum(box, given)
+    def bounds(self, box, given=None):
+        return self._sum(box, given)  # its layers look at their own precision
 
     def _sum(self, inputs, given):
         return add_all([walk(branch, inputs, given) for branch in self.branches])

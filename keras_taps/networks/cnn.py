@@ -18,6 +18,8 @@ from keras_taps.layers import (
 from keras_taps.networks.initializer import FanInUniform, IBPInitializer
 from keras_taps.networks.sequential import IntervalSequential
 
+LAST = "channels_last"  # the order of `input_shape`, whatever Keras takes for its default
+
 
 def normalization(input_shape, mean, std):
     """List with the layer `(x - mean) / std`, or empty without `mean`.
@@ -52,10 +54,16 @@ def normalization(input_shape, mean, std):
 
 def conv(filters, kernel, stride, padding):
     """Padding on every side (stock "same" is lopsided at stride 2) and a valid convolution."""
-    pad = [IntervalZeroPadding2D(padding)] if padding else []
+    pad = [IntervalZeroPadding2D(padding, data_format=LAST)] if padding else []
     return [
         *pad,
-        IntervalConv2D(filters, kernel, strides=stride, kernel_initializer=IBPInitializer()),
+        IntervalConv2D(
+            filters,
+            kernel,
+            strides=stride,
+            data_format=LAST,
+            kernel_initializer=IBPInitializer(),
+        ),
     ]
 
 
@@ -116,7 +124,7 @@ def cnn3(input_shape, num_classes, width=16, mean=None, std=None):
         *normalization(input_shape, mean, std),
         *hidden(conv(width, 5, 2, 2), False),
         *hidden(conv(2 * width, 4, 2, 1), False),
-        IntervalFlatten(),
+        IntervalFlatten(data_format=LAST),
         head(num_classes),
     ]
     return assemble(layers, input_shape, "cnn3")
@@ -150,7 +158,7 @@ def cnn5(input_shape, num_classes, width=16, mean=None, std=None):
         *hidden(conv(width, 3, 1, 1), False),
         *hidden(conv(width, 4, 2, 1), False),
         *hidden(conv(2 * width, 4, 2, 1), False),
-        IntervalFlatten(),
+        IntervalFlatten(data_format=LAST),
         *hidden(dense(32 * width), False),
         head(num_classes),
     ]
@@ -188,7 +196,7 @@ def cnn7(input_shape, num_classes, width=64, mean=None, std=None, last_stride=1)
         *hidden(conv(2 * width, 3, 2, 1), True),
         *hidden(conv(2 * width, 3, 1, 1), True),
         *hidden(conv(2 * width, 3, check_count("last_stride", last_stride, low=1), 1), True),
-        IntervalFlatten(),
+        IntervalFlatten(data_format=LAST),
         *hidden(dense(8 * width), True),
         head(num_classes),
     ]

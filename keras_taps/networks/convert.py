@@ -91,14 +91,16 @@ class _Converter:
                     "The branches of the model do not form nested residual blocks, so it is no "
                     "chain of layers and blocks."
                 )
+            # The precision is the tensor's: Keras' global policy may be another one by now.
+            dtype = tensor.dtype
             if type(layer) is keras.layers.Add or (_operation(layer) == _SUM and len(inputs) > 1):
                 tensor = self.common_source(inputs)
                 branches = [self.chain(branch, tensor) for branch in inputs]
-                reversed_layers.append(interval_layers.IntervalResidual(branches))
+                reversed_layers.append(interval_layers.IntervalResidual(branches, dtype=dtype))
             else:
                 if len(inputs) != 1:
                     raise ValueError(_unknown(layer))
-                reversed_layers.extend(reversed(self.layer(layer)))
+                reversed_layers.extend(reversed(self.layer(layer, dtype)))
                 tensor = inputs[0]
         return reversed_layers[::-1]
 
@@ -120,26 +122,33 @@ class _Converter:
             path.append(self._passed[key])
         return path[:-1]
 
-    def layer(self, layer):
-        """Interval layers, usually one, that do what a stock layer does."""
+    def layer(self, layer, dtype=None):
+        """Interval layers, usually one, that do what a stock layer, or an operation, does."""
         if id(layer) not in self._converted:
-            self._converted[id(layer)] = self._convert(layer)
+            self._converted[id(layer)] = self._convert(layer, dtype)
         return self._converted[id(layer)]
 
-    def _convert(self, layer):
+    def _convert(self, layer, dtype):
         if isinstance(layer, keras.layers.InputLayer):
             return []
         if isinstance(layer, keras.Model):
             return self.model(layer)
         if _operation(layer) in _OPERATIONS:
-            return [_OPERATIONS[_operation(layer)](name=layer.name)]
+            return [_OPERATIONS[_operation(layer)](name=layer.name, dtype=dtype)]
         cls = type(layer) if isinstance(layer, IntervalLayer) else _STOCK.get(type(layer))
         if cls is None:
             raise ValueError(_unknown(layer))
+        if getattr(layer, "quantization_mode", None):
+            raise ValueError(
+                f"Layer '{layer.name}' is quantised ({layer.quantization_mode}), and its "
+                "rounding has no interval form. Accepted: the network as it was before `quantize`."
+            )
         config = layer.get_config()
         activation = getattr(layer, "activation", None)
         kernel = hasattr(layer, "kernel_initializer") or hasattr(layer, "depthwise_initializer")
         fused = kernel and activation_name(activation) != "linear"
+        # Its regulariser is about what comes after the activation, so the two stay together.
+        fused = fused and layer.activity_regularizer is None
         if fused:
             check_monotone(activation, layer.name)
             config["activation"] = "linear"
@@ -150,10 +159,13 @@ class _Converter:
             if isinstance(layer, keras.layers.Normalization):
                 converted.finalize_state()
         if fused:
-            name = f"{layer.name}_{activation_name(activation)}"
+            how = {
+                "name": f"{layer.name}_{activation_name(activation)}",
+                "dtype": layer.dtype_policy,
+            }
             if activation_name(activation) == "relu":
-                return [converted, interval_layers.IntervalReLU(name=name)]
-            return [converted, interval_layers.IntervalActivation(activation, name=name)]
+                return [converted, interval_layers.IntervalReLU(**how)]
+            return [converted, interval_layers.IntervalActivation(activation, **how)]
         return [converted]
 
 

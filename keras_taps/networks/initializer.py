@@ -25,6 +25,8 @@ class IBPInitializer(keras.initializers.RandomNormal):
         Shi et al., "Fast Certified Robust Training with Short Warmup", 2021, section 4.1.
     """
 
+    by_fan_in = True  # depthwise layers ask for it with the shape of one input channel
+
     def __init__(self, seed=None):
         super().__init__(seed=seed)
 

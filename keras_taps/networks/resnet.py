@@ -3,7 +3,7 @@
 from keras_taps.checks import check_count
 from keras_taps.layers import IntervalBatchNormalization, IntervalFlatten, IntervalReLU
 from keras_taps.layers.residual import IntervalResidual
-from keras_taps.networks.cnn import assemble, conv, dense, head, hidden, normalization
+from keras_taps.networks.cnn import LAST, assemble, conv, dense, head, hidden, normalization
 
 
 def _block(filters, stride):
@@ -42,7 +42,7 @@ def resnet(input_shape, num_classes, width=16, mean=None, std=None):
         *hidden(conv(width, 3, 2, 1), True),
         *_block(2 * width, 2),
         *_block(4 * width, 2),
-        IntervalFlatten(),
+        IntervalFlatten(data_format=LAST),
         *hidden(dense(8 * width), True),
         head(num_classes),
     ]

@@ -51,7 +51,7 @@ class IntervalSequential(keras.Model):
     """
 
     def __init__(self, layers, input_shape=None, name=None):
-        super().__init__(name=name)
+        super().__init__(name=name, autocast=False)  # each layer casts to its own precision
         layers = list(layers)
         if layers and isinstance(layers[0], (keras.KerasTensor, keras.layers.InputLayer)):
             first = layers.pop(0)
@@ -146,7 +146,7 @@ class IntervalSequential(keras.Model):
         if box is not None:
             return Interval(*(self.compute_output_spec(bound, **kwargs) for bound in box))
         shape = (inputs.shape[0], *self._logits_shape[1:])
-        return keras.KerasTensor(shape, dtype=self.compute_dtype)
+        return keras.KerasTensor(shape, dtype=self._chain[-1].compute_dtype)
 
     def _cuts(self):
         """Where the network may be cut: {ReLUs in the classifier: index of its first layer}."""
@@ -238,8 +238,8 @@ class IntervalSequential(keras.Model):
     def check_certifiable(self):
         """Raise `ValueError` unless the margins of this network can be bounded and trained.
 
-        The last layer must be a Dense without activation, no Dropout may have a rate, and no
-        trainable BatchNormalization may be used twice.
+        The last layer must be a Dense without activation, no Dropout may have a rate, no trainable
+        BatchNormalization may be used twice, and no layer may have an activity regulariser.
         """
         self.check_classifier()
         seen = set()
@@ -247,6 +247,12 @@ class IntervalSequential(keras.Model):
             if layer in seen and layer in self.trainable_batch_norms:
                 raise used_twice(layer)
             seen.add(layer)
+            if layer.activity_regularizer is not None:
+                raise ValueError(
+                    f"Layer '{layer.name}' has an `activity_regularizer`, which Keras would add up "
+                    "over boxes and attacked points too. Accepted in certified training: kernel "
+                    "and bias regularisers, or `l1`."
+                )
             if isinstance(layer, IntervalDropout) and layer.rate > 0:
                 raise ValueError(
                     f"Dropout layer '{layer.name}' has rate {layer.rate}: a certified loss would "

@@ -32,7 +32,8 @@ def warmup_regulariser(input_box, relu_boxes):
 
 def _tightness(entry, box):
     radius = ops.maximum(ops.mean(box.radius), 1e-12)
-    return ops.relu(TOLERANCE - entry / radius) / TOLERANCE
+    # The images may be in another precision than the layers.
+    return ops.relu(TOLERANCE - ops.cast(entry, radius.dtype) / radius) / TOLERANCE
 
 
 def _balance(box):

@@ -75,7 +75,7 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
     ):
         if unknown:
             raise TypeError(self._unknown_argument(next(iter(unknown))))
-        super().__init__(name=name)
+        super().__init__(name=name, autocast=False)  # images reach the network as they are
         if not isinstance(network, IntervalSequential):
             raise ValueError(
                 "`network` must be an IntervalSequential: build one from keras_taps.networks or "
@@ -155,11 +155,12 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         References:
             Mao et al. 2023, Algorithm 1, with the decreasing weight that all codes use.
         """
-        if not self.warmup_weight or not relu_boxes:
-            return ops.zeros_like(eps)
+        if not (self.warmup_weight and relu_boxes and self.train_eps):
+            return ops.zeros_like(eps)  # a radius of 0 does not grow
         weight = self.warmup_weight * (1 - eps / self.train_eps)
         entry = walk(self.network.leading_normalization, box)
-        return weight * warmup_regulariser(entry, relu_boxes)
+        penalty = warmup_regulariser(entry, relu_boxes)
+        return ops.cast(weight, penalty.dtype) * penalty
 
     def call(self, inputs, training=None):
         if training and as_interval(inputs) is None:
@@ -212,8 +213,8 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         outcome = self.certified_loss(batch, region)
         penalty = ops.cond(
             annealing,
-            lambda: self.warmup_penalty(region, relu_boxes, eps),
-            lambda: ops.zeros_like(eps),
+            lambda: ops.cast(self.warmup_penalty(region, relu_boxes, eps), outcome.loss.dtype),
+            lambda: ops.zeros_like(outcome.loss),
         )
         loss = ops.where(annealing, outcome.loss + penalty, self.combine(outcome))
         return loss, outcome, 1.0 - ops.cast(annealing, "float32")

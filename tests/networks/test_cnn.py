@@ -134,3 +134,14 @@ def test_save_and_load(name, tmp_path):
     close(loaded(box), network(box), 0)
     assert loaded.legal_splits == network.legal_splits
     assert loaded.count_params() == network.count_params()
+
+
+@pytest.mark.parametrize("make", [cnn3, cnn7, resnet])
+def test_the_order_of_the_axes_is_that_of_the_input_shape(make):
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        shapes = [w.shape for w in make((8, 8, 1), 3, width=1).weights]
+    finally:
+        keras.config.set_image_data_format(before)
+    assert shapes == [w.shape for w in make((8, 8, 1), 3, width=1).weights]

@@ -6,7 +6,7 @@ from keras import layers, ops
 from keras_taps.interval import input_box
 from keras_taps.layers import IntervalReLU, IntervalResidual
 from keras_taps.networks import convert
-from tests.helpers import assert_contains, close, conv_network, images, numpy, randomise
+from tests.helpers import assert_contains, close, conv_network, images, numbers, numpy, randomise
 
 
 def sequential():
@@ -263,3 +263,45 @@ def test_a_layer_of_another_model_is_no_input():
     inner = keras.Model(stock.layers[1].output, stock.output)
     x = np.ones((2, 60), "float32")
     close(convert(inner)(ops.convert_to_tensor(x)), inner(ops.convert_to_tensor(x)))
+
+
+def test_a_global_policy_does_not_change_the_precision():
+    """Neither of images nor of activations, sums and residual blocks."""
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dense(4, activation="relu")(inputs)
+    total = keras.layers.Add()([hidden, keras.layers.Dense(4)(hidden)])
+    stock = keras.Model(inputs, keras.layers.Dense(3)(ops.relu(total) + hidden))
+    x = np.full((1, 4), 0.7081, "float32")
+    expected = numpy(stock(x))
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        network = convert(stock)
+        close(network(x), expected, 1e-6)
+        box = numpy(network(input_box(x, 1e-4)))
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert np.all(box.lower <= expected)
+    assert np.all(box.upper >= expected)
+
+
+def test_activity_regularizer_stays_after_its_activation():
+    layer = keras.layers.Dense(
+        4, activation="relu", activity_regularizer=keras.regularizers.L2(1.0)
+    )
+    stock = keras.Sequential([keras.Input((3,)), layer, keras.layers.Dense(2)])
+    network = convert(stock)
+    x = ops.convert_to_tensor(numbers(5, 3))
+    losses = []
+    for model in (stock, network):
+        model(x)
+        losses.append([float(numpy(loss)) for loss in model.losses])
+    assert losses[0] == pytest.approx(losses[1])
+    assert network.relus == 1
+
+
+def test_quantised_layers_are_refused():
+    stock = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="small")])
+    stock.quantize("int8")
+    with pytest.raises(ValueError, match=r"'small' is quantised \(int8\).*Accepted"):
+        convert(stock)

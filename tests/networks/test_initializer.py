@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_taps.layers import IntervalConv2D, IntervalDense
+from keras_taps.layers import IntervalConv2D, IntervalDense, IntervalDepthwiseConv2D
 from keras_taps.networks import FanInUniform, IBPInitializer, cnn7
 from tests.helpers import numpy
 
@@ -49,3 +49,9 @@ def test_round_trip(cls):
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(cls(seed=3)))
     assert isinstance(again, cls)
     assert np.array_equal(numpy(again((4, 5))), numpy(cls(seed=3)((4, 5))))
+
+
+def test_depthwise_kernels_by_the_channel_that_an_output_reads():
+    layer = IntervalDepthwiseConv2D(3, depthwise_initializer=IBPInitializer(seed=0))
+    layer.build((None, 8, 8, 64))
+    assert numpy(layer.kernel).std() == pytest.approx(math.sqrt(2 * math.pi) / 9, rel=0.1)

@@ -378,3 +378,45 @@ def test_metrics_given_to_compile_see_logits():
     assert logs["own"] == pytest.approx(logs["natural_accuracy"])
     logs = model.evaluate(X, Y, return_dict=True, verbose=0)
     assert logs["own"] == pytest.approx(logs["natural_accuracy"])
+
+
+def test_a_radius_of_zero_needs_no_annealing():
+    model = IBPModel(dense_network(batch_norm=True), 0.0)
+    model.compile("sgd")
+    losses = run(model).history["loss"]
+    assert np.all(np.isfinite(losses))
+
+
+def test_float64_while_annealing():
+    """Layers in float64, images in float32, on every backend."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float64")
+    try:
+        model = IBPModel(dense_network(batch_norm=True), EPS)
+    finally:
+        keras.config.set_dtype_policy(before)
+    model.compile("sgd")
+    assert np.all(np.isfinite(run(model).history["loss"]))
+
+
+def test_activity_regularizer_refused():
+    layers = [IntervalDense(4, activity_regularizer="l2"), IntervalReLU(), IntervalDense(3)]
+    network = IntervalSequential(layers, input_shape=(6,))
+    with pytest.raises(ValueError, match=r"`activity_regularizer`.*Accepted"):
+        IBPModel(network, EPS)
+
+
+def test_a_global_policy_does_not_round_images():
+    """A pixel of 0.7081 would be 0.70703 in bfloat16, out of its own box of eps 1e-4."""
+    network = dense_network()
+    x = np.full((1, 6), 0.7081, "float32")
+    expected = numpy(network(x))
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = IBPModel(type(network).from_config(network.get_config()), EPS)
+        model.network.set_weights(network.get_weights())
+    finally:
+        keras.config.set_dtype_policy(before)
+    close(model(x), expected, 1e-6)
+    assert numpy(model(x)).dtype == "float32"
