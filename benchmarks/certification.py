@@ -159,7 +159,7 @@ def main(arguments=None):
     parser.add_argument("--eps", type=float, default=0.1)
     parser.add_argument("--count", type=int, help="number of test images")
     parser.add_argument("--timeout", type=float, default=30, help="seconds an input")
-    parser.add_argument("--report", type=Path, help="report file, with which a run goes on")
+    parser.add_argument("--report", type=Path, help="report file, with which a run resumes")
     parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"))
     parser.add_argument("--output", type=Path, default=RESULTS / "certification.json")
     options = parser.parse_args(arguments)

@@ -5,7 +5,7 @@
 
 DIR, or else the environment variable VNNLIB_DIR, holds `verdicts.csv` with the columns benchmark,
 onnx, vnnlib, verdict and best_seconds, and the files it names. A record is added as soon as it is
-complete; the same command goes on.
+complete; the same command resumes it.
 """
 
 import argparse

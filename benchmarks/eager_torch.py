@@ -49,7 +49,7 @@ def cnn7(width=64, input_shape=(1, 28, 28), num_classes=10, last_stride=1):
 
 
 def convolutions(plan, input_shape, batch_norm):
-    """Layers up to the Flatten, and the number of features behind it.
+    """Layers up to the Flatten, and the number of features after it.
 
     Args:
         plan: `(filters, kernel, stride, padding)` of each convolution.
@@ -314,7 +314,7 @@ def taps_loss(
     Arguments not listed are as in `region`; `tau_ratio` below 1 makes it STAPS.
 
     Args:
-        classifier_relus: ReLUs behind the split.
+        classifier_relus: ReLUs after the split.
         steps: Steps of the latent attack.
         w_taps: Weight of the TAPS gradient against the IBP gradient.
         c: Connector parameter in (0, 1].

@@ -3,7 +3,7 @@
     python benchmarks/precision.py
 
 One point for each wrong class of a batch, CNN7: forward and input gradient of each hidden layer
-behind the split. It says whether a search in lower precision can pay on this machine at all.
+after the split. It says whether a search in lower precision can pay on this machine at all.
 """
 
 import argparse

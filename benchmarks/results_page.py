@@ -59,7 +59,7 @@ The complete verifier decides nearly every image of networks this small, in hund
 whatever the weight. So what costs the authors' networks their certificates at large weights, that
 they cannot be verified in time, does not show here.""",
     ("cpu", "table3"): """\
-Here the single estimator behind one ReLU does not collapse.""",
+Here the single estimator with one ReLU after the split does not collapse.""",
 }
 
 
@@ -124,7 +124,7 @@ def _section(content):
         f"{BACKENDS[content['backend']]}; {seconds / 60:.0f} minutes of training; "
         + ", ".join(packages)
         + f".\n- `{_command(content)}`"
-        + ("" if _complete(content) else "\n- Not complete: the same command goes on."),
+        + ("" if _complete(content) else "\n- Not complete: the same command resumes it."),
     ]
     return "\n\n".join(filter(None, parts))
 

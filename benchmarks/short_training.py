@@ -7,7 +7,7 @@
 eps 0.1 in training and test, batch 256, 400 steps of which 100 anneal the radius; the weights
 after the last step are measured on the 10 000 test images. MNIST trains CNN3, Fashion-MNIST CNN5,
 both with 16 filters. A record is added to the results as soon as it is complete. The same command
-again goes on with what is missing.
+again continues with what is missing.
 """
 
 import argparse

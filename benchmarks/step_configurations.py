@@ -3,7 +3,7 @@
     cnn7-16-mnist-taps3-s8
     cnn7-64-tinyimagenet-staps1-s1-b8-estimators=4
 
-Network and width, shape of the images, method with the ReLUs behind its split; then, in any order,
+Network and width, shape of the images, method with the ReLUs after its split; then, in any order,
 `s` and the steps of the latent attack, `b` and the batch size, `c` and the number of classes, and
 further arguments of the training model as `name=value`.
 """

@@ -72,7 +72,7 @@ def count_calls(configuration):
     """How often each product of a step of keras_taps is called: `{(Product, pass): calls}`.
 
     Attacks take input gradients only. The last layer is left out: its rows for the wrong classes
-    are gathered for each sample, which is no matrix product.
+    are gathered for each sample, which is not a matrix product.
     """
     layers, normalised = hidden_products(configuration)
     calls = Counter()

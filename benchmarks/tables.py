@@ -34,7 +34,7 @@ keras_taps on its three backends and in eager PyTorch. The eager step is
 codes, where every step of an attack also computes weight gradients. All take turns within one run.
 A ratio below 1 is faster than eager PyTorch.
 
-`cnn7-16-mnist-taps3-s8-b32` is CNN7 of width 16, images of MNIST's shape, TAPS with 3 ReLUs behind
+`cnn7-16-mnist-taps3-s8-b32` is CNN7 of width 16, images of MNIST's shape, TAPS with 3 ReLUs after
 the split, 8 steps of the latent attack, a batch of 32 (64 if not said); `c200` stands for 200
 classes, and `name=value` for an argument of the training model. The eager step always attacks all
 classes.
@@ -93,7 +93,7 @@ lacks, `python3 benchmarks/gpu.py --files build/gpu --out OUT` runs there for ni
 eps 0.1, batch 256, 400 steps of which 100 anneal the radius, last weights, 10 000 test images;
 mean and standard deviation over seeds, in percent. "Natural" is accuracy on clean images, "PGD"
 under an attack of 40 steps, "IBP" the share certified by interval bounds, "TAPS" the share whose
-TAPS estimate is robust, which is no certificate. Four hundred steps are 1.7 passes over the
+TAPS estimate is robust, which is not a certificate. Four hundred steps are 1.7 passes over the
 training images: the rows compare methods at that budget, not at their best. IBP bounds understate
 what a complete verifier proves for methods that do not train on the whole box.
 
@@ -151,7 +151,7 @@ Run it with `python benchmarks/branch_and_bound.py --model runs/taps/best.keras 
 
 {tuning}
 
-Run it with `python benchmarks/tuning.py all --backend tensorflow`; the same command goes on.
+Run it with `python benchmarks/tuning.py all --backend tensorflow`; the same command resumes it.
 
 ## Properties of the VNN competition
 

@@ -86,8 +86,12 @@ def _peaks(records):
             key, share = trial["classifier_relus"], trial.get("val_certified_accuracy") or 0
             if share > best.get(key, (0, None))[0]:
                 best[key] = share, record["study"].removeprefix("grid-w")
-    found = [f"{w} behind {split}" for split, (_, w) in sorted(best.items()) if split]
-    return f" The most is certified at a weight of {', of '.join(found)} ReLUs." if found else ""
+    found = [f"{w} with {split}" for split, (_, w) in sorted(best.items()) if split]
+    return (
+        f" The most is certified at a weight of {', of '.join(found)} ReLUs after the split."
+        if found
+        else ""
+    )
 
 
 def _grid(content):
@@ -100,7 +104,7 @@ def _grid(content):
             name = "any" if split == 0 else weight
             rows.append([str(split), name, *figures, *_cost([trial])])
     rows.sort(key=lambda row: (row[0], float("-inf") if row[1] == "any" else float(row[1])))
-    head = ["ReLUs behind the split", "w_TAPS", *FIGURES.values(), "s training", "s certifying"]
+    head = ["ReLUs after the split", "w_TAPS", *FIGURES.values(), "s training", "s certifying"]
     records = content["records"]
     text = "**TAPS by split and weight.** " + _setting(records[0])
     text += _peaks(records) + _goodness([each for r in records for each in r["trials"]])

@@ -18,7 +18,7 @@ class EpsAnneal(keras.callbacks.Callback):
 
     The schedule runs inside the compiled step, from a step counter that is saved with the model;
     this callback only sets where it starts and ends. Steps are counted over the life of the
-    model, so a resumed run goes on in the middle of the ramp.
+    model, so a resumed run continues in the middle of the ramp.
 
     Args:
         epochs: Epochs > 0 the ramp takes; fractions are allowed.
@@ -64,13 +64,13 @@ class EpsAnneal(keras.callbacks.Callback):
         if not self.model.annealed():
             warnings.warn(
                 "Training ended before the radius reached `train_eps`: train for more epochs than "
-                f"the {self.start_epoch + self.epochs:g} of EpsAnneal, or go on with fit.",
+                f"the {self.start_epoch + self.epochs:g} of EpsAnneal, or continue with fit.",
                 stacklevel=2,
             )
 
 
 class _Selection(keras.callbacks.Callback):
-    """Watches a validation quantity at the final radius; easier epochs before it do not count."""
+    """Watches a validation quantity of epochs trained at the final radius; others do not count."""
 
     finished = False  # whether training should end
 
@@ -104,9 +104,10 @@ class _Selection(keras.callbacks.Callback):
 class BestModel(_Selection):
     """Keep the model with the highest validation TAPS accuracy, once the radius is final.
 
-    Epochs that end while the radius still grows do not count: they are easier. Of equal epochs the
-    last is kept. The images that choose must be held out from training and from testing. Training
-    that ends before any epoch counts keeps nothing, and a warning says so.
+    Epochs that end while the radius still grows do not count: their weights are trained for a
+    smaller radius than `train_eps`, although validation is at `eps` from the first epoch. Of equal
+    epochs the last is kept. The images that choose must be held out from training and from
+    testing. Training that ends before any epoch counts keeps nothing, and a warning says so.
 
     Args:
         filepath: File to write, `*.keras` (the model with its training state) or `*.weights.h5`;

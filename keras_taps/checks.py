@@ -105,6 +105,16 @@ def check_images(x, input_shape, name="x"):
 def check_pixels(x, name="x"):
     """Raise `ValueError` unless the array `x` holds values in [0, 1]."""
     x = np.asarray(x)
+    if x.dtype.kind not in "fiub":
+        raise ValueError(f"`{name}` must hold real numbers. Received: dtype {x.dtype}")
+    if x.dtype.kind == "f" and x.ndim and not np.isfinite(x).all():
+        wrong = ~np.isfinite(x)
+        where = np.flatnonzero(wrong.reshape(len(x), -1).any(axis=1))
+        raise ValueError(
+            f"`{name}` must hold pixels in [0, 1]. Received: {np.count_nonzero(wrong)} values that "
+            f"are NaN or infinite, in {len(where)} of {len(x)} images, the first at index "
+            f"{where[0]}"
+        )
     low, high = (float(x.min()), float(x.max())) if x.size else (0.0, 0.0)
     if not (low >= 0 and high <= 1):  # also catches NaN, for which every comparison is false
         raise ValueError(
@@ -130,8 +140,11 @@ def check_labels(y, num_classes, name="y"):
             f"`{name}` must hold whole numbers; keras.layers.StringLookup or numpy.unique turn "
             f"names into them. Received: dtype {y.dtype}"
         )
-    if y.size and (np.any(y != np.floor(y)) or y.min() < 0 or y.max() >= num_classes):
+    wrong = ~((y == np.floor(y)) & (y >= 0) & (y < num_classes))
+    if wrong.any():
+        first = np.flatnonzero(wrong)[0]
         raise ValueError(
             f"`{name}` must hold whole labels from 0 to {num_classes - 1}, one for each logit of "
-            f"the network. Received: values from {y.min()} to {y.max()}"
+            f"the network. Received: values from {y.min()} to {y.max()}; {wrong.sum()} of {len(y)} "
+            f"are none of these, the first {y[first]} at index {first}"
         )

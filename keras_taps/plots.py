@@ -68,15 +68,16 @@ def training_curves(histories):
 
     >>> figure = training_curves({"TAPS": {"eps": [0.0, 0.1], "loss": [2.3, 1.0]}})
     >>> len(figure.axes)
-    4
+    5
     """
     panels = {
         "eps": "training radius",
         "loss": "loss",
         "natural_accuracy": "natural accuracy",
         "taps_accuracy": "TAPS accuracy",
+        "ibp_certified_accuracy": "IBP-certified accuracy",
     }
-    figure, axes = subplots(1, 4, figsize=(13, 3.2))
+    figure, axes = subplots(1, len(panels), figsize=(16, 3.2))
     for colour, (name, history) in zip(COLOURS, _named(histories).items(), strict=False):
         columns = _columns(history)
         for axis, key in zip(axes, panels, strict=True):
@@ -314,7 +315,10 @@ def pareto(fronts):
 
     Returns:
         matplotlib `Figure`: a colour and a legend entry with the hypervolume a front; filled points
-        lie on it, hollow ones are dominated.
+        lie on it and have the number of their trial, hollow ones are dominated.
+
+    Raises:
+        ValueError: If there is no front.
 
     Example:
 
@@ -324,6 +328,11 @@ def pareto(fronts):
     'natural in %'
     """
     fronts = fronts if isinstance(fronts, dict) else {"": fronts}
+    if not all(hasattr(front, "front") for front in fronts.values()) or not fronts:
+        raise ValueError(
+            "`fronts` must be a ParetoFront, or a dictionary from names to one or more of them. "
+            f"Received: {list(fronts.values())!r}"
+        )
     figure, axis = subplots(1, 1, figsize=(5.6, 4.2))
     for number, (name, front) in enumerate(fronts.items()):
         colour = COLOURS[number % len(COLOURS)]
@@ -336,6 +345,11 @@ def pareto(fronts):
         axis.scatter(*beaten.T, s=20, marker=marker, facecolors="none", edgecolors=colour)
         # Steps, for between two networks there is none.
         label = f"{name}: {front.hypervolume():.3f}".removeprefix(": ")
+        for row, place in zip(front.front, best, strict=True):
+            if "trial" in row:
+                axis.annotate(
+                    f" {row['trial']}", place, color=colour, fontsize=7, va="bottom", ha="left"
+                )
         axis.step(*best.T, where="pre", marker=marker, color=colour, ms=5, lw=1.2, label=label)
     x, y = (f"{_MEASURES.get(measure, measure)} in %" for measure in front.measures)
     axis.set(xlabel=x, ylabel=y)

@@ -124,7 +124,7 @@ def randomise(layer, seed=0):
 
 
 def dense_network(inputs=6, hidden=(5, 4), classes=3, batch_norm=False, seed=0):
-    """A small Dense network with random weights, one ReLU behind each hidden layer."""
+    """A small Dense network with random weights, one ReLU after each hidden layer."""
     layers = []
     for units in hidden:
         layers.append(IntervalDense(units))

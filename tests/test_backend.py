@@ -58,7 +58,7 @@ def test_one_replica():
 @pytest.mark.parametrize(
     ("shape", "window", "strides", "padding"),
     [
-        ((2, 9, 9, 1), (5, 5), 2, "valid"),  # rows and columns behind the last window
+        ((2, 9, 9, 1), (5, 5), 2, "valid"),  # rows and columns after the last window
         ((3, 9, 7, 3), (3, 2), (2, 3), "same"),
         ((2, 6, 6, 2), (4, 4), (2, 2), "valid"),
         ((2, 7, 7, 2), (1, 1), 2, "same"),

@@ -117,7 +117,7 @@ def test_best_model_refuses_other_endings():
 
 
 def test_best_model_keeps_the_averaged_weights(tmp_path):
-    """Those that SwapEMAWeights validates; training goes on with its own."""
+    """Those that SwapEMAWeights validates; training continues with its own."""
     made = model()
     made.compile(keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.5))
     seen = []

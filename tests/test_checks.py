@@ -110,3 +110,22 @@ def test_labels_accepted():
 def test_labels_refused(y, message):
     with pytest.raises(ValueError, match=f"`y` must.*{message}"):
         check_labels(np.asarray(y), 3)
+
+
+def test_images_that_are_not_finite_are_counted_and_located():
+    x = np.zeros((5, 2, 2, 1))
+    x[3, 0] = np.nan
+    x[4, 1, 1] = np.inf
+    message = r"3 values that are NaN or infinite, in 2 of 5 images, the first at index 3"
+    with pytest.raises(ValueError, match=message):
+        check_images(x, (2, 2, 1))
+
+
+def test_complex_images():
+    with pytest.raises(ValueError, match=r"must hold real numbers. Received: dtype complex128"):
+        check_images(np.zeros((1, 3), "complex"), (3,))
+
+
+def test_the_first_wrong_label():
+    with pytest.raises(ValueError, match=r"1 of 3 are none of these, the first 4 at index 2"):
+        check_labels(np.array([0, 3, 4]), 4)

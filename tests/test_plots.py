@@ -4,8 +4,10 @@ from types import SimpleNamespace
 
 import keras
 import numpy as np
+import pytest
 
 from keras_taps import plots
+from keras_taps.tuning import ParetoFront
 
 
 def test_training_curves_take_rows_and_histories():
@@ -106,3 +108,19 @@ def test_certified_curve_is_sorted_by_radius():
     (axis,) = plots.certified_curve({0.2: {**shares, "certified": 0.1}, 0.1: shares}).axes
     curves = {line.get_label(): line.get_xydata().tolist() for line in axis.lines}
     assert curves["certified"] == [[0.1, 70.0], [0.2, 10.0]]
+
+
+def test_pareto_names_the_trials_of_the_front():
+    rows = [
+        {"trial": 4, "natural": 0.9, "certified": 0.5},
+        {"trial": 7, "natural": 0.8, "certified": 0.6},
+        {"trial": 9, "natural": 0.7, "certified": 0.4},
+    ]
+    (axis,) = plots.pareto(ParetoFront(rows, ("natural", "certified"))).axes
+    assert sorted(text.get_text().strip() for text in axis.texts) == ["4", "7"]
+
+
+@pytest.mark.parametrize("fronts", [[], {}])
+def test_pareto_without_a_front(fronts):
+    with pytest.raises(ValueError, match="must be a ParetoFront"):
+        plots.pareto(fronts)

@@ -41,7 +41,7 @@ def auto_maximise(objective, start, box, steps, done=None):
     """Projected sign-gradient ascent with momentum and halving of the step size, entry by entry.
 
     The first step is as long as the box is wide. At a checkpoint the size of an entry is halved,
-    and its search goes on from its best point, if fewer than three quarters of the steps since
+    and its search continues from its best point, if fewer than three quarters of the steps since
     the last checkpoint rose, or if neither its size nor its best value changed in that time.
 
     Args:
@@ -98,7 +98,7 @@ def auto_maximise(objective, start, box, steps, done=None):
     shape = ops.shape(start)[:2]
     worst = ops.full(shape, -float("inf"), dtype=dtype)
     ones, zeros = ops.ones(shape, dtype=dtype), ops.zeros(shape, dtype=dtype)
-    # The start is no rise, and "nothing changed" can be said from the second checkpoint on.
+    # The start is not a rise, and "nothing changed" can be said from the second checkpoint on.
     state = (
         start,
         start,
@@ -116,7 +116,7 @@ def auto_maximise(objective, start, box, steps, done=None):
 
 
 def _spread(values, like):
-    """Values `(batch, n)` with axes of length 1 behind, so that they broadcast with points."""
+    """Values `(batch, n)` with axes of length 1 at the end, so that they broadcast with points."""
     return ops.reshape(values, (*ops.shape(values), *[1] * (len(like.shape) - 2)))
 
 

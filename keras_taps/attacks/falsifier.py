@@ -67,7 +67,7 @@ class Falsifier:
                 its bounds are rounded.
             weights: Tensor `(batch, n, outputs)`.
             offset: Tensor `(batch, n)`.
-            seed: Whole number from which the starts behind the first are drawn.
+            seed: Whole number from which the starts after the first are drawn.
             seconds: No further start is made after so many.
 
         Returns:
@@ -184,7 +184,7 @@ def group_members(groups):
         smaller groups repeat their first form, which changes no minimum.
 
     Raises:
-        ValueError: If `groups` is no such array.
+        ValueError: If `groups` is not such an array.
 
     Example:
 

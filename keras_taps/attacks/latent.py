@@ -7,7 +7,7 @@ from keras_taps.bounds.margins import margin_rows
 def taps_margins(network, box, labels, classifier_relus, seed, steps=20, restarts=1):
     """Margins of the latent adversarial points: box through the extractor, attack the classifier.
 
-    An input counts for **TAPS accuracy** when all of them are below 0. The estimate is no bound:
+    An input counts for **TAPS accuracy** when all of them are below 0. The estimate is not a bound:
     the box over-approximates, the attack under-approximates.
 
     Args:

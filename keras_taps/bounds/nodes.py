@@ -59,7 +59,7 @@ def propagate(nodes, box, refine=as_they_are, back=None):
         back: What takes forms from the inputs of these nodes on to those of the network.
 
     Returns:
-        `(box, traces)`: the box behind the last node, and one trace a node.
+        `(box, traces)`: the box after the last node, and one trace a node.
     """
     traces = []
     for index, node in enumerate(nodes):

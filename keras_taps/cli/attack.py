@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from keras_taps.cli.backend import switch_backend
+from keras_taps.cli.backend import import_keras, switch_backend
 from keras_taps.cli.bar import progress_bar
 from keras_taps.cli.output import console, duration, make_folder_of, print_json
 from keras_taps.cli.target import Target, check_limit, parse_one_radius
@@ -50,6 +50,7 @@ def run(
             raise ValueError(f"--out must end in .npz. Received: --out {out}")
         make_folder_of(out)
     switch_backend(backend)
+    import_keras()
     from keras_taps.attacks.input_space import PAPER_ATTACK, pgd_attack
     from keras_taps.attacks.suite import attack_suite
 

@@ -1,5 +1,6 @@
 """The option `--backend`: Keras chooses at its import, which is still to come or comes anew."""
 
+import importlib
 import importlib.util
 import json
 import os
@@ -12,7 +13,7 @@ _PACKAGES = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
 
 
 def not_installed(name):
-    """What to do about a backend whose package is missing, or `None` if `name` is no backend."""
+    """What to do about a backend whose package is missing, or `None` if `name` is not a backend."""
     if name not in _PACKAGES:
         return None
     return f"The package {_PACKAGES[name]} is not installed: pip install 'keras-taps[{name}]'"
@@ -55,6 +56,31 @@ def prefer_backend(name):
         configured = "tensorflow"
     if configured == "tensorflow" and importlib.util.find_spec(_PACKAGES[name]) is not None:
         os.environ["KERAS_BACKEND"] = name
+
+
+def import_keras():
+    """Import Keras and its backend, without the lines that TensorFlow's libraries write then.
+
+    Raises:
+        ValueError: If the environment names another backend than those of this package.
+    """
+    if "keras" in sys.modules:
+        return
+    named = os.environ.get("KERAS_BACKEND")
+    if named is not None:
+        check_choice("KERAS_BACKEND", named, _PACKAGES)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # no notes, but warnings
+    sys.stderr.flush()
+    kept = os.dup(2)
+    # They write to the file, before any level is read, not to Python's stream.
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        importlib.import_module("keras_taps.backend")
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def keep_compilations(folder):

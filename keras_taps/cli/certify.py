@@ -7,7 +7,7 @@ import typer
 from keras_taps import plots
 from keras_taps.checks import check_choice
 from keras_taps.choices import DEFAULT_STAGES, STAGES
-from keras_taps.cli.backend import switch_backend
+from keras_taps.cli.backend import import_keras, switch_backend
 from keras_taps.cli.bar import progress_bar
 from keras_taps.cli.output import certification_table, console, make_folder_of, print_json
 from keras_taps.cli.radius import certify_radii
@@ -72,7 +72,7 @@ def run(
     data_dir: str = typer.Option(None, "--data-dir", help="Folder of TFDS data sets."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON only."),
 ):
-    """Prove or refute robustness on test images; the same command goes on where it stopped.
+    """Prove or refute robustness on test images; the same command resumes where it stopped.
 
     Examples: `keras-taps certify runs/taps --eps 0.1 --certificates`,
     `keras-taps certify runs/ibp runs/sabr runs/taps --limit 1000 --plot`,
@@ -98,6 +98,7 @@ def run(
     if chosen or not radius:
         options["stages"] = chosen or DEFAULT_STAGES
     switch_backend(backend)
+    import_keras()
     subjects = [Target(target, dataset) for target in targets]
     for subject in subjects:
         subject.network  # noqa: B018 - refused now, not after hours on another model
@@ -173,7 +174,7 @@ def _labels(jobs):
 
 
 def certify_into(path, network, images, eps, quiet, options):
-    """Certify at one radius with a bar; say what is there already and how to go on."""
+    """Certify at one radius with a bar; say what is there already and how to resume."""
     from keras_taps.verification import Report, certify
 
     make_folder_of(path)
@@ -188,7 +189,7 @@ def certify_into(path, network, images, eps, quiet, options):
                 nonlocal before
                 shares = report.accuracies()
                 if before and not quiet:
-                    console.print(f"goes on after {shares['count']} of {total} images")
+                    console.print(f"resumes after {shares['count']} of {total} images")
                 before = 0
                 names = ("natural", "certified", "adversarial")
                 figures = "  ".join(f"{name} {shares[name]:.1%}" for name in names)
@@ -197,7 +198,7 @@ def certify_into(path, network, images, eps, quiet, options):
             return certify(network, *images, eps, out=path, progress=progress, **options)
     except KeyboardInterrupt:
         if not quiet:
-            console.print("\nWhat is decided is in the report; the same command goes on.")
+            console.print("\nWhat is decided is in the report; the same command resumes it.")
         raise
 
 

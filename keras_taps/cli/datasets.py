@@ -3,6 +3,7 @@
 import typer
 from rich.table import Table
 
+from keras_taps.cli.backend import import_keras
 from keras_taps.cli.output import console, print_json
 
 NAME = "datasets"
@@ -17,6 +18,7 @@ def run(
 
     Example: `keras-taps datasets --download mnist`
     """
+    import_keras()
     from keras_taps.datasets import DATASETS, load
 
     if download is not None:

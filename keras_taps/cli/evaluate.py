@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from keras_taps.cli.backend import switch_backend
+from keras_taps.cli.backend import import_keras, switch_backend
 from keras_taps.cli.output import accuracy_table, console, print_json, stages
 from keras_taps.cli.target import Target, check_limit, parse_one_radius
 
@@ -29,6 +29,7 @@ def run(
     radii = parse_one_radius(eps)
     check_limit(limit)
     switch_backend(backend)
+    import_keras()
     from keras_taps.experiments.evaluation import evaluate_robustness
     from keras_taps.training import CertifiedModel
 

@@ -25,7 +25,7 @@ def make_folder_of(path):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise NotADirectoryError(f"'{path.parent}' is no folder to write into.") from None
+        raise NotADirectoryError(f"'{path.parent}' is not a folder to write into.") from None
 
 
 def duration(seconds):

@@ -1,6 +1,7 @@
 """The progress of a training run on a terminal, or as plain lines in a log."""
 
 import contextlib
+import math
 
 import keras
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -42,7 +43,10 @@ class TrainingProgress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         figures = "  ".join(
-            f"{label} {logs[name]:.3f}" for name, label in _SHOWN.items() if name in (logs or {})
+            f"{label} {logs[name]:.3f}"
+            for name, label in _SHOWN.items()
+            # NaN says that nothing was counted yet, but for the loss.
+            if name in (logs or {}) and (name == "loss" or not math.isnan(logs[name]))
         )
         self._bar.update(self._task, completed=epoch + 1, figures=figures)
         epochs = self.params["epochs"]

@@ -4,6 +4,7 @@ import typer
 from rich import box
 from rich.table import Table
 
+from keras_taps.cli.backend import import_keras
 from keras_taps.cli.output import console, print_json
 
 NAME = "recipes"
@@ -17,6 +18,7 @@ def run(
 
     Example: `keras-taps recipes mnist-0.1-taps`
     """
+    import_keras()
     from keras_taps.experiments.recipes import RECIPES, recipe
 
     if name is not None:

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from keras_taps.checks import did_you_mean
-from keras_taps.cli.backend import keep_compilations, switch_backend
+from keras_taps.cli.backend import import_keras, keep_compilations, switch_backend
 from keras_taps.cli.bar import progress_bar
 from keras_taps.cli.output import console, duration, print_json, stages
 
@@ -37,13 +37,14 @@ def run(
 ):
     """Train, certify and draw tables and figures of the paper, beside the paper's numbers.
 
-    Networks that several targets need are trained once; the same command goes on where it stopped.
+    Networks that several targets need are trained once; the same command resumes where it stopped.
 
     Examples: `keras-taps reproduce table2 --scale cpu`, `keras-taps reproduce list`,
     `keras-taps reproduce figure1 figure6 --scale full --images 1000 --seeds 0,1,2`
     """
     keep_compilations(out / "compiled")
     switch_backend(backend)
+    import_keras()
     from keras_taps.reproduction import SCALES, TARGETS, Workshop, reproduce
     from keras_taps.reproduction.targets import ALIASES
 
@@ -75,14 +76,14 @@ def run(
             found[name] = reproduce(TARGETS[name], workshop, chosen, announce)
             if found[name]["missing"]:
                 missing[name] = next(iter(found[name]["missing"].values()))
-        except FileNotFoundError as error:  # data that is not there; the others go on
+        except FileNotFoundError as error:  # data that is not there; the others run
             if len(names) == 1:
                 raise
             missing[name] = str(error)
             continue
         except KeyboardInterrupt:
             if not as_json:
-                console.print("\nThe same command goes on where this stopped.")
+                console.print("\nThe same command resumes from here.")
             raise
         if not as_json:
             show(TARGETS[name], found[name], folder / name)
@@ -176,7 +177,7 @@ def show(target, content, folder):
 
 
 def narrow(head, rows):
-    """A table without columns that say the same in every row, the paper's numbers behind ours.
+    """A table without columns that say the same in every row, the paper's numbers after ours.
 
     Example:
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from keras_taps.cli.backend import switch_backend
+from keras_taps.cli.backend import import_keras, switch_backend
 from keras_taps.cli.output import accuracy_table, console, duration, print_json, stages
 
 NAME = "train"
@@ -19,9 +19,12 @@ def run(
     epochs: int = typer.Option(None, "--epochs", help="Scale the recipe to this many epochs."),
     limit: int = typer.Option(None, "--limit", help="Use this many images of each split."),
     changes: list[str] = typer.Option(
-        [], "--set", metavar="NAME=VALUE", help="Change a field of the recipe; may be repeated."
+        [],
+        "--set",
+        metavar="NAME=VALUE",
+        help="Set a field of the recipe, after --epochs; may be repeated.",
     ),
-    resume: Path = typer.Option(None, "--resume", help="Go on with this run folder."),
+    resume: Path = typer.Option(None, "--resume", help="Resume this run folder."),
     backend: str = typer.Option(None, "--backend", help="tensorflow, jax or torch."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show recipe, size and time; no run."),
     data_dir: str = typer.Option(None, "--data-dir", help="Folder of TFDS data sets."),
@@ -38,10 +41,11 @@ def run(
         )
     if resume is not None and (changes or epochs is not None or limit is not None):
         raise ValueError(
-            "--resume goes on with the recipe of the run, as it is. Received: --set, --epochs "
+            "--resume continues the recipe of the run, as it is. Received: --set, --epochs "
             "or --limit beside it"
         )
     switch_backend(backend)
+    import_keras()
     from keras_taps.cli.progress import training_progress
     from keras_taps.datasets import dataset_info
     from keras_taps.experiments.recipes import find_recipe
@@ -51,10 +55,9 @@ def run(
         current = Run.open(resume, data_dir)
         switch_backend(backend or current.backend)
     else:
-        chosen = find_recipe(recipe).changed(**parse_changes(changes))
-        scaled = chosen if epochs is None else chosen.scaled(epochs)
+        scaled = find_recipe(recipe, epochs, parse_changes(changes))
         if dry_run:
-            show_plan(scaled, limit, as_json)
+            show_plan(scaled, limit, doubts_about(scaled, changes, limit), as_json)
             return
         out = out or Path("runs") / f"{scaled.name.replace('/', '_')}-{seed}"
         current = Run.create(out, scaled, seed, limit, data_dir)
@@ -62,13 +65,14 @@ def run(
         console.print(f"Run folder {current.folder}: {current.recipe.name}, seed {current.seed}")
         if changes:
             console.print(f"Changed: {', '.join(changes)}")
+        tell_doubts(doubts_about(current.recipe, changes, current.limit))
         if current.limit is not None or epochs is not None:
             console.print("[yellow]Scaled down: these are not the figures of the recipe.[/]")
     try:
         with training_progress(as_json) as callbacks:
             current.train(callbacks)
     except KeyboardInterrupt:
-        console.print(f"\nGo on with: keras-taps train --resume {current.folder}")
+        console.print(f"\nResume with: keras-taps train --resume {current.folder}")
         raise
     with stages(as_json) as progress:
         metrics = current.evaluate(progress)
@@ -98,13 +102,33 @@ def parse_changes(changes):
     return pairs
 
 
-def show_plan(recipe, limit, as_json):
+def doubts_about(recipe, changes=(), limit=None):
+    """List of sentences about settings that are unlikely to be meant, known before the work."""
+    from keras_taps.experiments.estimate import steps_per_epoch
+
+    doubts = recipe.doubts(steps_per_epoch(recipe, limit))
+    names = parse_changes(changes)
+    if "eps" in names and "train_eps" not in names:
+        doubts.append(
+            f"eps is what is tested; training is still at train_eps={recipe.train_eps:g}. "
+            "--set train_eps= changes that."
+        )
+    return doubts
+
+
+def tell_doubts(doubts):
+    """Print them."""
+    for doubt in doubts:
+        console.print(f"[yellow]{doubt}[/]", soft_wrap=True)
+
+
+def show_plan(recipe, limit, doubts, as_json):
     """The resolved recipe, the size of its network and an estimate of the time."""
     from keras_taps.experiments.estimate import estimate_cost
 
     cost = estimate_cost(recipe, limit)
     if as_json:
-        print_json({"recipe": recipe.to_config(), **cost})
+        print_json({"recipe": recipe.to_config(), **cost, "warnings": doubts})
         return
     for name, value in recipe.to_config().items():
         console.print(f"{name:18} {value}")
@@ -115,3 +139,4 @@ def show_plan(recipe, limit, as_json):
         f"({cost['annealing_step_s']:.2g} s a step while annealing, then "
         f"{cost['main_step_s']:.2g} s)"
     )
+    tell_doubts(doubts)

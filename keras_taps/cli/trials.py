@@ -80,7 +80,7 @@ def describe(row, objective):
     values = "  ".join(f"{k} {_short(row[k])}" for k in DIMENSIONS if k in row)
     if row["status"] == "failed":
         reason = row["error"].splitlines()[0]
-        return f"trial {row['trial']} failed, the study goes on: {reason}  {values}"
+        return f"trial {row['trial']} failed, the study continues: {reason}  {values}"
     seconds = row["train_seconds"] + row["certify_seconds"]
     return f"trial {row['trial']}  {objective} {row[objective]:.3f}  {values}  {seconds:.0f} s"
 

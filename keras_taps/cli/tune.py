@@ -5,11 +5,11 @@ from pathlib import Path
 
 import typer
 
-from keras_taps.checks import check_count
+from keras_taps.checks import check_choice, check_count
 from keras_taps.choices import DIMENSIONS, OBJECTIVES, STAGES, TUNERS
-from keras_taps.cli.backend import switch_backend
+from keras_taps.cli.backend import import_keras, switch_backend
 from keras_taps.cli.output import console, print_json, stages
-from keras_taps.cli.train import parse_changes
+from keras_taps.cli.train import doubts_about, parse_changes, tell_doubts
 
 NAME = "tune"
 _CHEAP = "ibp,attack,crown-ibp"
@@ -58,18 +58,21 @@ def run(
     epochs: int = typer.Option(None, "--epochs", help="Scale the recipe to this many epochs."),
     limit: int = typer.Option(None, "--limit", help="Use this many images of each split."),
     changes: list[str] = typer.Option(
-        [], "--set", metavar="NAME=VALUE", help="Change a field of the recipe; may be repeated."
+        [],
+        "--set",
+        metavar="NAME=VALUE",
+        help="Set a field of the recipe, after --epochs; may be repeated.",
     ),
     seed: int = typer.Option(0, "--seed", help="Whole number that decides searches and trials."),
     out: Path = typer.Option(None, "--out", help="Study folder, by default studies/RECIPE-SEED."),
     resume: Path = typer.Option(
-        None, "--resume", help="Go on with this study folder; only --trials may be raised."
+        None, "--resume", help="Resume this study folder; only --trials may be raised."
     ),
     backend: str = typer.Option(None, "--backend", help="tensorflow, jax or torch."),
     data_dir: str = typer.Option(None, "--data-dir", help="Folder of TFDS data sets."),
     as_json: bool = typer.Option(False, "--json", help="Print what was found as JSON only."),
 ):
-    """Search settings on validation images; Ctrl-C leaves a study that --resume goes on with.
+    """Search settings on validation images; Ctrl-C leaves a study that --resume continues.
 
     The best model of each search becomes a run folder, which `certify` takes. Trials that fail
     are recorded and skipped.
@@ -87,11 +90,12 @@ def run(
         given = (method, search, objective, certify_stages, images, weights, epochs, limit, changes)
         if any(value not in (None, []) for value in given):
             raise ValueError(
-                "--resume goes on with the settings of the study. Accepted beside it: --trials, "
+                "--resume continues with the settings of the study. Accepted beside it: --trials, "
                 "--workers, --data-dir, --json"
             )
     check_count("--workers", workers)
     switch_backend(backend)
+    import_keras()
     from keras_taps.experiments.recipe_file import parse_value
     from keras_taps.experiments.recipes import find_recipe
     from keras_taps.tuning import Study
@@ -102,8 +106,8 @@ def run(
         if trials is not None:
             study = study.with_trials(trials)
     else:
-        chosen = find_recipe(recipe).changed(**parse_changes(changes))
-        chosen = chosen if epochs is None else chosen.scaled(epochs)
+        check_choice("--tuner", tuner, TUNERS)
+        chosen = find_recipe(recipe, epochs, parse_changes(changes))
         if certify_stages is None and objective == "val_certified_accuracy":
             certify_stages = _CHEAP
         study = Study.create(
@@ -124,10 +128,11 @@ def run(
         )
     if not as_json:
         console.print(f"Study folder {study.folder}: {', '.join(study.searches)}")
+        tell_doubts(doubts_about(study.recipe, changes, study.limit))
     try:
         runs = search_all(study, workers, as_json)
     except KeyboardInterrupt:
-        console.print(f"\nGo on with: keras-taps tune --resume {study.folder}")
+        console.print(f"\nResume with: keras-taps tune --resume {study.folder}")
         raise
     finally:
         study.write()
@@ -160,6 +165,8 @@ def search_all(study, workers, quiet):
 
 def report(study, runs, as_json):
     """Print what was found."""
+    from keras_taps.datasets import dataset_info
+
     fronts = study.fronts()
     found = {name: str(run.folder) for name, run in runs.items() if run}
     if as_json:
@@ -172,6 +179,15 @@ def report(study, runs, as_json):
             f"{method}: {len(front.front)} trials on the front, hypervolume "
             f"{front.hypervolume():.3f} ({' and '.join(front.measures)})",
             soft_wrap=True,
+        )
+    told = [row["val_natural_accuracy"] for row in study.read() if "val_natural_accuracy" in row]
+    chance = 1.5 / dataset_info(study.recipe.dataset).num_classes
+    guesses = sum(value < chance for value in told)
+    if guesses:
+        console.print(
+            f"[yellow]{guesses} of {len(told)} trials have not learned: their accuracy is that of "
+            "a guess. A longer ramp of eps helps (--set anneal_epochs=N, --epochs), or a smaller "
+            "train_eps.[/]"
         )
     for name, folder in found.items():
         console.print(f"Best of {name}: {folder}", soft_wrap=True)

@@ -53,7 +53,7 @@ DATASETS = {
             (0.3053,),
             (0.3763,),
             1437,
-            "scikit-learn, embedded",
+            "UCI, in the package",
             load_digits,
         ),
         DatasetInfo(

@@ -9,7 +9,7 @@ from keras_taps.training import METHODS
 
 
 def build_network(recipe):
-    """The untrained network of a recipe, behind the normalisation of its data set.
+    """The untrained network of a recipe, after the normalisation of its data set.
 
     Raises:
         ValueError: If `network_options` holds what the network does not take.

@@ -2,4 +2,4 @@
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is no number any more; what was saved before is kept."""
+    """The loss is no longer a number; what was saved before is kept."""

@@ -13,6 +13,15 @@ _IMAGES = 8  # of a timed step; the time of a step is taken to grow with its ima
 _STEPS = 3
 
 
+def steps_per_epoch(recipe, limit=None):
+    """Training steps of an epoch of a `Recipe` on all images, or on `limit` of them."""
+    if limit is not None:
+        check_count("limit", limit, low=1)
+    count = round(dataset_info(recipe.dataset).train_images * (1 - recipe.validation))
+    count = count if limit is None else min(count, limit)
+    return -(-count // recipe.batch_size)
+
+
 def estimate_cost(recipe, limit=None):
     """Parameters, steps, and a rough time of training on this machine, without any data.
 
@@ -24,12 +33,7 @@ def estimate_cost(recipe, limit=None):
         Dictionary of `parameters`, `steps_per_epoch`, `annealing_step_s`, `main_step_s` (seconds
         of one step in each phase) and `total_s` (without validation and testing).
     """
-    if limit is not None:
-        check_count("limit", limit, low=1)
-    info = dataset_info(recipe.dataset)
-    count = round(info.train_images * (1 - recipe.validation))
-    count = count if limit is None else min(count, limit)
-    steps = -(-count // recipe.batch_size)
+    info, steps = dataset_info(recipe.dataset), steps_per_epoch(recipe, limit)
     model = build_model(recipe, steps, 0)
     rng = np.random.default_rng(0)
     images = min(_IMAGES, recipe.batch_size)

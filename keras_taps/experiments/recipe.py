@@ -15,6 +15,7 @@ from keras_taps.training import METHODS
 
 NETWORKS = ("cnn3", "cnn5", "cnn7", "resnet")
 _LARGEST = 1e9
+FEW_STEPS = 200  # of a ramp
 _LISTED = 50  # longer lists are counted, not printed, in a message
 
 
@@ -43,7 +44,7 @@ class Recipe:
         l1: Published L1 coefficient; it multiplies the sum of absolute kernel entries divided by
             the number of affine layers.
         warmup_weight: Weight of the warm-up regulariser.
-        classifier_relus: ReLUs behind the split; `None` for the smallest split but 0.
+        classifier_relus: ReLUs after the split; `None` for the smallest split but 0.
         validation: Share of the training images held out to choose the best epoch.
         augment: Whether to augment, where the data set has an augmentation.
         ema_momentum: Momentum in [0, 1) of an exponential average of the weights, which is then
@@ -166,6 +167,33 @@ class Recipe:
     def annealed_epoch(self):
         """Epochs after which the radius is final."""
         return self.anneal_start_epoch + self.anneal_epochs if self.anneal_epochs else 0
+
+    def doubts(self, steps_per_epoch):
+        """Sentences about times that are unlikely to be meant, known before any training.
+
+        Args:
+            steps_per_epoch: Training steps of an epoch.
+        """
+        found = []
+        steps = round(self.anneal_epochs * steps_per_epoch)
+        if self.annealed_epoch >= self.epochs:
+            found.append(
+                f"The radius never stays at train_eps: it grows for {self.annealed_epoch:g} of "
+                f"{self.epochs} epochs, so no epoch can be chosen as the best. Set anneal_epochs "
+                "lower, or epochs higher."
+            )
+        elif self.train_eps and steps < FEW_STEPS:
+            found.append(
+                f"The radius grows within {steps} steps; with fewer than {FEW_STEPS} a network "
+                "often stays at chance. Set anneal_epochs or epochs higher, or batch_size lower."
+            )
+        late = [f"{epoch:g}" for epoch in self.decay_epochs if epoch >= self.epochs]
+        if late:
+            found.append(
+                f"The learning rate does not fall at epoch {' and '.join(late)}: training ends "
+                f"after {self.epochs}. --epochs scales all times, --set epochs= this one alone."
+            )
+        return found
 
     @property
     def own_options(self):

@@ -170,6 +170,14 @@ def recipe(name, **changes):
     return RECIPES[name].changed(**changes)
 
 
-def find_recipe(name):
-    """A recipe by name, or from a YAML or TOML file of the user's."""
-    return read_recipe(name, RECIPES) if is_recipe_file(name) else recipe(name)
+def find_recipe(name, epochs=None, changes=None):
+    """A recipe by name, or from a YAML or TOML file of the user's, scaled and then changed.
+
+    Args:
+        name: Name of a recipe or a file.
+        epochs: Scale its times to this many epochs, or `None`.
+        changes: Dictionary of fields and options, whose values are final: nothing scales them.
+    """
+    found = read_recipe(name, RECIPES) if is_recipe_file(name) else recipe(name)
+    found = found if epochs is None else found.scaled(epochs)
+    return found.changed(**(changes or {}))

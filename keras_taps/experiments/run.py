@@ -42,7 +42,7 @@ class Run:
             of cores.
         limit: Number of images taken of each split, or `None` for all.
         data_dir: Folder of TFDS data sets.
-        backend: Backend that it trains on: another would not go on to the same numbers.
+        backend: Backend that it trains on: another would not resume with the same numbers.
     """
 
     folder: Path
@@ -90,7 +90,7 @@ class Run:
         folder = Path(folder)
         path = folder / "config.json"
         if not path.is_file():
-            raise FileNotFoundError(f"'{folder}' is no run folder: it has no config.json.")
+            raise FileNotFoundError(f"'{folder}' is not a run folder: it has no config.json.")
         try:
             config = json.loads(path.read_text())
             recipe = Recipe.from_config(config["recipe"])
@@ -134,14 +134,14 @@ class Run:
         return METHODS[self.recipe.method].monitor
 
     def train(self, callbacks=()):
-        """Train, or go on training, to the end of the recipe.
+        """Train, or resume training, to the end of the recipe.
 
         Args:
             callbacks: More Keras callbacks, to show progress for instance.
         """
         if self.backend != backend.NAME:
             raise ValueError(
-                f"Run '{self.folder}' was begun on {self.backend} and goes on only there: set "
+                f"Run '{self.folder}' was begun on {self.backend} and resumes only there: set "
                 f"KERAS_BACKEND={self.backend}. Received: backend {backend.NAME}"
             )
         recipe, data = self.recipe, self.data
@@ -221,7 +221,7 @@ class Run:
 
 
 def _is_whole(path):
-    """Whether a file is not what a killed `write_atomically` left."""
+    """Whether a file is not what an interrupted `write_atomically` left."""
     return not path.name.startswith(PARTIAL)
 
 

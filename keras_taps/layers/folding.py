@@ -21,7 +21,7 @@ _MATRIX_SIZE = 250_000
 def fold(layers, shape, given=PLAIN):
     """The same function of points, for less work in each of many evaluations.
 
-    A Dense layer or convolution and the normalisation behind it become one affine map, whose
+    A Dense layer or convolution and the normalisation after it become one affine map, whose
     kernel is scaled here, once. A convolution of few pixels and channels becomes a matrix, with
     the padding in front of it: it costs more products, but convolutions that small spend their
     time elsewhere. The result is for points alone, in float rounding of its own; the `Pass` is

@@ -88,8 +88,8 @@ class _Converter:
             layer, inputs = _producer(tensor)
             if isinstance(layer, keras.layers.InputLayer):
                 raise ValueError(
-                    "The branches of the model do not form nested residual blocks, so it is no "
-                    "chain of layers and blocks."
+                    "The branches of the model do not form nested residual blocks, so it is not "
+                    "a chain of layers and blocks."
                 )
             # The precision is the tensor's: Keras' global policy may be another one by now.
             dtype = tensor.dtype

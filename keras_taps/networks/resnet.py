@@ -26,7 +26,7 @@ def resnet(input_shape, num_classes, width=16, mean=None, std=None):
         std: Their standard deviation, in the same form.
 
     Returns:
-        A built `IntervalSequential`; the ReLU inside a block is no place to cut.
+        A built `IntervalSequential`; the ReLU inside a block is not a place to cut.
 
     Example:
 

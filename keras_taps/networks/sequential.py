@@ -153,7 +153,9 @@ class IntervalSequential(keras.Model):
         cuts, before = {}, 0
         for index, layer in enumerate(self._chain):
             before += layer.relus
-            if layer.relus and not isinstance(layer, IntervalResidual):  # a sum is no ReLU output
+            if layer.relus and not isinstance(
+                layer, IntervalResidual
+            ):  # a sum is not a ReLU output
                 moved = takewhile(lambda x: isinstance(x, _MOVES), self._chain[index + 1 :])
                 cuts[self.relus - before] = index + 1 + len(list(moved))
         return cuts
@@ -173,7 +175,7 @@ class IntervalSequential(keras.Model):
         splits = [split for split in self.legal_splits if split]
         if not splits:
             raise ValueError(
-                f"Network '{self.name}' has no ReLU, so there is no classifier to attack behind a "
+                f"Network '{self.name}' has no ReLU, so there is no classifier to attack after a "
                 "split. Accepted: a network with at least one ReLU, or `classifier_relus=0`, which "
                 "is IBP."
             )

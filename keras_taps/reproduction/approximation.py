@@ -20,7 +20,7 @@ from keras_taps.verification.graph.unsafe import margin_forms
 
 STEPS, RESTARTS = 50, 3  # of the attacks, section 4.2 of the paper
 RATIO = 0.4  # of SABR's box
-RELUS = 1  # behind the split
+RELUS = 1  # after the split
 METHODS = ("IBP", "PGD", "SABR", "TAPS", "STAPS")
 TIMEOUT = 600  # seconds of an exact search
 GAP = 1e-6  # at which an exact search ends

@@ -36,7 +36,13 @@ class Claim:
 _ABSOLUTE = "{}: mean_abs_error"
 _EXACT = "exact_robust_accuracy"
 _ORDER = (("TAPS", "PGD"), ("SABR", "IBP"), ("TAPS", "SABR"), ("STAPS", "TAPS"))
-_SPLIT = (Claim("TAPS behind 1 ReLU certifies more than at 0, which is IBP", "1 ReLUs", "0 ReLUs"),)
+_SPLIT = (
+    Claim(
+        "TAPS with 1 ReLU after the split certifies more than with none, which is IBP",
+        "1 ReLUs",
+        "0 ReLUs",
+    ),
+)
 _APPROXIMATION = (
     *(
         Claim(f"Trained by {method}, TAPS is nearer to the exact margin than {bound}",

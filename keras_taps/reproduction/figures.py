@@ -30,7 +30,7 @@ def weights(content):
 
 
 def splits(content):
-    """Accuracies over the ReLUs behind the split (Tables 11 and 12, Figure 7)."""
+    """Accuracies over the ReLUs after the split (Tables 11 and 12, Figure 7)."""
     paper, panels = published("11") | published("12"), {}
     for eps, rows in _by_eps(content).items():
         panels[f"eps {eps}, ours"] = [(relus(row["setting"]), means(row)) for row in rows]

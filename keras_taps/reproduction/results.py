@@ -143,7 +143,7 @@ def reference(target, key):
         key: `(dataset, eps, method, setting)`.
 
     Returns:
-        Dictionary from quantities to numbers; with `_std` behind a name, to its deviation.
+        Dictionary from quantities to numbers; with `_std` after a name, to its deviation.
     """
     dataset, eps, method, setting = key
     if target.kind == "approximation":

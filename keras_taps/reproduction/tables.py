@@ -25,7 +25,7 @@ def table_of(target, content):
         content: What `reproduce` returns.
 
     Returns:
-        `(head, rows)`: names of the columns, and lists of cells. A column "paper" stands behind
+        `(head, rows)`: names of the columns, and lists of cells. A column "paper" comes after
         each of ours of which the paper has a number.
     """
     if target.kind == "goodness":

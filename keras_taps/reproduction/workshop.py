@@ -204,7 +204,7 @@ def reproduce(target, workshop, seeds=None, announce=None):
             continue
         try:
             run = workshop.run(recipes[key], seed)
-        except TrainingDiverged as error:  # the other rows go on
+        except TrainingDiverged as error:  # the other rows run
             content["failed"][name] = str(error)
         else:
             done[key, seed] = {
@@ -246,7 +246,7 @@ def _kept(path, target, recipes):
     content = json.loads(path.read_text())
     if content["backend"] != NAME:
         raise ValueError(
-            f"'{path}' holds results of backend {content['backend']}: go on with --backend "
+            f"'{path}' holds results of backend {content['backend']}: resume with --backend "
             f"{content['backend']}, or choose another folder with --out. Received: backend {NAME}"
         )
     found = {}

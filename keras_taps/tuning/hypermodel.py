@@ -36,7 +36,7 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
     seed, so that they differ by their values alone, and give the same numbers in whatever order
     or process they run.
 
-    TAPS accuracy depends on the split at which it is estimated: the more ReLUs lie behind it, the
+    TAPS accuracy depends on the split at which it is estimated: the more ReLUs come after it, the
     more optimistic it is. All trials are measured at the same split, `evaluation_relus`, whatever
     split they train with.
 
@@ -222,7 +222,7 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
             they are measured, with `train_seconds` and `certify_seconds`.
 
         Raises:
-            TrainingDiverged: If the loss is no number any more.
+            TrainingDiverged: If the loss is no longer a number.
         """
         unknown = [name for name in options if name != "verbose"]
         if args or unknown or (epochs is not None and "tuner/epochs" not in hp.values):
@@ -239,12 +239,12 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
                 self.trial_recipe(hp), model, folder, callbacks, initial_epoch, options
             )
         except Exception as error:
-            # KerasTuner goes on, but a worker does not tell the chief why its trial failed.
+            # KerasTuner continues, but a worker does not tell the chief why its trial failed.
             if folder:
                 text = f"{type(error).__name__}: {error}"
                 write_atomically(folder / ERROR_FILE, lambda path: path.write_text(text))
                 warnings.warn(
-                    f"Trial {trial.trial.trial_id} failed and is skipped; the search goes on. "
+                    f"Trial {trial.trial.trial_id} failed and is skipped; the search continues. "
                     f"{text}",
                     RuntimeWarning,
                     stacklevel=2,

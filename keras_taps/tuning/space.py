@@ -187,7 +187,7 @@ def declare(hp, space, methods):
     """Declare a search space to KerasTuner and read its present values.
 
     A dimension exists only under the methods that take it, and those of the latent attack only
-    with a ReLU behind the split.
+    with a ReLU after the split.
 
     Args:
         hp: `keras_tuner.HyperParameters`.
@@ -205,8 +205,8 @@ def declare(hp, space, methods):
             if len(takers) < len(methods):
                 scopes.enter_context(hp.conditional_scope("method", takers))
             if name in LATENT and 0 in space.get(SPLIT, ()):
-                behind = [split for split in space[SPLIT] if split]
-                scopes.enter_context(hp.conditional_scope(SPLIT, behind))
+                after = [split for split in space[SPLIT] if split]
+                scopes.enter_context(hp.conditional_scope(SPLIT, after))
             value = _declare(hp, name, found)
         if value is not None:  # None: not active
             values[name] = value

@@ -131,7 +131,7 @@ class Study:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise FileExistsError(
                 f"Study folder '{folder}' exists and is not empty. Choose another with --out, or "
-                f"go on with it: keras-taps tune --resume {folder}"
+                f"resume it: keras-taps tune --resume {folder}"
             )
         for name in study.searches:
             study.hypermodel(name)
@@ -149,7 +149,7 @@ class Study:
         """
         path = Path(folder) / _CONFIG
         if not path.is_file():
-            raise FileNotFoundError(f"'{folder}' is no study folder: it has no {_CONFIG}.")
+            raise FileNotFoundError(f"'{folder}' is not a study folder: it has no {_CONFIG}.")
         try:
             config = json.loads(path.read_text())["study"]
             recipe = Recipe.from_config(config.pop("recipe"))
@@ -208,7 +208,7 @@ class Study:
         )
 
     def run(self, name, tuner=None, workers=0):
-        """Search, or go on searching, until the trials are used up.
+        """Search, or resume searching, until the trials are used up.
 
         Args:
             name: Name of a search.
@@ -220,7 +220,7 @@ class Study:
         """
         if self.backend != backend.NAME:
             raise ValueError(
-                f"Study '{self.folder}' was begun on {self.backend} and goes on only there: set "
+                f"Study '{self.folder}' was begun on {self.backend} and resumes only there: set "
                 f"KERAS_BACKEND={self.backend}. Received: backend {backend.NAME}"
             )
         tuner = tuner or self.tuner(name)

@@ -93,7 +93,7 @@ def test_nan_objective_gives_the_start():
 
 
 def test_early_stop():
-    """Only the start and the point behind the first step are evaluated."""
+    """Only the start and the point after the first step are evaluated."""
     box = Interval(ops.zeros((1, 1, 1)), ops.ones((1, 1, 1)))
     objective, start = lambda z: -ops.sum(ops.square(z - 0.9), axis=-1), ops.zeros((1, 1, 1))
     points, _ = auto_maximise(objective, start, box, 50, done=lambda values: ops.all(values > -2))

@@ -163,7 +163,7 @@ def test_compiled_once(monkeypatch):
 
 
 def test_restarts_end_when_all_is_reached():
-    """Not one start behind the first is drawn."""
+    """Not one start after the first is drawn."""
     search = Falsifier(identity(), [0, 1], steps=0, restarts=3)
     run, calls = search._run, []
     search._run = lambda *a: calls.append(1) or run(*a)

@@ -7,7 +7,7 @@ from tests.helpers import close, dense_network, numpy, random_box, seed_tensor
 LABELS = np.array([0, 1, 2, 1], "int32")
 
 
-def test_no_relu_behind_the_split_is_ibp():
+def test_no_relu_after_the_split_is_ibp():
     """Property 1: the last affine layer is solved exactly."""
     network, box = dense_network(), random_box(4, 6)
     close(taps_margins(network, box, LABELS, 0, seed_tensor()), ibp_margins(network, box, LABELS))

@@ -69,7 +69,7 @@ def test_rows(results):
     goodness = "Over 3 trials TAPS accuracy"
     assert found.count(goodness) == 1  # two complete trials of the fronts are too few
     assert "the correlation 1.000 with certified accuracy, and lies 2.00 points" in found
-    assert "The most is certified at a weight of 5 behind 1 ReLUs." in found
+    assert "The most is certified at a weight of 5 with 1 ReLUs after the split." in found
     assert "best trials differ" in found
     assert "more than 1 points" in found
 

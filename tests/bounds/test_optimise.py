@@ -127,7 +127,7 @@ def upper_of_sum(layer, lower, upper):
 
 @pytest.mark.parametrize("name", POOLS)
 def test_windows_whose_lower_bounds_tie(name):
-    """As behind a ReLU: all lower bounds are 0, and none of the entries is known to win."""
+    """As after a ReLU: all lower bounds are 0, and none of the entries is known to win."""
     lower = np.zeros((1, 4, 4, 1))
     upper = np.random.default_rng(0).random((1, 4, 4, 1))
     found, reached = upper_of_sum(POOLS[name](), lower, upper)

@@ -33,7 +33,7 @@ def test_a_report_is_written_and_gone_on_with(capsys, stock, tmp_path):
 
     lines = out.read_text().splitlines(keepends=True)
     out.write_text("".join(lines[:4]) + lines[4][:10])
-    assert "goes on after 3 of 8 images" in call(capsys, *command)[1]
+    assert "resumes after 3 of 8 images" in call(capsys, *command)[1]
     verdicts = [record["verdict"] for record in Report.load(out).records]
     assert verdicts == [record["verdict"] for record in report.records]
 
@@ -182,7 +182,7 @@ def test_a_full_disk_ends_with_1(capsys, stock, tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         (("nowhere.keras",), "There is no model file"),
-        (("{tmp}",), "no run folder"),
+        (("{tmp}",), "run folder"),
         (("{tmp}/junk.keras",), "cannot be loaded as a Keras model"),
         (("{stock}",), "needs --dataset, a name or an .npz"),
         (("{stock}", "--dataset", "digits"), "needs --eps"),
@@ -218,5 +218,5 @@ def test_bad_input(capsys, tmp_path, monkeypatch, stock, softmax, arguments, mes
 def test_places_that_cannot_be_written_to(capsys, stock, tmp_path):
     (tmp_path / "file").write_text("")
     command = ("certify", stock, *QUICK, "--eps", 0.1, "--out")
-    refused(capsys, "is no folder", *command, tmp_path / "file" / "r.jsonl", code=1)
+    refused(capsys, "is not a folder", *command, tmp_path / "file" / "r.jsonl", code=1)
     refused(capsys, "is a folder", *command, tmp_path, code=1)

@@ -134,7 +134,7 @@ def test_a_backend_that_is_not_installed():
         (("train", "mnist-0.1-tap"), "Did you mean 'mnist-0.1-taps'"),
         (("train",), "takes a recipe or --resume"),
         (("train", "digits-0.1-ibp", "--epochs", "0", "--out", "x"), "`epochs`"),
-        (("train", "--resume", "nowhere"), "no run folder"),
+        (("train", "--resume", "nowhere"), "run folder"),
         (("evaluate", "nowhere.keras"), "no model file"),
         (("evaluate", "nowhere.keras", "--eps", "8"), "Received: eps='8'"),
         (("evaluate", "network.onnx"), "`keras-taps verify`"),

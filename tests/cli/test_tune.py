@@ -52,7 +52,7 @@ def test_a_study_whose_trials_all_fail(capsys, tmp_path, monkeypatch):
     arguments = ("--search", "l1", "--trials", 1, "--out", tmp_path / "study")
     code, out, err = call(capsys, "tune", "digits-0.1-ibp", *TINY, *arguments)
     assert code == 1
-    assert "trial 0 failed, the study goes on: TrainingDiverged" in out
+    assert "trial 0 failed, the study continues: TrainingDiverged" in out
     assert "No trial of" in err
     assert "TrainingDiverged" in err
     assert ",failed," in (tmp_path / "study" / "trials.csv").read_text()
@@ -101,7 +101,7 @@ def test_the_table_and_the_lines():
     line = shown.describe(ROWS[0], objective)
     assert line == "trial 0  val_taps_accuracy 0.500  w_taps 1.23  4 s"
     line = shown.describe(ROWS[1], objective)
-    assert line == "trial 1 failed, the study goes on: MemoryError: all  w_taps 2"
+    assert line == "trial 1 failed, the study continues: MemoryError: all  w_taps 2"
 
 
 def test_progress_on_a_terminal(monkeypatch):
@@ -116,7 +116,7 @@ def test_progress_on_a_terminal(monkeypatch):
     with shown.watch(Growing(), "taps", "val_taps_accuracy", shown.EpochText(), quiet=False):
         pass
     text = console.export_text()
-    assert "taps: trial 1 failed, the study goes on: MemoryError" in text
+    assert "taps: trial 1 failed, the study continues: MemoryError" in text
     assert "3 of 4 trials" in text
 
 
@@ -137,8 +137,8 @@ def test_progress_on_a_terminal(monkeypatch):
         (("digits-0.1-taps", "--stages", "crowns"), "`stages` must be one of"),
         (("digits-0.1-taps", "--weights", "0.5,2"), "`weights` must be a number in [0, 1]"),
         (("digits-0.1-taps", "--set", "validation=0"), "needs validation images"),
-        (("--resume", "{tmp}"), "is no study folder"),
-        (("--resume", "{tmp}", "--epochs", "3"), "--resume goes on with the settings"),
+        (("--resume", "{tmp}"), "is not a study folder"),
+        (("--resume", "{tmp}", "--epochs", "3"), "--resume continues with the settings"),
     ],
 )
 def test_bad_input(capsys, tmp_path, arguments, message):

@@ -60,3 +60,12 @@ def test_npz_file_with_other_contents(tmp_path, damage):
         path.write_text("x")
     with pytest.raises(ValueError, match=r"mnist\.npz' must hold .* x_train"):
         load("mnist", data_dir=str(tmp_path))
+
+
+def test_digits_are_those_of_scikit_learn():
+    datasets = pytest.importorskip("sklearn.datasets")
+    found = np.concatenate([x for x, _ in load_digits()])
+    expected = datasets.load_digits().images[..., None] / 16
+    assert len(found) == len(expected) == 1797
+    order = [np.lexsort(x.reshape(len(x), -1).T) for x in (found, expected)]
+    assert np.array_equal(found[order[0]], expected[order[1]])

@@ -4,7 +4,7 @@ import pytest
 
 from keras_taps.experiments.build import build_network
 from keras_taps.experiments.recipe import Recipe
-from keras_taps.experiments.recipes import RECIPES, recipe
+from keras_taps.experiments.recipes import RECIPES, find_recipe, recipe
 from keras_taps.networks import IntervalSequential
 from keras_taps.training import METHODS
 
@@ -131,3 +131,19 @@ def test_another_method_keeps_what_it_takes():
     changed = recipe("digits-0.1-staps", method="sabr")
     assert changed.options == {"tau_ratio": 0.4}
     assert recipe("digits-0.1-ibp", method="sabr", tau_ratio=0.2).options == {"tau_ratio": 0.2}
+
+
+def test_what_is_set_is_final():
+    """Scaling comes first: 5 epochs with a ramp of 4 is a ramp of 4."""
+    found = find_recipe("mnist-0.1-taps", epochs=5, changes={"anneal_epochs": 4})
+    assert (found.epochs, found.anneal_epochs) == (5, 4)
+    assert found.decay_epochs == tuple(5 / 70 * e for e in recipe("mnist-0.1-taps").decay_epochs)
+
+
+def test_doubts_before_training():
+    usual = recipe("mnist-0.1-taps")
+    assert not usual.doubts(188)
+    assert "grows within 20 steps" in usual.doubts(1)[0]
+    assert "never stays at train_eps" in usual.changed(anneal_epochs=70).doubts(188)[0]
+    short = usual.changed(epochs=30).doubts(188)
+    assert "does not fall at epoch 50 and 60" in short[0]

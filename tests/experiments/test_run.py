@@ -148,7 +148,7 @@ def test_early_stopping_averages_and_statistics_resume(tmp_path):
 
 
 def test_a_diverged_run_keeps_what_was_good(tmp_path):
-    """No NaN in a checkpoint, no figures of it; resumed, it goes on from the epoch before."""
+    """No NaN in a checkpoint, no figures of it; resumed, it continues from the epoch before."""
     run = Run.create(tmp_path / "run", RECIPE.changed(method="ibp", epochs=2), limit=64)
     run.train()
     good = load_model(run.path("last.keras")).get_weights()
@@ -173,7 +173,7 @@ def test_resume_stays_on_its_backend(whole, tmp_path):
     shutil.copytree(whole.folder, folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "backend": "other"}))
-    with pytest.raises(ValueError, match="begun on other and goes on only there"):
+    with pytest.raises(ValueError, match="begun on other and resumes only there"):
         Run.open(folder).train()
 
 

@@ -176,7 +176,7 @@ def check_bounds(case, dtype=None, tolerance=1e-5):
 
 
 def check_bounds_reached(case):
-    """A layer that moves all outputs one way is no looser than the two ends of the box."""
+    """A layer that moves all outputs one way is not looser than the two ends of the box."""
     if hasattr(case.built(), "kernel") or case.name == "Residual":
         pytest.skip("an affine layer reaches each bound at a vertex of its own")
     layer, box = case.built(), random_box(1, *case.shape)

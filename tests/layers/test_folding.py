@@ -22,7 +22,7 @@ CONV += [] if BACKEND == "tensorflow" else [("channels_first", 1), ("channels_fi
 
 
 def network(layers, shape):
-    """The layers behind one another, with weights and moving averages that are not trivial."""
+    """The layers one after another, with weights and moving averages that are not trivial."""
     found = IntervalSequential([*layers, IntervalFlatten(), IntervalDense(2)], input_shape=shape)
     for i, weight in enumerate(found.weights):
         low = 0.3 if "variance" in weight.path else -1.0
@@ -108,7 +108,7 @@ def test_matrices_take_the_padding_before_them(padding, largest, monkeypatch):
     shape = (5, 6, 2)
     net = network(layers, shape)
     folded = fold(net.layers, shape)
-    # Of paddings behind one another the last is taken; one before a ReLU stays.
+    # Of paddings one after another the last is taken; one before a ReLU stays.
     assert len(folded) == len(net.layers) - (3 if largest else 1)
     x = ops.convert_to_tensor(numbers(3, *shape))
     close(walk(folded, x), ops.convert_to_numpy(net(x)), 1e-4)

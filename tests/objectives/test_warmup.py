@@ -62,7 +62,7 @@ def test_equals_the_independent_implementation(name):
 
 
 def test_terms_are_really_tested():
-    """The cases above are no collection of zeros."""
+    """The cases above are not a collection of zeros."""
     entry = random_box(4, 6, width=0.2)
     values = {k: float(numpy(warmup_regulariser(entry, boxes))) for k, boxes in CASES.items()}
     assert values["mixed"] > 0

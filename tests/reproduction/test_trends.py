@@ -62,7 +62,7 @@ def test_few_images_prove_nothing(one):
     [(80.0, 10**6, "yes"), (80.0, 1000, "in doubt"), (60.0, 1000, "no"), (70.0, 8, "in doubt")],
 )
 def test_nearly_equal(one, count, holds):
-    """Closeness has to be shown: few images are no reason to believe it."""
+    """Closeness has to be shown: few images are not a reason to believe it."""
     attacks = [
         record(setting, certified=value, count=count, seed=seed)
         for setting, value in (("1 steps, 1 restart", one), ("20 steps, 1 restart", 80.2))

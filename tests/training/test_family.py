@@ -97,7 +97,7 @@ def test_staps_with_the_whole_box_is_taps():
     same_step(STAPSModel(network, EPS, tau_ratio=1, **options), TAPSModel(network, EPS, **options))
 
 
-def test_staps_without_relus_behind_the_split_is_sabr():
+def test_staps_without_relus_after_the_split_is_sabr():
     network = conv_network()
     options = {"tau_ratio": 0.3, "pgd_steps": 2, "seed": 1}
     staps = STAPSModel(network, EPS, classifier_relus=0, **options)
@@ -285,14 +285,14 @@ def test_bad_arguments(method, name, value):
 
 @every_method
 def test_network_without_relus(method):
-    """There is nothing behind a split, and the message says so."""
+    """There is nothing after a split, and the message says so."""
     with pytest.raises(ValueError, match=r"has no ReLU.*`classifier_relus=0`"):
         METHODS[method](dense_network(hidden=()), EPS)
     assert METHODS[method](dense_network(hidden=()), EPS, classifier_relus=0).eps == EPS
 
 
 def test_default_split_of_a_residual_network():
-    """The ReLU inside the last block is no place to cut, so the next one is taken."""
+    """The ReLU inside the last block is not a place to cut, so the next one is taken."""
     model = TAPSModel(convert(residual()), EPS)
     assert model.network.legal_splits == (0, 2, 3)
     assert model.classifier_relus == 2

@@ -89,7 +89,7 @@ def test_chunks_refused(options):
         TAPSModel(dense_network(), EPS, **options)
 
 
-def test_no_relu_behind_the_split_is_ibp():
+def test_no_relu_after_the_split_is_ibp():
     """Property 1: in loss and gradient, exactly."""
     (x, y), network = images(), conv_network()
     loss, found = loss_and_gradients(TAPSModel(network, EPS, classifier_relus=0), x, y)

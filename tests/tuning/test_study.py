@@ -119,7 +119,7 @@ def test_no_complete_trial_is_no_best(tmp_path, untrained, monkeypatch):
 
 def test_another_backend_is_refused(tmp_path, untrained):
     study = replace(create(tmp_path / "study"), backend="other")
-    with pytest.raises(ValueError, match="begun on other and goes on only there"):
+    with pytest.raises(ValueError, match="begun on other and resumes only there"):
         study.run("ibp")
 
 

@@ -59,7 +59,7 @@ def test_a_stopped_search_resumes(tmp_path, kind, trials, options):
     assert values(resumed) == values(whole)
     rows = read_trials(resumed)
     assert all(row["status"] == "completed" for row in rows)
-    if kind == "grid":  # with 0 ReLUs behind the split there is no w_taps
+    if kind == "grid":  # with 0 ReLUs after the split there is no w_taps
         found = [(row["classifier_relus"], row.get("w_taps")) for row in rows]
         assert found == [(0, None), (1, 1), (1, 10)]
     elif kind == "hyperband":
@@ -111,7 +111,7 @@ def test_failing_trials_are_recorded_and_skipped(tmp_path):
 
     model = hypermodel(callbacks=(fail,), kind=Untrained)
     tuner = make_tuner(model, tmp_path / "search", trials=6)
-    with pytest.warns(RuntimeWarning, match="failed and is skipped; the search goes on") as told:
+    with pytest.warns(RuntimeWarning, match="failed and is skipped; the search continues") as told:
         tuner.search(verbose=0)
     assert len([w for w in told if "is skipped" in str(w.message)]) == 4
     rows = read_trials(tuner)
