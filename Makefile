@@ -2,11 +2,11 @@
 PYTHON ?= python3
 BACKENDS ?= tensorflow jax torch
 PYTEST ?= --numprocesses auto --maxprocesses 4 --dist loadfile
-BIN := .venv/bin
+BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: quickstart test lint format docs tutorials notebooks gpu clean
+.PHONY: quickstart test lint format docs tutorials notebooks dist gpu clean
 
 quickstart: .venv/run.stamp  ## environment and the main job on the embedded data set
 	$(BIN)/keras-taps quickstart
@@ -41,6 +41,12 @@ notebooks: .venv/dev.stamp  ## run the notebooks whole and keep their outputs
 	$(BIN)/python -m pytest --quiet --nbmake --overwrite --nbmake-timeout=1800 build/notebooks
 	cp build/notebooks/*.ipynb tutorials
 
+dist: .venv/dev.stamp  ## wheel and sdist in dist/, and the quick start from the wheel in an empty environment
+	rm -rf dist build/empty && $(BIN)/python -m build --quiet && $(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv build/empty
+	build/empty/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	cd build && empty/bin/keras-taps quickstart
+
 gpu: .venv/run.stamp  ## what the run on a machine with a GPU needs, in build/gpu, and how to start it there
 	$(BIN)/python benchmarks/gpu_files.py build/gpu
 	@echo "On the machine: python3 benchmarks/gpu.py --files build/gpu --out OUT"
@@ -49,10 +55,10 @@ clean:
 	rm -rf .venv .cache site docs/cli.md build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/bin/python:
+$(BIN)/python:
 	$(PYTHON) -m venv .venv
 
-.venv/run.stamp: .venv/bin/python pyproject.toml constraints.txt
+.venv/run.stamp: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) --editable .
 	@touch $@
 

@@ -10,7 +10,7 @@ _NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 def load_digits(data_dir=None, download=False):
-    """The 1797 handwritten 8 x 8 digits of Alpaydin and Kaynak; a fixed fifth of each class is test.
+    """1797 handwritten 8 x 8 digits (Alpaydin, Kaynak); a fixed fifth of each class is test.
 
     Args:
         data_dir: Not used.
