@@ -134,7 +134,9 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         """The bounds and losses of the method.
 
         Args:
-            batch: `Batch`.
+            batch: `Batch`. Bounds and margins are those of `self.network.under(batch.given)`, by
+                the moments of the clean images, or of the two parts of
+                `self.network.split(relus, batch.given)`.
             region: `Interval` of images, what `region` returned for it.
 
         Returns:
