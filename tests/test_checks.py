@@ -73,8 +73,8 @@ def test_images_accepted():
         (np.zeros((2, 3, 4)), r"no channel axis: use x\[..., None\]"),
         (np.full((2, 3, 4, 1), 1.01), r"pixels in \[0, 1\].*Received: values from 1.01"),
         (np.full((2, 3, 4, 1), -0.01), r"Received: values from -0.01"),
-        (np.full((2, 3, 4, 1), np.nan), r"Received: values from nan"),
-        (np.full((2, 3, 4, 1), np.inf), r"Received: values from inf"),
+        (np.full((2, 3, 4, 1), np.nan), r"24 values that are NaN or infinite, in 2 of 2 images"),
+        (np.full((2, 3, 4, 1), np.inf), r"24 values that are NaN or infinite, in 2 of 2 images"),
     ],
 )
 def test_images_refused(x, message):

@@ -44,14 +44,12 @@ class ImageSearch:
         self.segment, self.classes = network.segment, network.num_classes
         self.x = np.asarray(x, dtype=keras.config.floatx())
         self.y = np.asarray(y).reshape(-1).astype("int32")
-        if not len(self.x):
-            raise ValueError("`x` must hold at least one image. Received: 0 images")
         if len(self.x) != len(self.y):
             raise ValueError(
                 "`y` must hold one label for each image. "
                 f"Received: {len(self.x)} images, {len(self.y)} labels"
             )
-        self.batch_size = min(check_count("batch_size", batch_size, low=1), len(self.x))
+        self.batch_size = min(check_count("batch_size", batch_size, low=1), max(len(self.x), 1))
         self.images = self.x.copy()
         self._look_at_the_images()
 
