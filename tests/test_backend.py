@@ -68,7 +68,8 @@ def test_one_replica():
 @pytest.mark.parametrize("longest", [0, 10**6], ids=["windows", "rows"])
 def test_convolution_and_its_derivatives(shape, window, strides, padding, longest, monkeypatch):
     for name in ("_ROW", "_BACK_ROW"):  # only JAX takes short rows as they are
-        monkeypatch.setattr(backend, name, longest, raising=False)
+        if backend.NAME == "jax":
+            monkeypatch.setattr(f"keras_taps.backend.jax_convolution.{name}", longest)
     random = np.random.default_rng(0)
     x = ops.convert_to_tensor(random.normal(size=shape).astype("float32"))
     kernel = random.normal(size=(*window, shape[-1], 4)).astype("float32")
@@ -105,7 +106,7 @@ def test_derivatives_of_the_kernel_gradient(longest, monkeypatch):
     import jax
 
     for name, value in zip(("_ROW", "_BACK_ROW"), longest, strict=True):
-        monkeypatch.setattr(backend, name, value)
+        monkeypatch.setattr(f"keras_taps.backend.jax_convolution.{name}", value)
     random = np.random.default_rng(0)
     x = random.normal(size=(2, 9, 7, 3)).astype("float32")
     kernel = random.normal(size=(3, 2, 3, 4)).astype("float32")

@@ -1,0 +1,178 @@
+"""What `keras.ops` does not offer: one interface here, one module for each backend.
+
+The modules in this folder are the only ones that name a backend.
+"""
+
+from importlib import import_module
+
+import keras
+from keras import ops
+
+NAME = keras.backend.backend()
+
+if NAME not in ("tensorflow", "jax", "torch"):
+    raise ImportError(
+        "keras_taps runs on the TensorFlow, JAX and PyTorch backends of Keras. "
+        f"Received: KERAS_BACKEND={NAME!r}"
+    )
+_own = import_module(f"keras_taps.backend.{NAME}")
+
+
+def input_gradient(function, x):
+    """Value of `function` at `x` and the gradient of its sum, with respect to `x` alone.
+
+    Args:
+        function: Maps `x` to a tensor of objectives, one or more for each entry of the batch.
+        x: Float tensor.
+
+    Returns:
+        `(values, gradient)`, shaped like `function(x)` and like `x`.
+    """
+    return _own.input_gradient(function, x)
+
+
+def ascend(points, gradient, step, lower, upper):
+    """`clip(points + step * sign(gradient), lower, upper)`; NaN in the gradient moves nothing.
+
+    Between two evaluations of a network a search is bound by memory, so passes over the points
+    count: fused on JAX and by XLA on TensorFlow, three of them on PyTorch. Not differentiable.
+
+    Args:
+        points: Tensor.
+        gradient: Tensor like `points`.
+        step: Tensor of lengths >= 0 that broadcasts with `points`, as do the bounds.
+        lower: Tensor.
+        upper: Tensor.
+    """
+    return _own.ascend(points, gradient, step, lower, upper)
+
+
+def convolution(x, kernel, strides, padding, data_format, dilation_rate):
+    """`keras.ops.conv` of images, without its detours on JAX's CPU and on PyTorch.
+
+    PyTorch takes channels-last images as they are, but for padding 'same'; Keras copies them. Of
+    JAX's detours `jax_convolution` tells.
+
+    Args:
+        x: Tensor of a batch of images.
+        kernel: Tensor `(height, width, channels in, channels out)`.
+        strides, padding, data_format, dilation_rate: As `keras.ops.conv`.
+    """
+    kernel = ops.convert_to_tensor(kernel)  # JAX's derivatives take no Keras variables
+    found = _own.convolution(x, kernel, strides, padding, data_format, dilation_rate)
+    if found is not None:
+        return found
+    return ops.conv(
+        x,
+        kernel,
+        strides=strides,
+        padding=padding,
+        data_format=data_format,
+        dilation_rate=dilation_rate,
+    )
+
+
+def repeat(step, state, count, done=None):
+    """Run `state = step(i, state)` for i = 0 to `count - 1`, or until enough has been found.
+
+    Args:
+        step: Maps an index and a tuple of tensors to the next tuple.
+        state: Tuple of tensors whose last entry holds the best values so far.
+        count: Number of steps.
+        done: Maps these best values to a boolean scalar, true when the loop may end early; by
+            default all steps are taken.
+
+    Returns:
+        The last state.
+    """
+    if done is None:
+        return ops.fori_loop(0, count, step, state)
+    return ops.while_loop(
+        lambda i, *state: ops.logical_and(i < count, ops.logical_not(done(state[-1]))),
+        lambda i, *state: (i + 1, *step(i, state)),
+        (ops.convert_to_tensor(0, dtype="int32"), *state),
+    )[1:]
+
+
+def transposed(function, x, rows):
+    """Transpose of the derivative of `function` at `x`, applied to `rows`.
+
+    Differentiable in `rows` and in everything that `function` reads.
+
+    Args:
+        function: Maps a tensor to a tensor.
+        x: Float tensor.
+        rows: Tensor shaped like `function(x)`.
+
+    Returns:
+        Tensor shaped like `x`.
+    """
+    return _own.transposed(function, x, rows)
+
+
+def recomputed(function, *tensors):
+    """`function(*tensors)` that keeps nothing but `tensors` for its gradient.
+
+    The backward pass computes the function again, so that memory is paid for with time.
+
+    Args:
+        function: Pure function of float tensors that opens the scopes it needs itself, for the
+            second time they are closed; it may read no variable but those that it maps to tensors.
+        tensors: Float tensors. Gradients flow to these alone.
+    """
+    return _own.recomputed(function, *tensors)
+
+
+def seed_tensor(seed, index=0):
+    """Seed for `uniform` from a whole number and an index, of a step or a batch."""
+    return ops.stack([ops.cast(part, "int32") for part in (seed, index)])
+
+
+def uniform(shape, seed):
+    """Uniform numbers in [0, 1) drawn from a seed tensor, without touching any state.
+
+    `keras.random` takes a seed tensor only wrapped in a generator whose state it then writes,
+    which is not allowed inside a compiled branch.
+
+    Args:
+        shape: Shape of the result.
+        seed: Tensor of two integers, from `seed_tensor`.
+    """
+    return _own.uniform(shape, seed, keras.backend.floatx())
+
+
+def global_mean(x):
+    """Mean of a scalar over the replicas of `tf.distribute`; `x` itself elsewhere.
+
+    JAX's `keras.distribution` shards one global batch, so its means are global already.
+    """
+    context = _own.replicas()
+    if context is not None and context.num_replicas_in_sync > 1:
+        return _own.mean_over(context, x)
+    return x
+
+
+def replica_count():
+    """Number of replicas whose gradients the trainer will sum."""
+    context = _own.replicas()
+    return 1 if context is None else context.num_replicas_in_sync
+
+
+def compiled(function, variables):
+    """Compile `function(*tensors)`; the values of `variables` are arguments, not constants.
+
+    Args:
+        function: Pure function of tensors that may read, but not write, `variables`.
+        variables: List of Keras variables that `function` reads.
+    """
+    return _own.compiled(function, variables)
+
+
+def compiles():
+    """Whether the first call of what `compiled` returns takes longer, for it compiles."""
+    return _own.COMPILES
+
+
+def auto_jit_compile():
+    """Measured default of `jit_compile`: XLA is slower than TensorFlow's plain graph on a CPU."""
+    return _own.auto_jit_compile()
