@@ -178,7 +178,7 @@ def certify(
         if progress and ended:
             progress(writer.report, header["count"])
         for task in ended:  # which stay in lists until the last of thousands is decided
-            task.boxes = task.slopes = task.trees = task.cuts = None
+            task.boxes = task.proved = task.slopes = task.trees = task.cuts = None
 
     left = []
     for start in range(0, len(waiting), BLOCK):
@@ -198,9 +198,10 @@ def certify(
         for stage in stages[:deep]:
             tasks = [task for task in tasks if task.verdict is None]
             verifier.run(stage, tasks, timeout, write)
-        for task in tasks:
-            task.boxes = None  # megabytes that only bounds without splits look at
         left += [task for task in tasks if task.verdict is None]
+        if sum(task.bytes for task in left) > memory:
+            for task in left:
+                task.boxes = task.proved = None  # they will be derived again
     for budget in _budgets(timeout) if deep < len(stages) else ():
         left = [task for task in left if task.verdict is None]
         verifier.run("bab", left, timeout, write, budget)

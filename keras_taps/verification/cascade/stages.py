@@ -14,6 +14,7 @@ from keras_taps.interval import Interval
 from keras_taps.verification.bridges.to_keras import build_network
 from keras_taps.verification.cascade.judge import Judge
 from keras_taps.verification.certificate.checker import Checker
+from keras_taps.verification.certificate.deadline import NEVER, Deadline, OutOfTime
 from keras_taps.verification.certificate.deployed import DeployedNetwork
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
 from keras_taps.verification.exact.milp import exact_verdict
@@ -47,6 +48,7 @@ class Verifier:
         recompute: After how many splits branch and bound derives the boxes of all neurons again.
         memory: Bytes for the open domains of branch and bound.
         charge_compilation: Whether the seconds of a task include compilation.
+        clock: Function that returns the seconds now.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Verifier:
         recompute=0,
         memory=MEMORY,
         charge_compilation=False,
+        clock=time.perf_counter,
     ):
         check_choice("branching", branching, BRANCHINGS)
         check_count("cuts", cuts)
@@ -77,7 +80,7 @@ class Verifier:
         self.seed = seed
         self.iterations = iterations
         self.strong = strong
-        self.charge_compilation = charge_compilation
+        self.charge_compilation, self.clock = charge_compilation, clock
         self._search_options = {
             "check": check,
             "branching": branching,
@@ -124,10 +127,11 @@ class Verifier:
         size = {"milp": 1, "bab": TOGETHER}.get(stage, self.batch_size)
         for start in range(0, len(waiting), size):
             batch = waiting[start : start + size]
-            began, compiled = time.perf_counter(), self.engine.compile_s
+            began, compiled = self.clock(), self.engine.compile_s
+            self._booked = 0.0
             with np.errstate(all="ignore"):  # what is not finite decides nothing
                 work(batch, timeout)
-            spent = time.perf_counter() - began
+            spent = self.clock() - began - self._booked
             if not self.charge_compilation:
                 spent -= self.engine.compile_s - compiled
             # The complete stages book their seconds themselves.
@@ -149,11 +153,49 @@ class Verifier:
         self._take(tasks, chosen, found, "crown-ibp")
 
     def _crown(self, tasks, timeout):
-        chosen = [task.open_forms for task in tasks]
-        found = self.engine.crown(*_box(tasks), *_gathered(tasks, chosen), self._boxes(tasks))
-        self._take(tasks, chosen, found, "crown")
+        if not self.check:
+            chosen = [task.open_forms for task in tasks]
+            found = self.engine.crown(*_box(tasks), *_gathered(tasks, chosen), self._boxes(tasks))
+            self._take(tasks, chosen, found, "crown")
+            return
+        for task in self._proved(tasks, timeout, "crown"):
+            self._certify(task, "crown")
+
+    def _proved(self, tasks, timeout, stage):
+        """The tasks whose boxes the checker could derive, which serve all later stages."""
+        for task in tasks:
+            if task.proved is None:
+                began, deadline = self.clock(), self._deadline(task, timeout)
+                try:
+                    bounds, task.proved = self.checker.bounds_and_boxes(
+                        *(task.lower, task.upper, task.forms, task.offset), deadline=deadline
+                    )
+                except OutOfTime:
+                    task.error = f"{stage}: the time was over"
+                seconds = self.clock() - began
+                task.spend(stage, seconds)  # what others take is not its own
+                self._booked += seconds
+                if task.proved is None:
+                    continue
+                task.improve(np.arange(len(bounds)), bounds)
+                task.bound = float(worst_of(task.groups, task.bounds).max())
+            yield task
+
+    def _deadline(self, task, timeout):
+        """When the time of a task is over."""
+        if timeout is None:
+            return NEVER
+        return Deadline.after(timeout - task.total_seconds, self.clock)
 
     def _alpha_crown(self, tasks, timeout):
+        if self.check:
+            tasks = [
+                task
+                for task in self._proved(tasks, timeout, "alpha-crown")
+                if not self._certify(task, "alpha-crown")
+            ]
+        if not tasks:
+            return
         chosen = [task.open_forms for task in tasks]
         found, slopes = self.engine.alpha_crown(
             *_box(tasks),
@@ -167,37 +209,42 @@ class Verifier:
         self._take(tasks, chosen, found, "alpha-crown")
 
     def _boxes(self, tasks):
-        """Boxes of the neurons of a batch; each task keeps its own for later stages."""
-        missing = [task for task in tasks if task.boxes is None]
+        """Boxes of the neurons of a batch in float32; each task keeps its own for later stages."""
+        missing = [task for task in tasks if task.boxes is None and task.proved is None]
         if missing:
             boxes = self.engine.neuron_boxes(*_box(missing))
             for i, task in enumerate(missing):
                 task.boxes = [(low[i], high[i]) for low, high in boxes]
+        known = [task.boxes if task.proved is None else task.proved for task in tasks]
         return [
-            tuple(np.stack([task.boxes[site][side] for task in tasks]) for side in (0, 1))
-            for site in range(len(self.engine.sites))
+            covering(*(np.stack(side) for side in zip(*pairs, strict=True)))
+            for pairs in zip(*known, strict=True)
         ]
 
     def _take(self, tasks, chosen, found, method):
         for task, forms, bounds in zip(tasks, chosen, found, strict=True):
             task.improve(forms, bounds[: len(forms)])
             task.bound = float(worst_of(task.groups, task.bounds).max())
-            if safe(task.groups, task.bounds):
-                self._certify(task, method)
+            self._certify(task, method)
 
     def _certify(self, task, method):
+        """Certify a task, whose bounds allow it, if the checker confirms it; whether it did."""
+        if not safe(task.groups, task.bounds):
+            return False
         task.method = method
         if self.check:
+            boxes = task.proved if method in ("crown", "alpha-crown") else None
             bounds, boxes = self.checker.bounds_and_boxes(
-                task.lower, task.upper, task.forms, task.offset, method, task.slopes
+                *(task.lower, task.upper, task.forms, task.offset, method, task.slopes), boxes=boxes
             )
             task.bound = float(worst_of(task.groups, bounds).max())
             task.checked = safe(task.groups, bounds)
             if not task.checked:
                 task.bounds = bounds  # rounding decides nothing: a later stage may prove more
-                return
+                return False
             self._deploy(task, bounds, boxes)
         task.decide(CERTIFIED, method)
+        return True
 
     def _deploy(self, task, bounds, boxes):
         """See whether rigorous bounds leave room for the rounding of the network itself."""
@@ -262,12 +309,14 @@ class Verifier:
             return
         if search.graph is not self.graph:
             for task in tasks:
-                task.slopes = None  # of other neurons
+                task.slopes = task.proved = None  # of other neurons
         search.solve(tasks, np.inf if timeout is None else timeout, budget, account)
         for task in tasks:
             if task.verdict == CERTIFIED and task.checked:
                 box = task.lower, task.upper
-                _, boxes = self.checker.bounds_and_boxes(*box, task.forms, task.offset)
+                _, boxes = self.checker.bounds_and_boxes(
+                    *box, task.forms, task.offset, boxes=task.proved
+                )
                 self._deploy(task, task.bound, boxes)
 
     def branch_and_bound(self):
@@ -279,6 +328,7 @@ class Verifier:
                 self.checker if graph is self.graph else Checker(graph),
                 self._attempt,
                 charge_compilation=self.charge_compilation,
+                clock=self.clock,
                 **self._search_options,
             )
         return self._branch_and_bound
@@ -291,12 +341,14 @@ class Verifier:
     def _milp(self, tasks, timeout):
         """Ask the exact solver; what it finds counts once the checker has confirmed it."""
         for task in tasks:
-            began = time.perf_counter()
+            began = self.clock()
             try:
                 verdict, point = self._asked(task, timeout)
             except (RuntimeError, ValueError) as error:
                 verdict, task.error = None, f"milp: {error}"
-            task.spend("milp", time.perf_counter() - began)
+            except OutOfTime:
+                verdict, task.error = None, "milp: the time was over"
+            task.spend("milp", self.clock() - began)
             if verdict == CERTIFIED and task.verdict is None:
                 task.solver = CERTIFIED
                 self._bab([task], timeout, None, "milp")
@@ -309,7 +361,8 @@ class Verifier:
         box = task.lower, task.upper
         method = "crown" if task.slopes is None else "alpha-crown"
         given = *box, task.forms, task.offset, method, task.slopes
-        proved, boxes = self.checker.bounds_and_boxes(*given)
+        deadline = self._deadline(task, timeout)
+        proved, boxes = self.checker.bounds_and_boxes(*given, deadline, task.proved)
         worst = worst_of(task.groups, np.where(np.isfinite(proved), proved, np.inf))
         numbers = np.flatnonzero(~(worst < 0))
         if not len(numbers):

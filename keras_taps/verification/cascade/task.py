@@ -24,7 +24,8 @@ class Task:
 
     Attributes:
         bounds: Array `(n,)`, the best upper bounds so far, of the fast arithmetic.
-        boxes: Boxes of the neurons from CROWN, or `None`.
+        boxes: Boxes of the inputs of ReLUs and max pooling from CROWN in float32, or `None`.
+        proved: The checker's in float64, which are believed in later stages, or `None`.
         slopes: Array `(n, neurons)` of optimised slopes, NaN where there are none, or `None`.
         trees: List of the proof trees (`Tree`) of branch and bound, or `None`.
         cuts: The `Cuts` that their leaves use, or `None`.
@@ -51,6 +52,7 @@ class Task:
     inner: tuple = None
     bounds: np.ndarray = None
     boxes: list = None
+    proved: list = None
     slopes: np.ndarray = None
     trees: list = None
     cuts: object = None
@@ -103,6 +105,13 @@ class Task:
     def spend(self, stage, seconds):
         """Add seconds to the account of a stage."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+    @property
+    def bytes(self):
+        """Bytes of the boxes."""
+        return sum(
+            side.nbytes for box in [*(self.boxes or ()), *(self.proved or ())] for side in box
+        )
 
     @property
     def total_seconds(self):

@@ -64,7 +64,15 @@ class Checker:
         return self.bounds_and_boxes(lower, upper, forms, offset, method, slopes, deadline)[0]
 
     def bounds_and_boxes(
-        self, lower, upper, forms, offset, method="crown", slopes=None, deadline=NEVER
+        self,
+        lower,
+        upper,
+        forms,
+        offset,
+        method="crown",
+        slopes=None,
+        deadline=NEVER,
+        boxes=None,
     ):
         """`upper_bounds`, and the rigorous boxes they were derived from.
 
@@ -76,6 +84,8 @@ class Checker:
             method: Name.
             slopes: Array or `None`.
             deadline: `Deadline`.
+            boxes: What this function returned for the same inputs, if they need not be derived
+                again: nothing else, for they are believed.
 
         Returns:
             `(bounds, boxes)`: an array `(n,)`, and a list of pairs of arrays that bound the inputs
@@ -90,20 +100,23 @@ class Checker:
                 f"`forms` must have shape (n, {self.graph.outputs}) and `offset` (n,). "
                 f"Received: {forms.shape} and {offset.shape}"
             )
-        walk = Walk(self._absolutes, method in METHODS[2:], method != "ibp", deadline)
+        refine = method in METHODS[2:] and boxes is None
+        walk = Walk(self._absolutes, refine, method != "ibp", deadline)
+        walk.known = boxes
         with np.errstate(all="ignore"):  # what is not finite ends as an infinite bound
             records = walk.enter(self.graph.nodes, box)
             if method == "alpha-crown" and slopes is not None:
                 records = _sloped(records, slopes)
             return walk.leave(Form(forms, offset, np.zeros(len(offset))), records), walk.boxes
 
-    def root(self, lower, upper, deadline=NEVER):
+    def root(self, lower, upper, deadline=NEVER, boxes=None):
         """The box as the root of branch and bound: its leaves can be bounded many at a time.
 
         Args:
             lower: Array of the shape of one input.
             upper: Array of the same shape.
             deadline: `Deadline` at which to give up.
+            boxes: As in `bounds_and_boxes`.
 
         Returns:
             `RootBox`, with the boxes of all neurons from 'crown'.
@@ -112,17 +125,17 @@ class Checker:
             OutOfTime: If the deadline has passed.
             ValueError: If the box is empty or not finite, or shapes do not fit.
         """
-        return self._rooted(self._checked_box(lower, upper), deadline=deadline)
+        return self._rooted(self._checked_box(lower, upper), boxes, deadline=deadline)
 
     def _rooted(self, box, known=None, signs=None, deadline=NEVER):
         """The root of a box, or of its part with these signs between known boxes of neurons."""
-        walk = Walk(self._absolutes, deadline=deadline)
+        walk = Walk(self._absolutes, known is None or signs is not None, deadline=deadline)
         walk.pulls, walk.known, walk.signs = [], known, signs
         with np.errstate(all="ignore"):
             records = walk.enter(self.graph.nodes, box)
 
         def within(signs):
-            return self._rooted(box, walk.boxes, signs)
+            return self._rooted(box, walk.boxes, signs, walk.deadline)
 
         return RootBox(walk, records, self.graph.outputs, within)
 

@@ -88,6 +88,15 @@ class RootBox:
         )
 
     @property
+    def deadline(self):
+        """The `Deadline` of all that is derived from here."""
+        return self._walk.deadline
+
+    @deadline.setter
+    def deadline(self, deadline):
+        self._walk.deadline = deadline
+
+    @property
     def boxes(self):
         """List of the boxes of the inputs of every ReLU and max pooling, as in the checker."""
         return self._walk.boxes

@@ -37,7 +37,8 @@ class Walk:
         boxes: Boxes of the inputs of the nonlinear nodes, in their order.
         pulls: Of each ReLU its function that bounds forms of its inputs, if a list is put here.
         known: Boxes of the nonlinear nodes that hold as well, or `None`.
-        signs: With `known` an array for each ReLU: 1 where z >= 0, -1 where z <= 0, else 0.
+        signs: With `known` an array for each ReLU, 1 where z >= 0, -1 where z <= 0, else 0; or
+            `None`.
         empty: Whether these contradict each other.
     """
 
@@ -99,14 +100,14 @@ class Walk:
         if isinstance(node, Linear):
             return self._linear(node, box)
         if isinstance(node, Relu):
-            if self.known is not None:
-                box = self._narrowed(box)
+            box = self._narrowed(box)
             box = self._refined(box, (box[0] < 0) & (box[1] > 0), pull)
             self.boxes.append(box)
             if self.pulls is not None:
                 self.pulls.append(pull)
             return _relu(node, box)
         if isinstance(node, MaxPool):
+            box = self._between(box)
             box = self._refined(box, box[0] < box[1], pull)
             self.boxes.append(box)
             return pool(node, box)
@@ -145,18 +146,27 @@ class Walk:
             upper[neurons] = np.fmin(upper[neurons], found[:, 1])
         return lower.reshape(shape), upper.reshape(shape)
 
+    def _between(self, box):
+        """The box of a nonlinear node between the known bounds."""
+        if self.known is None:
+            return box
+        known = self.known[len(self.boxes)]
+        return np.fmax(box[0], known[0]), np.fmin(box[1], known[1])
+
     def _narrowed(self, box):
         """The box of a ReLU's inputs between the known bounds, where its neurons have their signs.
 
         All that follows is then about the part of the inputs where they do.
         """
-        known, signs = self.known[len(self.boxes)], self.signs[len(self.pulls)]
-        lower, upper = np.fmax(box[0], known[0]), np.fmin(box[1], known[1])
+        lower, upper = self._between(box)
+        if self.signs is None:
+            return lower, upper
+        signs = self.signs[len(self.pulls)]
         lower = np.where(signs > 0, np.fmax(lower, 0.0), lower)
         upper = np.where(signs < 0, np.fmin(upper, 0.0), upper)
         if np.any(lower > upper):  # of a part without inputs everything holds, so any box does
             self.empty = True
-            return known
+            return self.known[len(self.boxes)]
         return lower, upper
 
     # Backward

@@ -13,8 +13,15 @@ import numpy as np
 
 from keras_taps.checks import check_choice, check_count
 from keras_taps.choices import BRANCHINGS, CUTS, MEMORY
+from keras_taps.verification.certificate.deadline import Deadline, OutOfTime
 from keras_taps.verification.certificate.tree import quantise
-from keras_taps.verification.search.branching import babsr_scores, gap_scores, local_biases
+from keras_taps.verification.search.branching import (
+    babsr_scores,
+    best_places,
+    gap_scores,
+    known_places,
+    local_biases,
+)
 from keras_taps.verification.search.case import Case, gather
 from keras_taps.verification.search.domain_engine import DomainEngine
 from keras_taps.verification.search.pool import Pool
@@ -43,6 +50,7 @@ class BranchAndBound:
         recompute: After how many splits the boxes of all neurons are derived again; 0 for never.
         memory: Bytes for open domains and renewed boxes; then the input with most is given up.
         charge_compilation: Whether the seconds of a task include compilation.
+        clock: Function that returns the seconds now.
 
     Attributes:
         nodes: Domains bounded so far.
@@ -68,6 +76,7 @@ class BranchAndBound:
         sizes=SIZES,
         memory=MEMORY,
         charge_compilation=False,
+        clock=time.perf_counter,
     ):
         self.graph, self.checker, self.attempt, self.check = graph, checker, attempt, check
         self.engine = DomainEngine(graph, sizes[0])
@@ -75,7 +84,7 @@ class BranchAndBound:
         self.branching = check_choice("branching", branching, BRANCHINGS)
         self.cuts = check_count("cuts", cuts)
         self.recompute = check_count("recompute", recompute)
-        self.charge_compilation = charge_compilation
+        self.charge_compilation, self.clock = charge_compilation, clock
         self.sizes, self.memory = sizes, memory
         self.nodes = 0
         self._biases = local_biases(graph)
@@ -92,35 +101,28 @@ class BranchAndBound:
         limits = account, timeout, np.inf if budget is None else budget
         cases = {}
         for number, task in enumerate(tasks):
-            if _late(task, *limits):
+            left = _left(task, *limits)
+            if left <= 0:
                 continue
-            began = time.perf_counter()
-            case = Case(task, self.checker, self.cuts, self.check)
-            task.spend(account, time.perf_counter() - began)
+            began, deadline = self.clock(), Deadline.after(left, self.clock)
+            try:
+                case = Case(task, self.checker, self.cuts, self.check, deadline, task.proved)
+            except OutOfTime:
+                task.spend(account, self.clock() - began)
+                continue
+            task.spend(account, self.clock() - began)
             if not case.finish(account) and not case.stuck:
                 cases[number] = case
         if not cases:
             return
         most = max(max(len(case.neurons) for case in cases.values()), 1)
         members = max(len(forms) for case in cases.values() for forms in case.forms.values())
-        pool = Pool(
-            {
-                "bound": ((), "float64"),  # float32 would make 0 of bounds a little below it
-                "case": ((), "int32"),
-                "group": ((), "int32"),
-                "node": ((), "int32"),
-                "base": ((), "int32"),
-                "signs": ((most,), "int8"),
-                "slopes": ((most,), "uint8"),
-                "betas": ((most,), "float32"),
-                "mix": ((members,), "float32"),
-                "gammas": ((self.cuts,), "float32"),
-                "choices": ((2 * CANDIDATES,), "int32"),
-            }
-        )
+        pool = Pool.of_domains(most, members, self.cuts, 2 * CANDIDATES)
         rounds = 0
         while cases:
-            began, compiled = time.perf_counter(), self.engine.compile_s
+            began, compiled = self.clock(), self.engine.compile_s
+            for case in cases.values():
+                case.root.deadline = Deadline.after(_left(case.task, *limits), self.clock)
             if rounds == 0:
                 fresh = self._roots(cases, pool)
             elif rounds == 1 and self.cuts:  # again, with the constraints found meanwhile
@@ -129,7 +131,7 @@ class BranchAndBound:
                 fresh = self._children(cases, pool)
             rounds += 1
             self._expand(cases, pool, fresh)
-            spent = time.perf_counter() - began
+            spent = self.clock() - began
             if not self.charge_compilation:
                 spent -= self.engine.compile_s - compiled
             shares = np.bincount(fresh["case"], minlength=len(tasks)) / len(fresh["case"])
@@ -162,6 +164,9 @@ class BranchAndBound:
             alive = np.array([cases[n].task.verdict is None for n in part["case"]], bool)
             part = {name: values[alive] for name, values in part.items()}
             if not len(part["bound"]):
+                continue
+            if all(cases[n].root.deadline.left <= 0 for n in part["case"]):
+                pool.add(**part)  # as they are: a later call may have time for them
                 continue
             linear = self._bound(cases, part)
             self._close(cases, part)
@@ -225,7 +230,9 @@ class BranchAndBound:
             part["betas"][row, :count] = np.where(np.isfinite(betas), betas, 0.0)
             part["mix"][row] = case.own_mix(int(part["group"][row]), found.mix[row])
             part["gammas"][row] = found.gammas[row]
-            part["choices"][row] = _best([score[row, case.neurons] for score in ranked], CANDIDATES)
+            part["choices"][row] = best_places(
+                [score[row, case.neurons] for score in ranked], CANDIDATES
+            )
             if self.cuts:
                 costs = scores[1][row]
                 case.find_cuts(int(part["group"][row]), found.rows[row], found.inner[row], costs)
@@ -280,7 +287,7 @@ class BranchAndBound:
         """Take decided cases out, those whose time is up, and the largest if memory is short."""
         counts = pool.counts()
         for number, case in list(cases.items()):
-            if case.finish(limits[0]) or number not in counts or _late(case.task, *limits):
+            if case.finish(limits[0]) or number not in counts or _left(case.task, *limits) <= 0:
                 if case.task.verdict is None and number not in counts and not case.stuck:
                     raise RuntimeError("Branch and bound lost a domain.")
                 del cases[number]
@@ -349,10 +356,10 @@ class BranchAndBound:
         """For each domain the neurons to split, best first, by their places in the case."""
         choices = parents["choices"]
         if self.branching == "babsr":
-            return [_some(row[:CANDIDATES]) for row in choices]
+            return [known_places(row[:CANDIDATES]) for row in choices]
         if self.branching == "gap":
-            return [_some(row[CANDIDATES:]) for row in choices]
-        unique = [np.array(list(dict.fromkeys(_some(row).tolist()))) for row in choices]
+            return [known_places(row[CANDIDATES:]) for row in choices]
+        unique = [np.array(list(dict.fromkeys(known_places(row).tolist()))) for row in choices]
         rows = np.repeat(np.arange(len(unique)), [2 * len(places) for places in unique])
         tried = {name: values[rows] for name, values in parents.items()}
         tried["signs"] = tried["signs"].copy()
@@ -372,26 +379,13 @@ class BranchAndBound:
         return ordered
 
 
-def _late(task, account, timeout, budget):
-    return task.total_seconds >= timeout or task.seconds.get(account, 0.0) >= budget
+def _left(task, account, timeout, budget):
+    """Seconds that a task has left."""
+    return min(timeout - task.total_seconds, budget - task.seconds.get(account, 0.0))
 
 
 def _blank(array, count):
     return np.zeros_like(array, shape=(count, *array.shape[1:]))
-
-
-def _best(scores, count):
-    """Places of the largest positive entries of each score, -1 where there are fewer."""
-    found = []
-    for score in scores:
-        order = np.argsort(-score, kind="stable")[:count]
-        order = np.where(score[order] > 0, order, -1)
-        found.append(np.pad(order, (0, count - len(order)), constant_values=-1))
-    return np.concatenate(found)
-
-
-def _some(places):
-    return places[places >= 0]
 
 
 def _with(signs, place, sign):

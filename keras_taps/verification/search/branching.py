@@ -76,3 +76,18 @@ def gap_scores(rows, inner, outer, low, high, kinks):
     crossing = (low < 0) & (high > 0)
     found = np.abs(rows) * np.abs(outer - np.maximum(inner, kinks * inner))
     return np.where(crossing & np.isfinite(found), found, 0.0)
+
+
+def best_places(scores, count):
+    """Places of the largest positive entries of each score, -1 where there are fewer."""
+    found = []
+    for score in scores:
+        order = np.argsort(-score, kind="stable")[:count]
+        order = np.where(score[order] > 0, order, -1)
+        found.append(np.pad(order, (0, count - len(order)), constant_values=-1))
+    return np.concatenate(found)
+
+
+def known_places(places):
+    """Those that are not -1."""
+    return places[places >= 0]

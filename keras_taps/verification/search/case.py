@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_taps.verification.certificate.deadline import NEVER, OutOfTime
 from keras_taps.verification.certificate.leaves import Cuts
 from keras_taps.verification.certificate.octahedron import largest_over_octahedron
 from keras_taps.verification.certificate.schema import CERTIFIED
@@ -21,6 +22,8 @@ class Case:
         checker: `Checker` of the graph.
         cuts: Most multi-neuron constraints of a group of forms.
         check: Whether leaves must be confirmed by the checker.
+        deadline: `Deadline` for the root; where it passes, `OutOfTime` is raised.
+        boxes: Rigorous boxes of the neurons, if the checker has derived them before.
 
     Attributes:
         task: The task.
@@ -35,9 +38,9 @@ class Case:
             decided: then the task can only be falsified.
     """
 
-    def __init__(self, task, checker, cuts=0, check=True):
+    def __init__(self, task, checker, cuts=0, check=True, deadline=NEVER, boxes=None):
         self.task, self.check = task, check
-        self.root = checker.root(task.lower, task.upper)
+        self.root = checker.root(task.lower, task.upper, deadline, boxes)
         self.kinks = self.root.kinks
         self.bases, self._depths = [covering(self.root.lower, self.root.upper)], [0]
         self.box = covering(task.lower, task.upper)
@@ -94,7 +97,10 @@ class Case:
         depth = np.count_nonzero(signs)
         if depth < self._depths[base] + every:
             return base
-        part = self.root.within(self._of_all(signs))
+        try:
+            part = self.root.within(self._of_all(signs))
+        except OutOfTime:
+            return base
         self.trees[group].rebase(node)
         self.bases.append(covering(part.lower, part.upper))
         self._depths.append(depth)
@@ -156,7 +162,11 @@ class Case:
         slants, limit = np.zeros_like(outer), np.zeros(len(outer))
         for kink in np.unique(self.kinks[members[:, 0]]):
             some = self.kinks[members[:, 0]] == kink
-            octahedra = self.root.octahedra(members[some])
+            try:
+                octahedra = self.root.octahedra(members[some])
+            except OutOfTime:
+                limit[some] = np.inf  # a constraint without a limit is none
+                continue
             point = inner[members[some]].astype("float64")
             slants[some], _ = separate(octahedra, outer[some], point, kink)
             limit[some] = largest_over_octahedron(octahedra, outer[some], slants[some], kink)
@@ -194,7 +204,10 @@ class Case:
             tree.close(node, slopes[row, :size], betas[row, :size], own, placed)
         if self.check:  # what is in the trees, as whoever reads them later
             given = task.forms, task.offset, task.groups
-            bounds = bound_leaves(self.root, *given, leaves, self.cuts)
+            try:
+                bounds = bound_leaves(self.root, *given, leaves, self.cuts)
+            except OutOfTime:
+                bounds = np.full(len(leaves), np.inf)
         for row in np.flatnonzero(~(bounds < 0)):
             tree, node = leaves[row]
             tree.reopen(node)

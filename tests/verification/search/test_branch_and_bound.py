@@ -313,8 +313,8 @@ def test_time(monkeypatch):
 def _loose(root):
     """Roots on which no bound is proved."""
 
-    def found(lower, upper):
-        box = root(lower, upper)
+    def found(*arguments):
+        box = root(*arguments)
         box.upper_bounds = lambda forms, *a, **k: np.ones(len(forms))
         return box
 
