@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import tempfile
 
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +19,7 @@ def make_folder_of(path):
     """Make the folder of a file that will be written: better to fail before the work than after.
 
     Raises:
-        OSError: If it cannot be made.
+        OSError: If it cannot be made, or written into.
     """
     if path.is_dir():
         raise IsADirectoryError(f"'{path}' is a folder, not a file to write.")
@@ -26,6 +27,11 @@ def make_folder_of(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise NotADirectoryError(f"'{path.parent}' is not a folder to write into.") from None
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise type(error)(f"'{path.parent}' cannot be written into: {error.strerror}.") from None
 
 
 def duration(seconds):

@@ -3,7 +3,7 @@
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from keras_taps.checks import check_pixels, check_real, check_seed, did_you_mean
 from keras_taps.datasets.augmentation import flip_and_shift
 from keras_taps.datasets.batches import Batches
-from keras_taps.datasets.sources import load_digits, read_tiny_imagenet, tfds_source
+from keras_taps.datasets.sources import load_digits, read_splits, read_tiny_imagenet, tfds_source
 
 
 @dataclass(frozen=True)
@@ -150,24 +150,56 @@ def centre_crop(x, input_shape):
 
 
 def dataset_info(name):
-    """`DatasetInfo` of a data set by name.
+    """`DatasetInfo` of a data set by name, or of an `.npz` file of the user's.
 
     Raises:
-        ValueError: If there is no such data set; the message suggests the nearest name.
+        ValueError: If there is no such data set, the message suggests the nearest name; or if the
+            file does not hold one.
+        FileNotFoundError: If there is no such file.
     """
+    if str(name).endswith(".npz"):
+        return _file_info(str(name), _changed(name))
     if name not in DATASETS:
         raise ValueError(
-            f"`dataset` must be one of {', '.join(map(repr, DATASETS))}. Received: {name!r}."
-            f"{did_you_mean(name, DATASETS)}"
+            f"`dataset` must be one of {', '.join(map(repr, DATASETS))}, or an .npz file. "
+            f"Received: {name!r}.{did_you_mean(name, DATASETS)}"
         )
     return DATASETS[name]
+
+
+def _changed(path):
+    """When a file was changed last, so that what was read of it is read again."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file '{path}'.")
+    return Path(path).stat().st_mtime_ns
+
+
+@lru_cache(maxsize=8)
+def _file_info(path, changed):
+    """`DatasetInfo` of an `.npz` file with `x_train`, `y_train`, `x_test` and `y_test`."""
+    x, y = read_splits(path)[0]
+    floats, y = _as_floats(x, y)
+    check_pixels(floats, "x_train")
+    channels = tuple(range(floats.ndim - 1))
+    return DatasetInfo(
+        path,
+        x.shape[1:],
+        int(y.max()) + 1,
+        tuple(floats.mean(channels, dtype="float64").round(4).tolist()),
+        tuple(np.maximum(floats.std(channels, dtype="float64"), 1e-3).round(4).tolist()),
+        len(x),
+        "a file of your own",
+        lambda data_dir=None, download=False: read_splits(path),
+    )
 
 
 def load(name, data_dir=None, validation=0.1, seed=0, download=False):
     """Load a data set into memory and hold out a validation split.
 
     Args:
-        name: 'digits', 'mnist', 'fashion_mnist', 'cifar10' or 'tiny_imagenet'.
+        name: 'digits', 'mnist', 'fashion_mnist', 'cifar10' or 'tiny_imagenet'; or the path of an
+            `.npz` file with arrays `x_train`, `y_train`, `x_test` and `y_test`: images of uint8
+            or in [0, 1], `(count, height, width)` or with a last axis of channels, and labels.
         data_dir: Folder of TFDS data sets; by default the variable TFDS_DATA_DIR, else
             `~/tensorflow_datasets`. 'digits' needs none.
         validation: Share in [0, 1) of the training images to hold out, drawn at random.
@@ -207,7 +239,7 @@ def read_test_images(name, data_dir=None):
 
     Args:
         name: Name of a data set as for `load`, or the path of an `.npz` file with arrays `x`,
-            images of uint8 or in [0, 1], and `y`, labels.
+            images of uint8 or in [0, 1], and `y`, labels; or with the arrays that `load` takes.
         data_dir: Folder of TFDS data sets.
 
     Returns:
@@ -223,6 +255,8 @@ def read_test_images(name, data_dir=None):
         raise FileNotFoundError(f"There is no file '{name}'.")
     try:
         with np.load(name) as file:
+            if "x_test" in file:
+                return load(name).test
             x, y = file["x"], file["y"]
     except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(

@@ -58,11 +58,20 @@ def read_tiny_imagenet(data_dir=None, download=False):
 
 
 def read_npz(path):
-    """Arrays `((x_train, y_train), (x_test, y_test))` of a file as Keras' `mnist.npz`.
+    """`read_splits` of a file as Keras' `mnist.npz`, whose images are of uint8."""
+    splits = read_splits(path)
+    for x, y in splits:
+        if x.dtype != np.uint8:
+            raise _not_npz(path, f"images {x.dtype} {x.shape}, labels {y.dtype} {y.shape}")
+    return splits
+
+
+def read_splits(path):
+    """Arrays `((x_train, y_train), (x_test, y_test))` of an `.npz` file.
 
     Args:
-        path: File with images `x_train` and `x_test`, uint8, `(count, height, width)` or with a
-            last axis of channels, and labels `y_train` and `y_test`.
+        path: File with images `x_train` and `x_test`, uint8 or in [0, 1], `(count, height, width)`
+            or with a last axis of channels, and labels `y_train` and `y_test`.
 
     Raises:
         ValueError: If it does not hold these arrays.
@@ -74,7 +83,8 @@ def read_npz(path):
         raise _not_npz(path, error) from error
     splits = []
     for x, y in (arrays[:2], arrays[2:]):
-        if x.dtype != np.uint8 or x.ndim not in (3, 4) or y.shape != x.shape[:1]:
+        kinds = x.dtype == np.uint8 or x.dtype.kind == "f", y.dtype.kind in "iu" and len(y) > 0
+        if not all(kinds) or x.ndim not in (3, 4) or y.shape != x.shape[:1]:
             raise _not_npz(path, f"images {x.dtype} {x.shape}, labels {y.dtype} {y.shape}")
         splits.append((x[..., None] if x.ndim == 3 else x, y))
     return tuple(splits)
@@ -82,8 +92,8 @@ def read_npz(path):
 
 def _not_npz(path, reason):
     return ValueError(
-        f"'{path}' must hold the arrays {', '.join(_NPZ_ARRAYS)}: images of uint8, a label each. "
-        f"Received: {reason}"
+        f"'{path}' must hold the arrays {', '.join(_NPZ_ARRAYS)}: images of uint8 (or, of your "
+        f"own, in [0, 1]), a label each. Received: {reason}"
     )
 
 

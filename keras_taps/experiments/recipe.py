@@ -1,6 +1,7 @@
 """One training run as data: its fields and their checks."""
 
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 
 from keras_taps.checks import (
     check_choice,
@@ -26,7 +27,7 @@ class Recipe:
     Args:
         name: Name for `recipe` and the command line.
         source: Where the settings come from.
-        dataset: Name of a data set.
+        dataset: Name of a data set, or an `.npz` file as `keras_taps.datasets.load` takes it.
         method: Name of a method, a key of `keras_taps.training.METHODS`.
         eps: Radius of the evaluation, pixel units; text such as '2/255' is accepted.
         train_eps: Final radius of the training, pixel units.
@@ -92,6 +93,8 @@ class Recipe:
         for name in ("eps", "train_eps"):
             object.__setattr__(self, name, check_radius(name, getattr(self, name)))
         object.__setattr__(self, "decay_epochs", _ascending(self.decay_epochs))
+        if self.dataset.endswith(".npz"):  # a run folder is opened from anywhere
+            object.__setattr__(self, "dataset", str(Path(self.dataset).resolve()))
         dataset_info(self.dataset)
         check_choice("method", self.method, METHODS)
         check_choice("network", self.network, NETWORKS)

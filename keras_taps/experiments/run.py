@@ -105,7 +105,8 @@ class Run:
     def history(self):
         """Rows of `history.csv`, one an epoch; empty before the first."""
         path = self.path("history.csv")
-        return read_csv(path) if path.exists() else []
+        rows = read_csv(path) if path.exists() else []
+        return [{**row, "epoch": int(row["epoch"])} for row in rows]
 
     def best_path(self):
         """The model that the run stands for: the best, or the last if none was chosen."""

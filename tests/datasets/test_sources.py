@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from keras_taps.datasets import load
+from keras_taps.datasets.catalogue import read_test_images
 from keras_taps.datasets.sources import load_digits
 
 
@@ -69,3 +70,31 @@ def test_digits_are_those_of_scikit_learn():
     assert len(found) == len(expected) == 1797
     order = [np.lexsort(x.reshape(len(x), -1).T) for x in (found, expected)]
     assert np.array_equal(found[order[0]], expected[order[1]])
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float32"])
+def test_a_file_of_the_user_is_a_data_set(tmp_path, kind):
+    random = np.random.default_rng(0)
+    scale = 255 if kind == "uint8" else 1
+    arrays = {
+        "x_train": (scale * random.random((20, 5, 4))).astype(kind),
+        "y_train": np.arange(20) % 3,
+        "x_test": (scale * random.random((6, 5, 4))).astype(kind),
+        "y_test": np.arange(6) % 3,
+    }
+    np.savez(tmp_path / "own.npz", **arrays)
+    data = load(str(tmp_path / "own.npz"), validation=0.2)
+    assert (data.info.input_shape, data.info.num_classes) == ((5, 4, 1), 3)
+    assert (len(data.train[0]), len(data.validation[0]), len(data.test[0])) == (16, 4, 6)
+    np.testing.assert_allclose(data.test[0][..., 0], arrays["x_test"] / np.float32(scale), 1e-6)
+    np.testing.assert_allclose(data.info.mean, (arrays["x_train"] / scale).mean(), atol=1e-3)
+    assert np.array_equal(read_test_images(tmp_path / "own.npz")[0], data.test[0])
+
+
+def test_a_file_of_the_user_out_of_range(tmp_path):
+    x, y = np.full((4, 5, 4, 1), 3.0), np.arange(4)
+    np.savez(tmp_path / "own.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    with pytest.raises(ValueError, match=r"`x_train` must hold pixels in \[0, 1\]"):
+        load(str(tmp_path / "own.npz"))
+    with pytest.raises(FileNotFoundError, match=r"no file 'nowhere.npz'"):
+        load("nowhere.npz")

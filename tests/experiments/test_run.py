@@ -194,3 +194,21 @@ def test_a_recipe_that_cannot_be_built_leaves_no_folder(tmp_path):
     with pytest.raises(ValueError, match="`network_options` does not fit cnn3"):
         Run.create(tmp_path / "run", recipe("digits-0.1-sabr", network_options={"depth": 2}))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_on_images_of_the_user(tmp_path, monkeypatch):
+    """The file is found from any folder, and the history has one format after a resume."""
+    random = np.random.default_rng(0)
+    x, y = random.random((24, 8, 8, 1), "float32"), np.arange(24) % 3
+    np.savez(tmp_path / "own.npz", x_train=x, y_train=y, x_test=x[:6], y_test=y[:6])
+    monkeypatch.chdir(tmp_path)
+    chosen = recipe("digits-0.1-ibp", dataset="own.npz", width=1, epochs=2, anneal_epochs=1)
+    run = Run.create(tmp_path / "run", chosen, seed=0)
+    with pytest.raises(KeyboardInterrupt):
+        run.train([_StopAfter(1)])
+    monkeypatch.chdir("/")
+    run = Run.open(run.folder)
+    run.train()
+    assert run.evaluate()["count"] == 6
+    lines = run.path("history.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["epoch", "1", "2"]
