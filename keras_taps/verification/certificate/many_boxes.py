@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from keras_taps.verification.certificate.deadline import NEVER
 from keras_taps.verification.certificate.lines import ReluLines
 from keras_taps.verification.certificate.rounding import (
     ROUND,
@@ -19,7 +20,7 @@ from keras_taps.verification.certificate.rounding import (
     lost,
     unit,
 )
-from keras_taps.verification.graph.nodes import Linear, Relu, Reshape, Sum
+from keras_taps.verification.graph.nodes import Linear, Relu, Reshape, Scale, Sum
 
 _ROWS = 2**21  # bytes of rows at a time: what a processor keeps near
 
@@ -69,7 +70,7 @@ class ManyBoxes:
         self.graph = graph
         self._absolutes = {}
 
-    def bounds(self, lower, upper, forms, offset):
+    def bounds(self, lower, upper, forms, offset, deadline=NEVER):
         """Upper bounds of `forms @ outputs + offset` over each box.
 
         Args:
@@ -77,12 +78,16 @@ class ManyBoxes:
             upper: Array of the same shape, nowhere below `lower`.
             forms: Array `(n, outputs)`.
             offset: Array `(n,)`.
+            deadline: `Deadline` at which to give up.
 
         Returns:
             `LinearBounds`.
+
+        Raises:
+            OutOfTime: If the deadline has passed.
         """
         count, shape = len(lower), (len(lower), len(offset))
-        walk = _Walk(self._absolutes, (lower, upper))
+        walk = _Walk(self._absolutes, (lower, upper), deadline)
         with np.errstate(all="ignore"):  # what is not finite ends as an infinite bound
             _, records = walk.forward(self.graph.nodes, (lower, upper), walk.ask)
             at = np.repeat(np.arange(count), len(offset))
@@ -120,11 +125,11 @@ class _Affine:
 class _Walk:
     """Boxes through a graph: forward `(boxes, ...)`, backward with forms of single boxes."""
 
-    def __init__(self, absolutes, box):
-        self.absolutes, self.input = absolutes, box
+    def __init__(self, absolutes, box, deadline):
+        self.absolutes, self.input, self.deadline = absolutes, box, deadline
         self.size = _size(box)
         self.lost = np.zeros(len(box[0]), bool)  # boxes in which a number was not finite
-        self.curved = False  # whether a nonlinear node was met: before, intervals are exact
+        self.mixed = 0  # products so far: behind the first, intervals are exact
 
     def forward(self, nodes, box, ask):
         """Boxes after the nodes, and what each node needs on the way back."""
@@ -150,9 +155,8 @@ class _Walk:
         if isinstance(node, Linear):
             return self._linear(node, box)
         if isinstance(node, Relu):
-            if self.curved:
+            if self.mixed > 1:
                 box = self._refined(box, pull)
-            self.curved = True
             lines = ReluLines.of(box, node.slope)
             return _through_relu(node.slope, box), replace(
                 lines, below=lines.below[0], size=_size(box)
@@ -167,6 +171,7 @@ class _Walk:
         return (lower - pad, upper + pad), (records, _size(box))
 
     def _linear(self, node, box):
+        self.mixed += not isinstance(node, Scale)
         if id(node) not in self.absolutes:  # the graph keeps its nodes, so ids stay theirs
             self.absolutes[id(node)] = node.absolute()
         absolute = self.absolutes[id(node)]
@@ -205,6 +210,7 @@ class _Walk:
         return form
 
     def _backward(self, node, record, form, at):
+        self.deadline.check()
         if isinstance(node, Reshape):
             return replace(form, rows=node.transpose(form.rows))
         if isinstance(node, Linear):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_taps.verification.certificate.clipping import clipped
+from keras_taps.verification.certificate.deadline import OutOfTime
 
 BATCH = 256  # boxes at a time
 EVENLY = 0.3  # weight of an input's own width in the choice of what to split
@@ -50,11 +51,12 @@ def split_inputs(bounder, task, attempt, deadline, batch=BATCH):
     bounded, stuck = 0, 0
     edges = blocks[0][1] - blocks[0][0]
     while blocks:
-        if deadline.left <= 0:
-            return Outcome(OPEN, bounded, stuck + sum(len(low) for low, _ in blocks))
         low, high = _next(blocks, min(batch, 2 * bounded + 1))
         box = low.reshape(-1, *shape), high.reshape(-1, *shape)
-        found = bounder.bounds(*box, task.forms, task.offset)
+        try:
+            found = bounder.bounds(*box, task.forms, task.offset, deadline)
+        except OutOfTime:
+            return Outcome(OPEN, bounded, stuck + len(low) + sum(len(low) for low, _ in blocks))
         bounded += len(low)
         low, high, found, deciding = _still_open(found, low, high, task.groups)
         if not len(low):

@@ -78,6 +78,38 @@ def test_above_rational_arithmetic(seed, slope, log_scale):
             assert line + Fraction(found.constant[box, 0]) >= exact(graph, corner)[0]
 
 
+@pytest.mark.parametrize("place", ["inputs", "rows", "biases"])
+def test_cancellation_is_not_taken_for_a_proof(place):
+    """Numbers that sum up to 2^-57 in exact arithmetic, and to less than 0 in most orders."""
+    least, naive = 2.0**-57, 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        numbers = rng.normal(size=8)
+        numbers = rng.permutation([*numbers, *-numbers, least])
+        naive += numbers.sum() < 0
+        sums = Dense(np.ones((17, 1)), np.zeros(1))
+        nodes = {
+            "inputs": (Dense(numbers[:, None], np.zeros(1)),),
+            "rows": (Dense(numbers[None], np.zeros(17)), sums),
+            "biases": (Dense(np.zeros((1, 17)), numbers, np.abs(numbers)), sums),
+        }[place]
+        graph = Graph(nodes)
+        ones = np.ones((1, *graph.in_shape))
+        found = ManyBoxes(graph).bounds(ones, ones, np.ones((1, 1)), np.zeros(1))
+        assert found.values[0, 0] >= least
+        low, high = clipped(ones, ones, found.rows, found.constant, np.array([0]))
+        assert np.all((low <= ones) & (ones <= high))
+    assert naive > 5
+
+
+def test_underflow_is_not_taken_for_a_proof():
+    """On the way back 1e-200 * 1e-200 is 0, and with it a factor of 1e300 would be lost."""
+    weights = ((1e300, 0.0), (1e-200, 0.0), (1e-200, -1e-105))
+    graph = Graph(tuple(Dense(np.full((1, 1), w), np.full(1, b)) for w, b in weights))
+    one = np.ones((1, 1))
+    assert ManyBoxes(graph).bounds(one, one, one, np.zeros(1)).values[0, 0] >= 1e-101
+
+
 @pytest.mark.parametrize("value", OVERFLOW)
 @pytest.mark.parametrize("place", ["first", "last", "bias", "last bias", "form", "offset"])
 def test_overflow_and_nan_never_certify(value, place):
@@ -96,6 +128,14 @@ def test_overflow_and_nan_never_certify(value, place):
     reached = points[~(values < 0)]  # what is not a number is not safe
     assert found.values[0, 0] >= 0 or not len(reached)
     assert all(np.all((low[0] <= point) & (point <= high[0])) for point in reached)
+
+
+def test_a_neuron_that_overflows_is_not_taken_for_idle():
+    first, last = np.full((1, 1), 1e308), np.full((1, 1), 1e-308)
+    graph = Graph((Dense(first, np.zeros(1)), Relu((1,)), Dense(last, np.full(1, -3.0))))
+    box = np.full((1, 1), 10.0), np.full((1, 1), 20.0)  # outputs up to 17
+    found = ManyBoxes(graph).bounds(*box, np.ones((1, 1)), np.zeros(1))
+    assert found.values[0, 0] == found.constant[0, 0] == np.inf
 
 
 def test_other_nodes_are_refused():
