@@ -1,6 +1,7 @@
 """Files that are whole or absent: written beside their place, then renamed."""
 
 import csv
+import errno
 import json
 import os
 from pathlib import Path
@@ -18,6 +19,13 @@ def write_atomically(path, write):
     try:
         write(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        reason = f"No space is left to write '{path}'. What was there before is whole"
+        raise OSError(
+            errno.ENOSPC, f"{reason}; once there is space, the same command resumes."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

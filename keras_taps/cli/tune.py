@@ -8,7 +8,7 @@ import typer
 from keras_taps.checks import check_choice, check_count
 from keras_taps.choices import DIMENSIONS, OBJECTIVES, STAGES, TUNERS
 from keras_taps.cli.backend import import_keras, switch_backend
-from keras_taps.cli.output import console, print_json, stages
+from keras_taps.cli.output import console, duration, print_json, stages
 from keras_taps.cli.train import doubts_about, parse_changes, tell_doubts
 
 NAME = "tune"
@@ -68,6 +68,7 @@ def run(
     resume: Path = typer.Option(
         None, "--resume", help="Resume this study folder; only --trials may be raised."
     ),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Show trials and time; no search."),
     backend: str = typer.Option(None, "--backend", help="tensorflow, jax or torch."),
     data_dir: str = typer.Option(None, "--data-dir", help="Folder of TFDS data sets."),
     as_json: bool = typer.Option(False, "--json", help="Print what was found as JSON only."),
@@ -108,6 +109,11 @@ def run(
     else:
         check_choice("--tuner", tuner, TUNERS)
         chosen = find_recipe(recipe, epochs, parse_changes(changes))
+        if dry_run:
+            count = (20 if trials is None else trials) * max(1, len(_parts(weights)))
+            show_cost(chosen, _parts(method), count, limit, as_json)
+            tell_doubts([] if as_json else doubts_about(chosen, changes, limit))
+            return
         if certify_stages is None and objective == "val_certified_accuracy":
             certify_stages = _CHEAP
         study = Study.create(
@@ -142,6 +148,25 @@ def run(
             f"{study.read()[-1].get('error')}"
         )
     report(study, runs, as_json)
+
+
+def show_cost(recipe, methods, trials, limit, as_json):
+    """How many trials there will be of each method, and roughly how long they train."""
+    from keras_taps.experiments.estimate import estimate_cost
+
+    found = {}
+    for name in methods or (recipe.method,):
+        seconds = estimate_cost(recipe.changed(method=name), limit)["total_s"]
+        found[name] = {"trials": trials, "trial_s": seconds, "total_s": trials * seconds}
+    if as_json:
+        print_json(found)
+        return
+    for name, cost in found.items():
+        console.print(
+            f"{name}: {trials} trials of about {duration(cost['trial_s'])} on this machine, "
+            f"together {duration(cost['total_s'])}; validation and certification are not counted.",
+            soft_wrap=True,
+        )
 
 
 def search_all(study, workers, quiet):

@@ -130,7 +130,7 @@ def test_progress_on_a_terminal(monkeypatch):
         (("digits-0.1-taps", "--search", "w_taps=a"), "Received: ['a']"),
         (("digits-0.1-ibp", "--search", "w_taps"), "changes nothing in the training by ibp"),
         (("digits-0.1-taps", "--method", "trades"), "`methods` must be one of"),
-        (("digits-0.1-taps", "--tuner", "greedy"), "`kind` must be one of"),
+        (("digits-0.1-taps", "--tuner", "greedy"), "`--tuner` must be one of"),
         (("digits-0.1-taps", "--trials", "0"), "`trials`"),
         (("digits-0.1-taps", "--workers", "-1"), "`--workers`"),
         (("digits-0.1-taps", "--objective", "loss"), "`objective` must be one of"),
@@ -145,4 +145,14 @@ def test_bad_input(capsys, tmp_path, arguments, message):
     arguments = [argument.format(tmp=tmp_path) for argument in arguments]
     out = () if "--resume" in arguments else ("--out", tmp_path / "study")
     refused(capsys, message, "tune", *arguments, *out)
+    assert not (tmp_path / "study").exists()
+
+
+def test_dry_run_tells_the_cost_and_makes_nothing(capsys, tmp_path):
+    command = ["tune", "digits-0.1-taps", "--set", "width=1", "--epochs", "1", "--limit", "64"]
+    command += ["--method", "ibp,taps", "--trials", "3", "--dry-run", "--out", tmp_path / "study"]
+    code, out, err = call(capsys, *command)
+    assert code == 0, err
+    assert "ibp: 3 trials of about" in out
+    assert "The radius grows within" in out
     assert not (tmp_path / "study").exists()
