@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # for editors and type checkers alone
         STAPSModel,
         TAPSModel,
     )
-    from keras_taps.verification import certify
+    from keras_taps.verification import Certifier, certify
 
 _MODULES = {
     "attacks": "keras_taps.attacks",
@@ -74,7 +74,7 @@ _NAMES = {
     "keras_taps.layers": ("Pass",),
     "keras_taps.networks": ("IBPInitializer", "IntervalSequential", "convert"),
     "keras_taps.training": ("CertifiedModel", *CLASSES["keras_taps.training"]),
-    "keras_taps.verification": ("certify",),
+    "keras_taps.verification": ("Certifier", "certify"),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 __all__ = sorted(["__version__", *_MODULES, *_HOMES])

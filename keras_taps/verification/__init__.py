@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # for editors and type checkers alone
     from keras_taps.choices import DEFAULT_STAGES, STAGES
     from keras_taps.verification.bridges.from_keras import read_network
-    from keras_taps.verification.cascade.certify import certify
+    from keras_taps.verification.cascade.certify import Certifier, certify
     from keras_taps.verification.cascade.radius import certified_radius
     from keras_taps.verification.cascade.stages import Verifier
     from keras_taps.verification.cascade.task import Task
@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # for editors and type checkers alone
 _NAMES = {
     "keras_taps.choices": ("DEFAULT_STAGES", "STAGES"),
     "keras_taps.verification.bridges.from_keras": ("read_network",),
-    "keras_taps.verification.cascade.certify": ("certify",),
+    "keras_taps.verification.cascade.certify": ("Certifier", "certify"),
     "keras_taps.verification.cascade.radius": ("certified_radius",),
     "keras_taps.verification.cascade.stages": ("Verifier",),
     "keras_taps.verification.cascade.task": ("Task",),

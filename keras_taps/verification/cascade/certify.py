@@ -4,23 +4,24 @@ import math
 import time
 
 import numpy as np
-from keras import ops
 
-from keras_taps import backend
 from keras_taps.checks import (
     check_choice,
     check_count,
-    check_images,
-    check_labels,
     check_radius,
     check_real,
     check_seed,
 )
-from keras_taps.choices import BRANCHINGS, CUTS, DEFAULT_STAGES, MEMORY, STAGES
-from keras_taps.networks.load import interval_network
+from keras_taps.choices import BRANCHINGS, CUTS, DEFAULT_STAGES, MEMORY
 from keras_taps.provenance import provenance
-from keras_taps.verification.bridges.from_keras import read_network
 from keras_taps.verification.cascade.evidence import Evidence
+from keras_taps.verification.cascade.given import (
+    check_stages,
+    checked_data,
+    load_network,
+    own_outputs,
+    parse_shard,
+)
 from keras_taps.verification.cascade.stages import Verifier
 from keras_taps.verification.cascade.task import Task
 from keras_taps.verification.cascade.writer import ReportWriter
@@ -107,183 +108,219 @@ def certify(
     References:
         Mao et al. 2023, section 4 and appendix C; the works named at each stage.
     """
-    network, graph = load_network(model)
-    eps = check_radius("eps", eps)
-    x, y = checked_data(x, y, network)
-    stages = check_stages(stages)
-    check_real("timeout", timeout, 0, math.inf, low_open=True)
-    check_seed(seed)
-    check_count("batch_size", batch_size, low=1)
-    check_count("iterations", iterations)
-    check_choice("branching", branching, BRANCHINGS)
-    check_count("cuts", cuts)
-    check_count("recompute", recompute)
-    check_count("memory", memory, low=1)
-    first, step = _parse_shard(shard)
-    header = {
-        "format": FORMAT,
-        "network": graph.hash,
-        "eps": eps,
-        "data": array_hash(x.astype("<f4"), y.astype("<i8")),
-        "count": len(range(first, len(x), step)),
-        "stages": list(stages),
-        "shard": shard,
-        "check": bool(check),
-        "timeout": timeout,
-        "iterations": iterations,
-        "branching": branching,
-        "cuts": cuts,
-        "recompute": recompute,
-        "seed": seed,
-        "provenance": provenance(),
-    }
-
-    def knows(record):
-        i = record["index"]
-        inside = i in range(first, len(x), step)
-        return inside and record["input"] == input_hash(x[i]) and record["label"] == int(y[i])
-
-    writer = ReportWriter(out, header, knows)
-    files = None if out is None else Evidence(out, graph, fresh=not writer.report.records)
-    if files and certificates:
-        writer.forget(files.without_certificate(writer.report.records))
-        for record in writer.report.records:
-            files.keep_image(record, x[record["index"]], eps)
-    done = {record["index"] for record in writer.report.records}
-    waiting = [index for index in range(first, len(x), step) if index not in done]
-    own = own_outputs(network, batch_size)
-    verifier = Verifier(
-        graph,
-        own,
-        batch_size,
-        check,
-        seed,
-        iterations,
+    certifier = Certifier(
+        model,
+        stages=stages,
+        check=check,
+        batch_size=batch_size,
+        iterations=iterations,
         branching=branching,
         cuts=cuts,
         recompute=recompute,
         memory=memory,
+        seed=seed,
     )
-    if progress and done:
-        progress(writer.report, header["count"])
-    deep = stages.index("bab") if "bab" in stages else len(stages)
+    return certifier.certify(
+        x,
+        y,
+        eps,
+        timeout=timeout,
+        out=out,
+        shard=shard,
+        certificates=certificates,
+        progress=progress,
+    )
 
-    def write(batch):
-        """Write what is decided at once: a kill loses one batch of one stage."""
-        ended = [task for task in batch if task.verdict is not None]
-        if files is not None:
-            for task in ended:
-                files.write(task, x[task.index], int(y[task.index]), eps, certificates)
-        writer.add([_record(task, x[task.index], int(y[task.index])) for task in ended])
-        if progress and ended:
+
+class Certifier:
+    """A network ready to be certified: what is read and compiled once serves every call.
+
+    It is about the weights that the network has now.
+
+    Args:
+        model: As for `certify`, like the rest.
+        stages: Names out of `STAGES`, in order.
+        check: Whether 'certified' needs the float64 checker.
+        batch_size: Inputs at a time.
+        iterations: Steps of alpha-CROWN.
+        branching: How branch and bound chooses neurons.
+        cuts: Multi-neuron constraints of each input and class, at most.
+        recompute: After how many splits branch and bound derives bounds again.
+        memory: Bytes for the open domains of branch and bound.
+        seed: Whole number for the random starts of attacks.
+
+    Raises:
+        FileNotFoundError: If `model` is a path without a file.
+        ValueError: If an argument is out of range, or a layer cannot be verified.
+
+    Example:
+
+    >>> certifier = Certifier(cnn3((8, 8, 1), 10, width=1), stages=["ibp"])
+    >>> x, y = np.zeros((2, 8, 8, 1)), np.zeros(2, int)
+    >>> [certifier.certify(x, y, eps=eps).accuracies()["count"] for eps in (0.1, 0.2)]
+    [2, 2]
+    """
+
+    def __init__(
+        self,
+        model,
+        *,
+        stages=DEFAULT_STAGES,
+        check=True,
+        batch_size=32,
+        iterations=20,
+        branching="kfsb",
+        cuts=CUTS,
+        recompute=0,
+        memory=MEMORY,
+        seed=0,
+    ):
+        self.network, self.graph = load_network(model)
+        self._weights = [np.array(value) for value in self.network.get_weights()]
+        self.stages = check_stages(stages)
+        check_seed(seed)
+        check_count("batch_size", batch_size, low=1)
+        check_count("iterations", iterations)
+        check_choice("branching", branching, BRANCHINGS)
+        check_count("cuts", cuts)
+        check_count("recompute", recompute)
+        check_count("memory", memory, low=1)
+        self._memory = memory
+        self._about = {
+            "stages": list(self.stages),
+            "check": bool(check),
+            "iterations": iterations,
+            "branching": branching,
+            "cuts": cuts,
+            "recompute": recompute,
+            "seed": seed,
+        }
+        self._own = own_outputs(self.network, batch_size)
+        self._verifier = Verifier(
+            self.graph,
+            self._own,
+            batch_size,
+            check,
+            seed,
+            iterations,
+            branching=branching,
+            cuts=cuts,
+            recompute=recompute,
+            memory=memory,
+        )
+
+    def certify(
+        self, x, y, eps, *, timeout=60, out=None, shard=None, certificates=False, progress=None
+    ):
+        """Prove or refute the robustness of the network on every input; as `certify`.
+
+        Args:
+            x: Array `(count, ...)` of images in [0, 1].
+            y: Integer array `(count,)` of labels.
+            eps: Radius in pixel units, a number in [0, 1] or text such as "2/255".
+            timeout: Seconds an input.
+            out: Path of the report, or `None`.
+            shard: Text "i/n", or `None`.
+            certificates: Whether to keep what `recheck` needs to repeat each proof.
+            progress: Called as `progress(report, total)`.
+
+        Returns:
+            `Report`.
+
+        Raises:
+            ValueError: If an argument is out of range, `out` holds a report about something else,
+                or the weights of the network have changed.
+        """
+        eps = check_radius("eps", eps)
+        x, y = checked_data(x, y, self.network)
+        check_real("timeout", timeout, 0, math.inf, low_open=True)
+        first, step = parse_shard(shard)
+        now = self.network.get_weights()
+        if not all(np.array_equal(*pair) for pair in zip(now, self._weights, strict=True)):
+            raise ValueError(
+                "The weights of the network have changed since this `Certifier` was made. Make "
+                "another one."
+            )
+        header = {
+            "format": FORMAT,
+            "network": self.graph.hash,
+            "eps": eps,
+            "data": array_hash(x.astype("<f4"), y.astype("<i8")),
+            "count": len(range(first, len(x), step)),
+            "shard": shard,
+            "timeout": timeout,
+            **self._about,
+            "provenance": provenance(),
+        }
+
+        def knows(record):
+            i = record["index"]
+            inside = i in range(first, len(x), step)
+            return inside and record["input"] == input_hash(x[i]) and record["label"] == int(y[i])
+
+        writer = ReportWriter(out, header, knows)
+        files = None if out is None else Evidence(out, self.graph, fresh=not writer.report.records)
+        if files and certificates:
+            writer.forget(files.without_certificate(writer.report.records))
+            for record in writer.report.records:
+                files.keep_image(record, x[record["index"]], eps)
+        done = {record["index"] for record in writer.report.records}
+        waiting = [index for index in range(first, len(x), step) if index not in done]
+        stages, verifier = self.stages, self._verifier
+        if progress and done:
             progress(writer.report, header["count"])
-        for task in ended:  # which stay in lists until the last of thousands is decided
-            task.boxes = task.proved = task.slopes = task.trees = task.cuts = None
+        deep = stages.index("bab") if "bab" in stages else len(stages)
 
-    left = []
-    for start in range(0, len(waiting), BLOCK):
-        chosen = waiting[start : start + BLOCK]
-        began = time.perf_counter()
-        predicted = own(x[chosen]).argmax(-1)
-        natural = (time.perf_counter() - began) / len(chosen)
-        tasks = []
-        for index, guess in zip(chosen, predicted, strict=True):
-            task = Task.around(x[index], int(y[index]), eps, graph.outputs, index)
-            task.predicted = int(guess)
-            task.spend(NATURAL, natural)
-            if guess != y[index]:
-                task.decide(MISCLASSIFIED, NATURAL)
-            tasks.append(task)
-        write(tasks)
-        for stage in stages[:deep]:
-            tasks = [task for task in tasks if task.verdict is None]
-            verifier.run(stage, tasks, timeout, write)
-        left += [task for task in tasks if task.verdict is None]
-        if sum(task.bytes for task in left) > memory:
-            for task in left:
-                task.boxes = task.proved = None  # they will be derived again
-    for budget in _budgets(timeout) if deep < len(stages) else ():
+        def write(batch):
+            """Write what is decided at once: a kill loses one batch of one stage."""
+            ended = [task for task in batch if task.verdict is not None]
+            if files is not None:
+                for task in ended:
+                    files.write(task, x[task.index], int(y[task.index]), eps, certificates)
+            writer.add([_record(task, x[task.index], int(y[task.index])) for task in ended])
+            if progress and ended:
+                progress(writer.report, header["count"])
+            for task in ended:  # which stay in lists until the last of thousands is decided
+                task.boxes = task.proved = task.slopes = task.trees = task.cuts = None
+
+        left = []
+        for start in range(0, len(waiting), BLOCK):
+            chosen = waiting[start : start + BLOCK]
+            began = time.perf_counter()
+            predicted = self._own(x[chosen]).argmax(-1)
+            natural = (time.perf_counter() - began) / len(chosen)
+            tasks = []
+            for index, guess in zip(chosen, predicted, strict=True):
+                task = Task.around(x[index], int(y[index]), eps, self.graph.outputs, index)
+                task.predicted = int(guess)
+                task.spend(NATURAL, natural)
+                if guess != y[index]:
+                    task.decide(MISCLASSIFIED, NATURAL)
+                tasks.append(task)
+            write(tasks)
+            for stage in stages[:deep]:
+                tasks = [task for task in tasks if task.verdict is None]
+                verifier.run(stage, tasks, timeout, write)
+            left += [task for task in tasks if task.verdict is None]
+            if sum(task.bytes for task in left) > self._memory:
+                for task in left:
+                    task.boxes = task.proved = None  # they will be derived again
+        for budget in _budgets(timeout) if deep < len(stages) else ():
+            left = [task for task in left if task.verdict is None]
+            verifier.run("bab", left, timeout, write, budget)
+        for stage in stages[deep + 1 :]:
+            left = [task for task in left if task.verdict is None]
+            verifier.run(stage, left, timeout, write)
         left = [task for task in left if task.verdict is None]
-        verifier.run("bab", left, timeout, write, budget)
-    for stage in stages[deep + 1 :]:
-        left = [task for task in left if task.verdict is None]
-        verifier.run(stage, left, timeout, write)
-    left = [task for task in left if task.verdict is None]
-    for task in left:
-        task.decide(UNKNOWN, None)
-    write(left)
-    return writer.report
+        for task in left:
+            task.decide(UNKNOWN, None)
+        write(left)
+        return writer.report
 
 
 def _budgets(timeout):
     """Seconds of branch and bound in each round: 1, 10, 100, ... and at last the timeout."""
     return [*(10.0**n for n in range(5) if 10.0**n < timeout), timeout]
-
-
-def check_stages(stages):
-    """Return the names of stages as a tuple, or raise `ValueError` if one is unknown or none given.
-
-    Example:
-
-    >>> check_stages(["ibp", "crown"])
-    ('ibp', 'crown')
-    """
-    if isinstance(stages, str):
-        stages = [stage.strip() for stage in stages.split(",")]
-    if not len(stages):
-        raise ValueError(f"`stages` must be a list of names out of {STAGES}. Received: {stages!r}")
-    if len(set(stages)) < len(stages):
-        raise ValueError(f"`stages` must name each stage once. Received: {list(stages)}")
-    return tuple(check_choice("stages", stage, STAGES) for stage in stages)
-
-
-def load_network(model):
-    """Interval network and graph of a model or of the path of one."""
-    network = interval_network(model)
-    return network, read_network(network)
-
-
-def checked_data(x, y, network):
-    """Images in float32, the numbers that are certified, and labels `(count,)`.
-
-    Raises:
-        ValueError: If they do not fit the network or each other.
-    """
-    if y is None:
-        raise ValueError("`y` must hold the labels; certification needs them. Received: None")
-    x, y = np.asarray(x), np.asarray(y)
-    check_images(x, network.input_shape[1:])
-    check_labels(y, network.num_classes)
-    y = y.reshape(-1).astype("int64")
-    if len(x) != len(y):
-        raise ValueError(
-            f"`x` and `y` must have the same length. Received: {len(x)} images, {len(y)} labels"
-        )
-    return x.astype("float32"), y
-
-
-def _parse_shard(shard):
-    if shard is None:
-        return 0, 1
-    number, _, count = str(shard).partition("/")
-    if number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count):
-        return int(number) - 1, int(count)
-    raise ValueError(f'`shard` must be text "i/n" with 1 <= i <= n. Received: shard={shard!r}')
-
-
-def own_outputs(network, batch_size):
-    """Outputs of the model itself, batches padded to one shape."""
-    run = backend.compiled(network, network.variables)
-
-    def outputs(points):
-        found = []
-        for start in range(0, len(points), batch_size):
-            part = points[start : start + batch_size]
-            filled = np.resize(part, (batch_size, *part.shape[1:])).astype("float32")
-            found.append(ops.convert_to_numpy(run(ops.convert_to_tensor(filled)))[: len(part)])
-        return np.concatenate(found) if found else np.zeros((0, network.num_classes))
-
-    return outputs
 
 
 def _record(task, x, label):
