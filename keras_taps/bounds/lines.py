@@ -72,6 +72,30 @@ def kinked_lines(slope, box):
     return Lines(steep, intercept, below, ops.zeros_like(lower))
 
 
+def parallel_lines(slope, box):
+    """Parallel lines of a ReLU or leaky ReLU, `max(x, slope x)`: the chord, and it moved to 0.
+
+    Args:
+        slope: Number in [0, 1], the slope on negative inputs.
+        box: `Interval` of inputs.
+
+    Returns:
+        `Lines`.
+
+    Example:
+
+    >>> lines = parallel_lines(0.0, Interval(ops.array([-1.0]), ops.array([3.0])))
+    >>> float(lines.upper_slope[0]), float(lines.upper_intercept[0]), float(lines.lower_slope[0])
+    (0.75, 0.75, 0.75)
+
+    References:
+        Wong and Kolter 2018; Weng et al. 2018 (Fast-Lin); Singh et al., "Fast and Effective
+        Robustness Certification" (DeepZ), 2018.
+    """
+    chord = kinked_lines(slope, box)
+    return chord._replace(lower_slope=chord.upper_slope)
+
+
 def monotone_lines(function, box):
     """Parallel lines of a non-decreasing function whose derivative has no dip inside an interval.
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
 
-from keras_taps.bounds.lines import kinked_lines, monotone_lines
+from keras_taps.bounds.lines import kinked_lines, monotone_lines, parallel_lines
 from keras_taps.interval import Interval
 from keras_taps.layers.activations import _MONOTONE
 from tests.helpers import gradients, numpy
@@ -33,8 +33,8 @@ def assert_between(function, box, lines):
 @given(st.lists(st.tuples(ends, ends), min_size=1, max_size=8), st.sampled_from([0.0, 0.1, 1.0]))
 def test_kinked(pairs, slope):
     box = box_of(pairs)
-    lines = kinked_lines(slope, box)
-    assert_between(lambda x: ops.maximum(x, slope * x), box, lines)
+    for lines in (kinked_lines(slope, box), parallel_lines(slope, box)):
+        assert_between(lambda x: ops.maximum(x, slope * x), box, lines)
 
 
 @pytest.mark.parametrize("name", _MONOTONE)
