@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # for editors and type checkers alone
         CrownIBPModel,
         ExpIBPModel,
         IBPModel,
+        IBPRModel,
         MTLIBPModel,
         SABRModel,
         StandardModel,

@@ -9,8 +9,9 @@ import numpy as np
 from keras import ops
 
 from keras_taps import backend
-from keras_taps.checks import check_count, check_real
+from keras_taps.checks import check_choice, check_count, check_real
 from keras_taps.files import write_atomically
+from keras_taps.schedules import SHAPES
 
 
 class EpsAnneal(keras.callbacks.Callback):
@@ -24,6 +25,7 @@ class EpsAnneal(keras.callbacks.Callback):
         epochs: Epochs > 0 the ramp takes; fractions are allowed.
         start_epoch: Epoch >= 0 at which it begins.
         steps_per_epoch: Needed only for data whose length Keras cannot know.
+        shape: 'smooth', slow at first, or 'linear'.
 
     Raises:
         ValueError: For a value out of range, a model that has no radius, or data of unknown
@@ -36,14 +38,16 @@ class EpsAnneal(keras.callbacks.Callback):
     ```
 
     References:
-        Gowal et al. 2018; Mao et al. 2023, Table 5.
+        Gowal et al. 2018; Mao et al. 2023, Table 5 (smooth); Balunovic and Vechev 2020; De Palma
+        et al. 2022 (linear).
     """
 
-    def __init__(self, epochs, start_epoch=0, steps_per_epoch=None):
+    def __init__(self, epochs, start_epoch=0, steps_per_epoch=None, shape="smooth"):
         super().__init__()
         self.epochs = check_real("epochs", epochs, 0, float("inf"), low_open=True)
         self.start_epoch = check_real("start_epoch", start_epoch, 0, float("inf"))
         self.steps_per_epoch = steps_per_epoch
+        self.shape = check_choice("shape", shape, SHAPES)
 
     def on_train_begin(self, logs=None):
         if not hasattr(self.model, "set_annealing"):
@@ -58,7 +62,7 @@ class EpsAnneal(keras.callbacks.Callback):
                 "length. Give `steps_per_epoch` to EpsAnneal."
             )
         start = round(self.start_epoch * steps)
-        self.model.set_annealing(start, start + max(1, round(self.epochs * steps)))
+        self.model.set_annealing(start, start + max(1, round(self.epochs * steps)), self.shape)
 
     def on_train_end(self, logs=None):
         if not self.model.annealed():

@@ -23,6 +23,7 @@ DIMENSIONS = (
     "attack_step_size",
     "tau_ratio",
     "alpha",
+    "stability",
     "final_crown_weight",
     "pgd_steps",
     "pgd_step_size",

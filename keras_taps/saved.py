@@ -35,6 +35,7 @@ CLASSES = {
         "CrownIBPModel",
         "ExpIBPModel",
         "IBPModel",
+        "IBPRModel",
         "MTLIBPModel",
         "SABRModel",
         "STAPSModel",

@@ -2,6 +2,7 @@
 
 from keras import ops
 
+SHAPES = ("smooth", "linear")
 _MID = 0.25  # share of the annealing after which the radius grows linearly
 _EXPONENT = 4
 
@@ -29,10 +30,22 @@ def smooth_eps(step, start, end, final):
     References:
         Shi et al. 2021, appendix; the smoothed scheduler of Xu et al., "auto_LiRPA", 2020.
     """
-    step, start, end = (ops.cast(value, "float32") for value in (step, start, end))
-    t = ops.clip((step - start) / ops.maximum(end - start, 1.0), 0.0, 1.0)
+    t = progress(step, start, end)
     slope = _EXPONENT / (_MID + _EXPONENT * (1 - _MID))
     at_mid = slope * _MID / _EXPONENT
     power = at_mid * (t / _MID) ** _EXPONENT
     share = ops.where(t < _MID, power, at_mid + slope * (t - _MID))
-    return final * ops.where(step >= end, 1.0, share)
+    return final * ops.where(t >= 1, 1.0, share)
+
+
+def progress(step, start, end):
+    """Share of the way from `start` to `end` at a training step, a scalar tensor in [0, 1].
+
+    Example:
+
+    >>> [float(progress(step, 10, 20)) for step in (0, 15, 30)]
+    [0.0, 0.5, 1.0]
+    """
+    step, start, end = (ops.cast(value, "float32") for value in (step, start, end))
+    t = ops.clip((step - start) / ops.maximum(end - start, 1.0), 0.0, 1.0)
+    return ops.where(step >= end, 1.0, t)

@@ -8,6 +8,7 @@ import pytest
 from keras import ops
 
 from keras_taps.callbacks import BatchNormReestimation, BestModel, EpsAnneal, TAPSEarlyStopping
+from keras_taps.schedules import smooth_eps
 from keras_taps.training import IBPModel
 from tests.helpers import BACKEND, dense_network, images, numpy
 
@@ -33,6 +34,28 @@ def test_eps_anneal_takes_fractions_and_a_length():
     callback.set_model(made)
     callback.on_train_begin()
     assert (int(made.anneal_start), int(made.anneal_end)) == (0, 4)
+
+
+@pytest.mark.parametrize("shape", ["smooth", "linear"])
+def test_eps_anneal_has_a_shape_that_is_saved(shape, tmp_path):
+    made, callback = model(), EpsAnneal(2, start_epoch=1, steps_per_epoch=5, shape=shape)
+    callback.set_model(made)
+    callback.on_train_begin()
+    made.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    found = []
+    for step in (0, 5, 10, 15, 20):
+        loaded.step.assign(step)
+        annealing, eps = loaded.scheduled_eps()
+        assert bool(annealing) == (step < 15)
+        found.append(float(numpy(eps)))
+    middle = 0.05 if shape == "linear" else float(numpy(smooth_eps(10, 5, 15, 0.1)))
+    assert found == pytest.approx([0, 0, middle, 0.1, 0.1])
+
+
+def test_eps_anneal_refuses_another_shape():
+    with pytest.raises(ValueError, match=r"`shape` must be one of 'smooth', 'linear'.*'cubic'"):
+        EpsAnneal(2, shape="cubic")
 
 
 def test_eps_anneal_needs_the_length_of_the_data():

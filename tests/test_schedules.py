@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_taps.schedules import smooth_eps
+from keras_taps.schedules import progress, smooth_eps
 from tests.helpers import gradients, numpy
 
 
@@ -43,6 +43,12 @@ def test_against_the_formula():
     below = a * (steps - start) ** 4.0
     tangent = a * (mid - start) ** 4 + 4 * a * (mid - start) ** 3 * (steps - mid)
     np.testing.assert_allclose(curve(steps), np.where(steps < mid, below, tangent), rtol=1e-4)
+
+
+def test_progress_is_a_straight_line():
+    found = [float(numpy(progress(s, 100, 500))) for s in (0, 100, 200, 400, 500, 900)]
+    assert found == [0, 0, 0.25, 0.75, 1, 1]
+    assert float(numpy(progress(0, 0, 0))) == 1
 
 
 def test_no_annealing():

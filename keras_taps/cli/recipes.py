@@ -41,7 +41,13 @@ def run(
         options = {"l1": entry.l1} if entry.l1 else {}
         if entry.classifier_relus is not None:
             options["classifier_relus"] = entry.classifier_relus
-        options = ", ".join(f"{k} {v:g}" for k, v in {**options, **entry.options}.items())
+        options = ", ".join(f"{k} {_shown(v)}" for k, v in {**options, **entry.options}.items())
         table.add_row(entry.name, network, f"{entry.train_eps:.4g}", epochs, options)
     console.print(table)
     console.print("Sources and every field: keras-taps recipes NAME")
+
+
+def _shown(value):
+    """A number without needless digits, anything else as it is."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return f"{value:g}" if number else str(value)

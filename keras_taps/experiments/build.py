@@ -51,23 +51,49 @@ def build_model(recipe, steps_per_epoch, seed, network=None):
         train_eps=recipe.train_eps,
         classifier_relus=recipe.classifier_relus,
         warmup_weight=recipe.warmup_weight,
-        l1=recipe.l1 / len(network.affine_layers),
+        l1=recipe.l1 / len(network.affine_layers) if recipe.l1_per_layer else recipe.l1,
         seed=seed,
         **recipe.options,
     )
-    rates = [recipe.learning_rate * recipe.decay**i for i in range(len(recipe.decay_epochs) + 1)]
-    boundaries = [round(epoch * steps_per_epoch) for epoch in recipe.decay_epochs]
-    schedule = rates[0]
-    if boundaries:
-        schedule = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
-    averaging = {}
-    if recipe.ema_momentum:
-        averaging = {"use_ema": True, "ema_momentum": recipe.ema_momentum}
-    optimizer = keras.optimizers.Adam(
-        schedule, epsilon=1e-8, global_clipnorm=recipe.clipnorm, **averaging
-    )
-    model.compile(optimizer)
+    model.compile(build_optimizer(recipe, steps_per_epoch))
     return model
+
+
+def build_optimizer(recipe, steps_per_epoch):
+    """The Keras optimizer of a recipe, with its learning rate schedule.
+
+    Raises:
+        ValueError: If `optimizer_options` holds what the optimizer does not take.
+    """
+    make = {
+        "adam": keras.optimizers.Adam,
+        "sgd": keras.optimizers.SGD,
+        "adamw": keras.optimizers.AdamW,
+    }[recipe.optimizer]
+    options = {} if recipe.optimizer == "sgd" else {"epsilon": 1e-8}
+    if recipe.clipnorm is not None:
+        options["global_clipnorm"] = recipe.clipnorm
+    if recipe.ema_momentum:
+        options |= {"use_ema": True, "ema_momentum": recipe.ema_momentum}
+    try:
+        return make(_learning_rate(recipe, steps_per_epoch), **options | recipe.optimizer_options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`optimizer_options` does not fit {recipe.optimizer}: {error}. "
+            f"Received: optimizer_options={recipe.optimizer_options!r}"
+        ) from error
+
+
+def _learning_rate(recipe, steps_per_epoch):
+    """A number, or the schedule by which it falls."""
+    first = recipe.learning_rate
+    if recipe.cosine:
+        return keras.optimizers.schedules.CosineDecay(first, recipe.epochs * steps_per_epoch)
+    if not recipe.decays:
+        return first
+    boundaries = [round(epoch * steps_per_epoch) for epoch in recipe.decays]
+    rates = [first * recipe.decay**i for i in range(len(boundaries) + 1)]
+    return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
 
 
 def training_callbacks(recipe, data):
@@ -79,7 +105,8 @@ def training_callbacks(recipe, data):
     """
     callbacks = []
     if recipe.anneal_epochs:
-        callbacks.append(EpsAnneal(recipe.anneal_epochs, recipe.anneal_start_epoch))
+        start, shape = recipe.anneal_start_epoch, recipe.anneal_shape
+        callbacks.append(EpsAnneal(recipe.anneal_epochs, start, shape=shape))
     if recipe.ema_momentum:
         callbacks.append(keras.callbacks.SwapEMAWeights())
     if recipe.bn_reestimation:

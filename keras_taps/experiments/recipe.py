@@ -12,9 +12,11 @@ from keras_taps.checks import (
     did_you_mean,
 )
 from keras_taps.datasets import dataset_info
+from keras_taps.schedules import SHAPES
 from keras_taps.training import METHODS
 
-NETWORKS = ("cnn3", "cnn5", "cnn7", "resnet")
+NETWORKS = ("cnn3", "cnn5", "cnn7", "resnet", "conv_med", "conv_med_big")
+OPTIMIZERS = ("adam", "sgd", "adamw")
 _LARGEST = 1e9
 FEW_STEPS = 200  # of a ramp
 _LISTED = 50  # longer lists are counted, not printed, in a message
@@ -31,19 +33,25 @@ class Recipe:
         method: Name of a method, a key of `keras_taps.training.METHODS`.
         eps: Radius of the evaluation, pixel units; text such as '2/255' is accepted.
         train_eps: Final radius of the training, pixel units.
-        network: 'cnn3', 'cnn5', 'cnn7' or 'resnet'.
+        network: 'cnn3', 'cnn5', 'cnn7', 'resnet', 'conv_med' or 'conv_med_big'.
         width: Width of the network.
         network_options: More arguments of the network.
         epochs: Passes over the training images.
         anneal_epochs: Epochs over which the radius grows from 0.
         anneal_start_epoch: Epochs at radius 0 before that.
+        anneal_shape: How it grows, 'smooth' or 'linear'.
         decay_epochs: Epochs after which the learning rate is multiplied by `decay`.
+        decay_every: Epochs between further decays after the last of them; 0 for none.
+        cosine: Whether the learning rate falls to 0 along a cosine, in place of the decays.
         batch_size: Images a step.
-        learning_rate: Initial learning rate of Adam.
+        optimizer: 'adam', 'sgd' or 'adamw'.
+        optimizer_options: Arguments of the optimizer of that name in `keras.optimizers`.
+        learning_rate: Initial learning rate.
         decay: Factor in (0, 1].
-        clipnorm: Global gradient norm at which gradients are clipped.
-        l1: Published L1 coefficient; it multiplies the sum of absolute kernel entries divided by
-            the number of affine layers.
+        clipnorm: Global gradient norm at which gradients are clipped; `None` for no clipping.
+        l1: Published L1 coefficient of the sum of absolute kernel entries.
+        l1_per_layer: Whether that sum is divided by the number of affine layers, as the codes of
+            TAPS do; those of IBP-R, COLT and the expressive losses do not.
         warmup_weight: Weight of the warm-up regulariser.
         classifier_relus: ReLUs after the split; `None` for the smallest split but 0.
         validation: Share of the training images held out to choose the best epoch.
@@ -72,12 +80,18 @@ class Recipe:
     epochs: int = 70
     anneal_epochs: float = 20
     anneal_start_epoch: float = 0
+    anneal_shape: str = "smooth"
     decay_epochs: tuple = (50, 60)
+    decay_every: float = 0
+    cosine: bool = False
     batch_size: int = 256
+    optimizer: str = "adam"
+    optimizer_options: dict = field(default_factory=dict)
     learning_rate: float = 5e-4
     decay: float = 0.2
-    clipnorm: float = 10.0
+    clipnorm: float | None = 10.0
     l1: float = 0.0
+    l1_per_layer: bool = True
     warmup_weight: float = 0.5
     classifier_relus: int | None = None
     validation: float = 0.1
@@ -103,10 +117,19 @@ class Recipe:
         check_count("early_stopping", self.early_stopping)
         if self.classifier_relus is not None:
             check_count("classifier_relus", self.classifier_relus)
-        for name in ("anneal_epochs", "anneal_start_epoch", "l1", "warmup_weight"):
+        times = ("anneal_epochs", "anneal_start_epoch", "decay_every")
+        for name in (*times, "l1", "warmup_weight"):
             check_real(name, getattr(self, name), 0, _LARGEST)
-        for name in ("learning_rate", "clipnorm"):
-            check_real(name, getattr(self, name), 0, _LARGEST, low_open=True)
+        check_real("learning_rate", self.learning_rate, 0, _LARGEST, low_open=True)
+        if self.clipnorm is not None:
+            check_real("clipnorm", self.clipnorm, 0, _LARGEST, low_open=True)
+        check_choice("anneal_shape", self.anneal_shape, SHAPES)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        if self.decay_every and not self.decay_epochs:
+            raise ValueError(
+                "`decay_every` needs `decay_epochs`, from whose last it goes on. Received: "
+                f"decay_every={self.decay_every}, decay_epochs={self.decay_epochs}"
+            )
         check_real("decay", self.decay, 0, 1, low_open=True)
         check_real("validation", self.validation, 0, 0.99)
         check_real("ema_momentum", self.ema_momentum, 0, 0.999999)
@@ -116,7 +139,7 @@ class Recipe:
                     f"`{name}` needs validation images, which choose the epoch. Received: "
                     f"{name}={getattr(self, name)}, validation=0"
                 )
-        for name in ("augment", "bn_reestimation"):
+        for name in ("augment", "bn_reestimation", "cosine", "l1_per_layer"):
             check_choice(name, getattr(self, name), (True, False))
         for name in self.options:
             if name not in method_options(self.method):
@@ -164,7 +187,16 @@ class Recipe:
             anneal_epochs=self.anneal_epochs * share,
             anneal_start_epoch=self.anneal_start_epoch * share,
             decay_epochs=tuple(epoch * share for epoch in self.decay_epochs),
+            decay_every=self.decay_every * share,
         )
+
+    @property
+    def decays(self):
+        """Every epoch before the end after which the learning rate falls."""
+        found = list(self.decay_epochs)
+        while self.decay_every and found[-1] + self.decay_every < self.epochs:
+            found.append(found[-1] + self.decay_every)
+        return tuple(found)
 
     @property
     def annealed_epoch(self):
@@ -192,7 +224,8 @@ class Recipe:
                 f"The radius grows within {steps} steps; with fewer than {FEW_STEPS} a network "
                 "often stays at chance. Set anneal_epochs or epochs higher, or batch_size lower."
             )
-        late = [f"{epoch:g}" for epoch in self.decay_epochs if epoch >= self.epochs]
+        decays = () if self.cosine else self.decay_epochs
+        late = [f"{epoch:g}" for epoch in decays if epoch >= self.epochs]
         if late:
             found.append(
                 f"The learning rate does not fall at epoch {' and '.join(late)}: training ends "

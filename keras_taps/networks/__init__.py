@@ -1,6 +1,7 @@
 """Networks: the sequence of interval layers, the paper's architectures, conversion from Keras."""
 
 from keras_taps.networks.cnn import cnn3, cnn5, cnn7
+from keras_taps.networks.conv_med import conv_med, conv_med_big
 from keras_taps.networks.convert import convert
 from keras_taps.networks.initializer import FanInUniform, IBPInitializer
 from keras_taps.networks.resnet import resnet
@@ -16,6 +17,8 @@ __all__ = [
     "cnn3",
     "cnn5",
     "cnn7",
+    "conv_med",
+    "conv_med_big",
     "convert",
     "resnet",
 ]

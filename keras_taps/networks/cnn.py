@@ -15,7 +15,7 @@ from keras_taps.layers import (
     IntervalReLU,
     IntervalZeroPadding2D,
 )
-from keras_taps.networks.initializer import FanInUniform, IBPInitializer
+from keras_taps.networks.initializer import FanInUniform, hidden_initializer
 from keras_taps.networks.sequential import IntervalSequential
 
 LAST = "channels_last"  # the order of `input_shape`, whatever Keras takes for its default
@@ -52,7 +52,7 @@ def normalization(input_shape, mean, std):
     return [IntervalNormalization(mean=means.tolist(), variance=(deviations**2).tolist())]
 
 
-def conv(filters, kernel, stride, padding):
+def conv(filters, kernel, stride, padding, initializer="ibp"):
     """Padding on every side (stock "same" is lopsided at stride 2) and a valid convolution."""
     pad = [IntervalZeroPadding2D(padding, data_format=LAST)] if padding else []
     return [
@@ -62,7 +62,7 @@ def conv(filters, kernel, stride, padding):
             kernel,
             strides=stride,
             data_format=LAST,
-            kernel_initializer=IBPInitializer(),
+            kernel_initializer=hidden_initializer(initializer),
         ),
     ]
 
@@ -72,9 +72,9 @@ def hidden(affine, batch_norm):
     return [*affine, *([IntervalBatchNormalization()] if batch_norm else []), IntervalReLU()]
 
 
-def dense(units):
-    """A hidden Dense layer with the IBP initialisation."""
-    return [IntervalDense(units, kernel_initializer=IBPInitializer())]
+def dense(units, initializer="ibp"):
+    """A hidden Dense layer."""
+    return [IntervalDense(units, kernel_initializer=hidden_initializer(initializer))]
 
 
 def head(num_classes):
@@ -97,7 +97,7 @@ def assemble(layers, input_shape, name):
     return network
 
 
-def cnn3(input_shape, num_classes, width=16, mean=None, std=None):
+def cnn3(input_shape, num_classes, width=16, mean=None, std=None, initializer="ibp"):
     """CNN3: two convolutions and a Dense layer, no batch normalisation.
 
     Args:
@@ -107,6 +107,8 @@ def cnn3(input_shape, num_classes, width=16, mean=None, std=None):
             paper uses `width=1`.
         mean: Mean of the training pixels, a number or one a channel; `None` for no normalisation.
         std: Their standard deviation, in the same form.
+        initializer: Of the kernels of hidden layers: 'ibp' keeps boxes narrow, 'fan-in' is the
+            default of the field's PyTorch codes.
 
     Returns:
         A built `IntervalSequential` with 2 ReLUs.
@@ -122,15 +124,15 @@ def cnn3(input_shape, num_classes, width=16, mean=None, std=None):
     width = check_count("width", width, low=1)
     layers = [
         *normalization(input_shape, mean, std),
-        *hidden(conv(width, 5, 2, 2), False),
-        *hidden(conv(2 * width, 4, 2, 1), False),
+        *hidden(conv(width, 5, 2, 2, initializer), False),
+        *hidden(conv(2 * width, 4, 2, 1, initializer), False),
         IntervalFlatten(data_format=LAST),
         head(num_classes),
     ]
     return assemble(layers, input_shape, "cnn3")
 
 
-def cnn5(input_shape, num_classes, width=16, mean=None, std=None):
+def cnn5(input_shape, num_classes, width=16, mean=None, std=None, initializer="ibp"):
     """CNN5: three convolutions and two Dense layers, no batch normalisation.
 
     Args:
@@ -140,6 +142,8 @@ def cnn5(input_shape, num_classes, width=16, mean=None, std=None):
             Dense layer `32 * width` units.
         mean: Mean of the training pixels, a number or one a channel; `None` for no normalisation.
         std: Their standard deviation, in the same form.
+        initializer: Of the kernels of hidden layers: 'ibp' keeps boxes narrow, 'fan-in' is the
+            default of the field's PyTorch codes.
 
     Returns:
         A built `IntervalSequential` with 4 ReLUs.
@@ -155,17 +159,17 @@ def cnn5(input_shape, num_classes, width=16, mean=None, std=None):
     width = check_count("width", width, low=1)
     layers = [
         *normalization(input_shape, mean, std),
-        *hidden(conv(width, 3, 1, 1), False),
-        *hidden(conv(width, 4, 2, 1), False),
-        *hidden(conv(2 * width, 4, 2, 1), False),
+        *hidden(conv(width, 3, 1, 1, initializer), False),
+        *hidden(conv(width, 4, 2, 1, initializer), False),
+        *hidden(conv(2 * width, 4, 2, 1, initializer), False),
         IntervalFlatten(data_format=LAST),
-        *hidden(dense(32 * width), False),
+        *hidden(dense(32 * width, initializer), False),
         head(num_classes),
     ]
     return assemble(layers, input_shape, "cnn5")
 
 
-def cnn7(input_shape, num_classes, width=64, mean=None, std=None, last_stride=1):
+def cnn7(input_shape, num_classes, width=64, mean=None, std=None, last_stride=1, initializer="ibp"):
     """CNN7, the network of the paper's main experiments, with batch normalisation.
 
     Args:
@@ -176,6 +180,8 @@ def cnn7(input_shape, num_classes, width=64, mean=None, std=None, last_stride=1)
         mean: Mean of the training pixels, a number or one a channel; `None` for no normalisation.
         std: Their standard deviation, in the same form.
         last_stride: Stride of the fifth convolution; 2 on TinyImageNet.
+        initializer: Of the kernels of hidden layers: 'ibp' keeps boxes narrow, 'fan-in' is the
+            default of the field's PyTorch codes.
 
     Returns:
         A built `IntervalSequential` with 6 ReLUs.
@@ -191,13 +197,15 @@ def cnn7(input_shape, num_classes, width=64, mean=None, std=None, last_stride=1)
     width = check_count("width", width, low=1)
     layers = [
         *normalization(input_shape, mean, std),
-        *hidden(conv(width, 3, 1, 1), True),
-        *hidden(conv(width, 3, 1, 1), True),
-        *hidden(conv(2 * width, 3, 2, 1), True),
-        *hidden(conv(2 * width, 3, 1, 1), True),
-        *hidden(conv(2 * width, 3, check_count("last_stride", last_stride, low=1), 1), True),
+        *hidden(conv(width, 3, 1, 1, initializer), True),
+        *hidden(conv(width, 3, 1, 1, initializer), True),
+        *hidden(conv(2 * width, 3, 2, 1, initializer), True),
+        *hidden(conv(2 * width, 3, 1, 1, initializer), True),
+        *hidden(
+            conv(2 * width, 3, check_count("last_stride", last_stride, low=1), 1, initializer), True
+        ),
         IntervalFlatten(data_format=LAST),
-        *hidden(dense(8 * width), True),
+        *hidden(dense(8 * width, initializer), True),
         head(num_classes),
     ]
     return assemble(layers, input_shape, "cnn7")

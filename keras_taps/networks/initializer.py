@@ -4,6 +4,7 @@ import math
 
 import keras
 
+from keras_taps.checks import check_choice
 from keras_taps.layers.base import serializable
 
 
@@ -59,3 +60,15 @@ class FanInUniform(keras.initializers.VarianceScaling):
 
     def get_config(self):
         return {"seed": keras.saving.serialize_keras_object(self._init_seed)}
+
+
+_INITIALIZERS = {"ibp": IBPInitializer, "fan-in": FanInUniform}
+
+
+def hidden_initializer(name):
+    """A new initializer for kernels of hidden layers: 'ibp' or 'fan-in'.
+
+    Raises:
+        ValueError: For another name.
+    """
+    return _INITIALIZERS[check_choice("initializer", name, _INITIALIZERS)]()

@@ -6,15 +6,18 @@ from keras_taps.layers.residual import IntervalResidual
 from keras_taps.networks.cnn import LAST, assemble, conv, dense, head, hidden, normalization
 
 
-def _block(filters, stride):
+def _block(filters, stride, initializer):
     """Two convolutions beside a 1 x 1 convolution, summed, then a ReLU."""
-    main = [*hidden(conv(filters, 3, stride, 1), True), *conv(filters, 3, 1, 1)]
-    shortcut = conv(filters, 1, stride, 0)
+    main = [
+        *hidden(conv(filters, 3, stride, 1, initializer), True),
+        *conv(filters, 3, 1, 1, initializer),
+    ]
+    shortcut = conv(filters, 1, stride, 0, initializer)
     branches = [[*main, IntervalBatchNormalization()], [*shortcut, IntervalBatchNormalization()]]
     return [IntervalResidual(branches), IntervalReLU()]
 
 
-def resnet(input_shape, num_classes, width=16, mean=None, std=None):
+def resnet(input_shape, num_classes, width=16, mean=None, std=None, initializer="ibp"):
     """A residual network with batch normalisation: a convolution, two blocks, two Dense layers.
 
     Args:
@@ -24,6 +27,8 @@ def resnet(input_shape, num_classes, width=16, mean=None, std=None):
             hidden Dense layer `8 * width` units.
         mean: Mean of the training pixels, a number or one a channel; `None` for no normalisation.
         std: Their standard deviation, in the same form.
+        initializer: Of the kernels of hidden layers: 'ibp' keeps boxes narrow, 'fan-in' is the
+            default of the field's PyTorch codes.
 
     Returns:
         A built `IntervalSequential`; the ReLU inside a block is not a place to cut.
@@ -39,11 +44,11 @@ def resnet(input_shape, num_classes, width=16, mean=None, std=None):
     width = check_count("width", width, low=1)
     layers = [
         *normalization(input_shape, mean, std),
-        *hidden(conv(width, 3, 2, 1), True),
-        *_block(2 * width, 2),
-        *_block(4 * width, 2),
+        *hidden(conv(width, 3, 2, 1, initializer), True),
+        *_block(2 * width, 2, initializer),
+        *_block(4 * width, 2, initializer),
         IntervalFlatten(data_format=LAST),
-        *hidden(dense(8 * width), True),
+        *hidden(dense(8 * width, initializer), True),
         head(num_classes),
     ]
     return assemble(layers, input_shape, "resnet")

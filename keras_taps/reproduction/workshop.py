@@ -27,6 +27,14 @@ from keras_taps.reproduction.results import correlations, long_rows
 from keras_taps.verification import Report, certify
 
 _DIVERGED = "diverged.json"
+_LATER = {  # fields of recipes that came after the committed results, and what was done before
+    "anneal_shape": "smooth",
+    "decay_every": 0,
+    "cosine": False,
+    "optimizer": "adam",
+    "optimizer_options": {},
+    "l1_per_layer": True,
+}
 
 
 class Workshop:
@@ -137,6 +145,8 @@ def model_name(recipe, seed):
     """
     config = recipe.to_config() | {"options": recipe.own_options}
     config = {k: v for k, v in config.items() if k not in ("name", "source")}
+    # A field that came later and says what was always done leaves the name as it was.
+    config = {k: v for k, v in config.items() if k not in _LATER or v != _LATER[k]}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
     eps = f"{round(recipe.eps * 255)}_255" if recipe.eps < 0.04 else f"{recipe.eps:g}"
     return f"{recipe.dataset}-{eps}-{recipe.method}-{digest}-{seed}"

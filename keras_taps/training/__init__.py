@@ -7,6 +7,7 @@ from keras_taps.training.certified_model import CertifiedModel
 from keras_taps.training.crown_ibp import CrownIBPModel
 from keras_taps.training.exp_ibp import ExpIBPModel
 from keras_taps.training.ibp import IBPModel
+from keras_taps.training.ibp_r import IBPRModel
 from keras_taps.training.mtl_ibp import MTLIBPModel
 from keras_taps.training.sabr import SABRModel
 from keras_taps.training.standard import StandardModel
@@ -24,6 +25,7 @@ METHODS = {
     "cc-ibp": CCIBPModel,
     "mtl-ibp": MTLIBPModel,
     "exp-ibp": ExpIBPModel,
+    "ibp-r": IBPRModel,
 }
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "CrownIBPModel",
     "ExpIBPModel",
     "IBPModel",
+    "IBPRModel",
     "MTLIBPModel",
     "Outcome",
     "SABRModel",

@@ -1,7 +1,9 @@
 """The radius of training: a schedule that is saved with the model and runs in its compiled step."""
 
-from keras_taps.checks import check_count
-from keras_taps.schedules import smooth_eps
+from keras import ops
+
+from keras_taps.checks import check_choice, check_count
+from keras_taps.schedules import SHAPES, progress, smooth_eps
 
 
 class RadiusSchedule:
@@ -29,21 +31,33 @@ class RadiusSchedule:
 
     def scheduled_eps(self):
         """`(annealing, eps)` of the step to come: a boolean tensor and the radius."""
-        annealing = self.step < self.anneal_end
-        return annealing, smooth_eps(self.step, self.anneal_start, self.anneal_end, self.train_eps)
+        step, start, end = (
+            ops.convert_to_tensor(v) for v in (self.step, self.anneal_start, self.anneal_end)
+        )
+        straight = start < 0
+        ramp = step, ops.where(straight, -1 - start, start), end
+        line = self.train_eps * progress(*ramp)
+        return step < end, ops.where(straight, line, smooth_eps(*ramp, self.train_eps))
 
     def annealed(self):
         """Whether the radius has reached `train_eps`; reads variables, so call it between steps."""
         return int(self.step) >= int(self.anneal_end)
 
-    def set_annealing(self, start, end):
+    def set_annealing(self, start, end, shape="smooth"):
         """Grow the radius from training step `start` to `end`; `EpsAnneal` calls this.
 
+        Args:
+            start: Step >= 0.
+            end: Step >= `start`.
+            shape: 'smooth' or 'linear'.
+
         Raises:
-            ValueError: If a step is negative or `end < start`.
+            ValueError: If a step is negative, `end < start` or there is no such shape.
         """
+        check_choice("shape", shape, SHAPES)
         start, end = check_count("start", start), check_count("end", end)
         if end < start:
             raise ValueError(f"`end` must be at least `start`. Received: {start=}, {end=}")
-        self.anneal_start.assign(start)
+        # The sign saves the shape with the model: old files have no fourth counter.
+        self.anneal_start.assign(start if shape == "smooth" else -1 - start)
         self.anneal_end.assign(end)

@@ -57,15 +57,16 @@ RANGES = {
     "attack_step_size": Range(0.1, 1),
     "tau_ratio": Range(0.02, 1, "log"),
     "alpha": Range(0.001, 1, "log"),
+    "stability": Range(1e-5, 1e-2, "log"),
     "final_crown_weight": Range(0, 1),
     "pgd_steps": Range(1, 10, "log", whole=True),
     "pgd_step_size": Range(0.1, 10, "log"),
     "pgd_radius": Range(1, 3),
-    "train_eps_factor": Range(1, 2),
+    "train_eps_factor": Range(1, 2.5),
     "l1": Range(1e-8, 1e-4, "log"),
     "warmup_weight": Range(0, 1),
     "anneal_share": Range(0.1, 0.75),
-    "learning_rate": Range(1e-4, 5e-3, "log"),
+    "learning_rate": Range(1e-4, 2e-2, "log"),
     "decay": Range(0.1, 0.5),
     "decay_share": Range(0.5, 0.95),
 }
@@ -73,7 +74,8 @@ SPLIT = "classifier_relus"  # its values are those of the network
 # Behind the split: without a ReLU there, TAPS is IBP and these change nothing.
 LATENT = ("w_taps", "c", "attack_steps", "attack_step_size")
 # What makes a method what it is, searched where nothing else is said.
-_OWN = (SPLIT, "w_taps", "tau_ratio", "alpha", "final_crown_weight")
+_OWN = (SPLIT, "w_taps", "tau_ratio", "alpha", "stability", "final_crown_weight")
+_RADIUS = "train_eps_factor"  # one of their own for methods that take ReLU boxes of it
 _COMMON = ("train_eps_factor", "l1")  # of methods without anything of their own
 _IDLE = {  # methods that propagate no box
     "standard": ("train_eps_factor", "anneal_share", "warmup_weight"),
@@ -86,7 +88,7 @@ def takes(method, name):
     options = method_options(method)
     if name == SPLIT:
         return "w_taps" in options
-    own = (*LATENT, "tau_ratio", "alpha", "final_crown_weight")
+    own = (*LATENT, "tau_ratio", "alpha", "stability", "final_crown_weight")
     if name in own or name.startswith("pgd_"):
         return name in options
     return name not in _IDLE.get(method, ())
@@ -99,6 +101,8 @@ def default_search(methods):
 
     >>> default_search(["staps"])
     ('classifier_relus', 'w_taps', 'tau_ratio')
+    >>> default_search(["ibp-r"])
+    ('stability', 'train_eps_factor')
     >>> default_search(["ibp"])
     ('train_eps_factor', 'l1')
     """
@@ -106,7 +110,8 @@ def default_search(methods):
     def taken(names):
         return tuple(name for name in names if any(takes(method, name) for method in methods))
 
-    return taken(_OWN) or taken(_COMMON)
+    own = taken(_OWN)
+    return (*own, *([_RADIUS] if "stability" in own else [])) or taken(_COMMON)
 
 
 def search_space(search, methods, splits):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_taps.experiments.build import build_network
+from keras_taps.experiments.build import build_model, build_network, build_optimizer
 from keras_taps.experiments.recipe import Recipe
 from keras_taps.experiments.recipes import RECIPES, find_recipe, recipe
 from keras_taps.networks import IntervalSequential
@@ -15,7 +15,7 @@ def test_a_recipe_names_its_source_and_survives_its_config(name):
     assert entry.name == name
     assert entry.source
     assert Recipe.from_config(entry.to_config()) == entry
-    assert entry.anneal_epochs < entry.decay_epochs[0] < entry.decay_epochs[1] < entry.epochs
+    assert entry.annealed_epoch <= entry.decays[0] < entry.decays[1] < entry.epochs
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -34,23 +34,26 @@ SETTINGS = ("mnist-0.1", "mnist-0.3", "cifar10-2/255", "cifar10-8/255", "tiny_im
 
 
 @pytest.mark.parametrize(
-    ("setting", "batch", "epochs", "start", "annealing", "decays"),
+    ("setting", "batch", "epochs", "start", "annealing", "decays", "expressive"),
     [
-        ("mnist-0.1", 256, 70, 0, 20, (50, 60)),
-        ("mnist-0.3", 256, 70, 0, 20, (50, 60)),
-        ("cifar10-2/255", 128, 161, 1, 80, (121, 141)),
-        ("cifar10-8/255", 128, 161, 1, 80, (121, 141)),
-        ("tiny_imagenet-1/255", 128, 80, 1, 20, (60, 70)),
+        ("mnist-0.1", 256, 70, 0, 20, (50, 60), None),
+        ("mnist-0.3", 256, 70, 0, 20, (50, 60), None),
+        ("cifar10-2/255", 128, 161, 1, 80, (121, 141), None),
+        ("cifar10-8/255", 128, 161, 1, 80, (121, 141), (260, 80, (180, 220))),
+        ("tiny_imagenet-1/255", 128, 80, 1, 20, (60, 70), (160, 80, (120, 140))),
     ],
 )
-def test_schedules(setting, batch, epochs, start, annealing, decays):
-    """Table 5 of the paper as SPEC section 5 reads it, for every method."""
+def test_schedules(setting, batch, epochs, start, annealing, decays, expressive):
+    """Table 5 of the paper as its code reads it; two of the expressive losses train longer."""
     found = [entry for name, entry in RECIPES.items() if name.rsplit("-", 1)[0] == setting]
     assert {entry.method for entry in found} >= {"ibp", "sabr", "taps", "staps"}
     for entry in found:
+        if entry.optimizer == "sgd":  # of another family
+            continue
+        own = expressive if "alpha" in entry.options and expressive else (epochs, annealing, decays)
         assert entry.batch_size == batch
-        assert (entry.epochs, entry.decay_epochs) == (epochs, decays)
-        assert (entry.anneal_start_epoch, entry.anneal_epochs) == (start, annealing)
+        assert (entry.epochs, entry.anneal_epochs, entry.decay_epochs) == own
+        assert entry.anneal_start_epoch == start
         assert (entry.learning_rate, entry.decay, entry.clipnorm) == (5e-4, 0.2, 10.0)
         assert entry.eps == pytest.approx(eval(setting.split("-")[1]))
 
@@ -82,6 +85,47 @@ def test_successors():
     assert recipe("tiny_imagenet-1/255-exp-ibp").l1 == 5e-5
     assert recipe("tiny_imagenet-1/255-cc-ibp").warmup_weight == 0.2
     assert "mnist-0.1-exp-ibp" not in RECIPES  # nothing is published
+
+
+def test_l1_of_the_expressive_losses_is_not_divided():
+    """The coefficients of their code, which multiply the sum over all layers."""
+    expected = {
+        "cc-ibp": [2e-6, 3e-6, 3e-6, 0, 5e-5],
+        "mtl-ibp": [1e-5, 1e-6, 3e-6, 1e-7, 5e-5],
+        "exp-ibp": [4e-6, 0, 5e-5],
+    }
+    for method, values in expected.items():
+        entries = [RECIPES[f"{s}-{method}"] for s in SETTINGS if f"{s}-{method}" in RECIPES]
+        assert [entry.l1 for entry in entries] == values
+        assert build_model(entries[0].changed(width=1), 1, 0).l1 == values[0]
+    divided = recipe("mnist-0.1-taps", width=1)
+    assert build_model(divided, 1, 0).l1 == pytest.approx(divided.l1 / 7)
+
+
+def test_ibp_r():
+    """As the authors' code has it."""
+    small, large = recipe("cifar10-2/255-ibp-r"), recipe("cifar10-8/255-ibp-r")
+    assert (small.train_eps, large.train_eps) == pytest.approx((4.2 / 255, 13.6 / 255))
+    assert (small.options, large.options) == (
+        {"stability": 1e-4},
+        {"stability": 5e-3, "mask": "clean"},
+    )
+    assert (small.batch_size, large.batch_size) == (100, 150)
+    assert small.decays == tuple(range(600, 800))
+    optimizer = build_optimizer(small, 10)
+    assert type(optimizer).__name__ == "SGD"
+    assert (optimizer.momentum, optimizer.global_clipnorm) == (0.9, None)
+    rates = [float(optimizer._learning_rate(step)) for step in (0, 5999, 6001, 6011, 7999)]
+    assert rates == pytest.approx([1e-2, 1e-2, 0.95e-2, 0.95**2 * 1e-2, 0.95**200 * 1e-2])
+
+
+def test_a_cosine_and_adamw():
+    options = {"weight_decay": 0.02, "epsilon": 1e-10}
+    chosen = recipe("digits-0.1-ibp", optimizer="adamw", optimizer_options=options, cosine=True)
+    optimizer = build_optimizer(chosen, 10)
+    assert (optimizer.weight_decay, optimizer.epsilon) == (0.02, 1e-10)
+    rates = [float(optimizer._learning_rate(step)) for step in (0, 300, 600)]
+    assert rates == pytest.approx([2e-3, 1e-3, 0], abs=1e-9)
 
 
 def test_scaling_shrinks_every_time():
@@ -120,6 +164,15 @@ def test_changes():
         (lambda: recipe("digits-0.1-ibp", validation=0, early_stopping=3), "needs validation"),
         (lambda: recipe("digits-0.1-ibp", augment="no"), "Received: augment='no'"),
         (lambda: recipe("digits-0.1-ibp", eps="2/0"), "Received: eps='2/0'"),
+        (lambda: recipe("digits-0.1-ibp", optimizer="lion"), "Received: optimizer='lion'"),
+        (lambda: recipe("digits-0.1-ibp", anneal_shape="cubic"), "anneal_shape='cubic'"),
+        (lambda: recipe("digits-0.1-ibp", clipnorm=0), "Received: clipnorm=0"),
+        (lambda: recipe("digits-0.1-ibp", l1_per_layer="no"), "l1_per_layer='no'"),
+        (lambda: recipe("digits-0.1-ibp", decay_epochs=(), decay_every=2), "needs `decay_epochs`"),
+        (
+            lambda: build_optimizer(recipe("digits-0.1-ibp", optimizer_options={"beta": 1}), 1),
+            "`optimizer_options` does not fit adam",
+        ),
     ],
 )
 def test_bad_input_is_named(call, message):

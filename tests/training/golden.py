@@ -32,6 +32,9 @@ OPTIONS = {
     "cc-ibp": {"alpha": 0.3},
     "mtl-ibp": {"alpha": 0.3},
     "exp-ibp": {"alpha": 0.3},
+    "ibp-r": {"stability": 0.1},
+    "ibp-r, annealing": {"stability": 0.1, "include_logits": False, "mask": "adversarial"},
+    "ibp-r, mask": {"stability": 0.1, "mask": "clean"},
 }
 CASES = sorted({*METHODS, *OPTIONS})
 

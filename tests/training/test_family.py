@@ -24,6 +24,7 @@ FAST = {
     "staps": {"attack_steps": 2, "pgd_steps": 2},
     "sabr": {"pgd_steps": 2},
     "pgd": {"pgd_steps": 2},
+    "ibp-r": {"pgd_steps": 2},
 }
 LOGGED = {
     "standard": set(),
@@ -36,6 +37,7 @@ LOGGED = {
     "cc-ibp": {"ibp_certified_accuracy", "adversarial_accuracy"},
     "mtl-ibp": {"ibp_certified_accuracy", "adversarial_accuracy"},
     "exp-ibp": {"ibp_certified_accuracy", "adversarial_accuracy"},
+    "ibp-r": {"ibp_certified_accuracy", "adversarial_accuracy"},
 }
 SHARES = {"natural_accuracy", "ibp_certified_accuracy", "taps_accuracy"}
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -274,6 +276,9 @@ BAD = [
     ("taps", "objective", "sum"),
     ("crown-ibp", "final_crown_weight", 2),
     ("crown-ibp", "loss_fusion", "yes"),
+    ("ibp-r", "stability", -1),
+    ("ibp-r", "mask", "image"),
+    ("ibp-r", "include_logits", "no"),
 ]
 
 
