@@ -4,8 +4,8 @@
 
 Each network has one output and boxes around random inputs. At one point of each box, near a corner,
 the output is above 0; at whatever attacks find it is pushed below. So a verifier that says "unsat"
-of a box is wrong, and attacks do not tell it. Networks as small as these learn to hide points only if
-they are shown how: a neuron for each point is planted that is active near it alone, and then all
+of a box is wrong, and attacks do not tell it. Networks as small as these hide points only if they
+are shown how: a neuron for each point is planted that is active near it alone, and then all
 weights are trained as in SoundnessBench. What is true of the points was found by exact arithmetic.
 
 Needs PyTorch. Zhou et al., "SoundnessBench: A Comprehensive Soundness Benchmark for Neural Network

@@ -34,6 +34,11 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("keras_taps")
 
 
+# Where verdicts are decided, new examples are tried every time, as many as hypothesis likes.
+ROOMS = {Path(__file__).parent / "verification" / n for n in ("certificate", "formats", "graph")}
+USUAL = hypothesis.settings(max_examples=100, derandomize=False)
+
+
 @pytest.fixture(autouse=True)
 def seed():
     """Every test starts from the same global seed and names its layers anew."""
@@ -42,6 +47,10 @@ def seed():
 
 def pytest_collection_modifyitems(config, items):
     """Tests marked `once` run on the backend that starts and compiles fastest."""
+    for test in {item.obj for item in items if ROOMS & set(item.path.parents)}:
+        chosen = hasattr(test, "_hypothesis_internal_settings_applied")
+        if hypothesis.is_hypothesis_test(test) and not chosen:
+            USUAL(test)
     if keras.backend.backend() != "torch":
         once = [item for item in items if item.get_closest_marker("once")]
         config.hook.pytest_deselected(items=once)
