@@ -420,3 +420,19 @@ def test_a_global_policy_does_not_round_images():
         keras.config.set_dtype_policy(before)
     close(model(x), expected, 1e-6)
     assert numpy(model(x)).dtype == "float32"
+
+
+def test_evaluation_is_at_eps_whatever_the_radius_of_training():
+    network = dense_network(batch_norm=True)
+
+    def shares(*radii):
+        model = IBPModel(network, *radii)
+        model.compile()
+        return model.evaluate(X, Y, verbose=0, return_dict=True)
+
+    small, large = shares(1e-4), shares(1.0)
+    assert small["loss"] < large["loss"]
+    found = shares(1e-4, 1.0)
+    assert found.keys() == small.keys()
+    for name, value in small.items():
+        assert found[name] == pytest.approx(value), name
