@@ -19,7 +19,6 @@ from keras_taps.verification.graph.traverse import nonlinear
 from keras_taps.verification.graph.unpool import without_pooling
 from keras_taps.verification.graph.unsafe import safe, worst_of
 from keras_taps.verification.search.ascent import ascend
-from keras_taps.verification.search.boxes import covering
 from keras_taps.verification.search.input_splitting import CLOSED, split_inputs
 
 MOST_INPUTS, MOST_NEURONS = 20, 2048  # for which inputs are split first
@@ -194,8 +193,8 @@ class _Runner:
         )
         task.improve(np.arange(len(bounds)), bounds)
         task.bound = float(worst_of(task.groups, task.bounds).max())
-        if method == "crown" and all(np.all(np.isfinite(side)) for b in boxes for side in b):
-            task.boxes = [covering(*sides) for sides in boxes]
+        if method == "crown":
+            task.proved = boxes  # which serve all later stages
         if safe(task.groups, bounds):
             task.method, task.checked = method, True
             task.decide(CERTIFIED, method)
