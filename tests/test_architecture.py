@@ -19,6 +19,7 @@ RANKS = {
     "checks": 0,
     "choices": 0,
     "files": 0,
+    "processes": 0,
     "saved": 0,
     "interval": 1,
     "backend": 1,

@@ -104,8 +104,6 @@ def run(
     if resume is not None:
         study = Study.open(resume, data_dir)
         switch_backend(backend or study.backend)
-        if trials is not None:
-            study = study.with_trials(trials)
     else:
         check_choice("--tuner", tuner, TUNERS)
         chosen = find_recipe(recipe, epochs, parse_changes(changes))
@@ -132,16 +130,19 @@ def run(
             limit=limit,
             data_dir=data_dir,
         )
-    if not as_json:
-        console.print(f"Study folder {study.folder}: {', '.join(study.searches)}")
-        tell_doubts(doubts_about(study.recipe, changes, study.limit))
-    try:
-        runs = search_all(study, workers, as_json)
-    except KeyboardInterrupt:
-        console.print(f"\nResume with: keras-taps tune --resume {study.folder}")
-        raise
-    finally:
-        study.write()
+    with study.held():
+        if resume is not None and trials is not None:
+            study = study.with_trials(trials)
+        if not as_json:
+            console.print(f"Study folder {study.folder}: {', '.join(study.searches)}")
+            tell_doubts(doubts_about(study.recipe, changes, study.limit))
+        try:
+            runs = search_all(study, workers, as_json)
+        except KeyboardInterrupt:
+            console.print(f"\nResume with: keras-taps tune --resume {study.folder}")
+            raise
+        finally:
+            study.write()
     if not any(runs.values()):
         raise ChildProcessError(
             f"No trial of '{study.folder}' was completed. The last error: "

@@ -6,6 +6,7 @@ last.keras      the model after the last whole epoch, with optimizer state: what
 best.keras      the model with the highest validation TAPS accuracy at the final radius
 metrics.json    the evaluation on the test images
 curves.png      the history, drawn
+.lock           held by the process that trains
 """
 
 import json
@@ -27,6 +28,7 @@ from keras_taps.experiments.evaluation import evaluate_robustness
 from keras_taps.experiments.recipe import Recipe
 from keras_taps.files import PARTIAL, read_csv, write_atomically, write_csv, write_json
 from keras_taps.networks.load import load_model, model_file
+from keras_taps.processes import one_writer
 from keras_taps.provenance import provenance
 from keras_taps.training import METHODS
 
@@ -139,12 +141,20 @@ class Run:
 
         Args:
             callbacks: More Keras callbacks, to show progress for instance.
+
+        Raises:
+            FolderInUse: If another process trains this run.
+            ValueError: On another backend than the run was begun on.
         """
         if self.backend != backend.NAME:
             raise ValueError(
                 f"Run '{self.folder}' was begun on {self.backend} and resumes only there: set "
                 f"KERAS_BACKEND={self.backend}. Received: backend {backend.NAME}"
             )
+        with one_writer(self.folder, f"Run folder '{self.folder}'"):
+            self._train(callbacks)
+
+    def _train(self, callbacks):
         recipe, data = self.recipe, self.data
         steps = len(Batches(*data.train, recipe.batch_size))
         model, epoch = self._start(steps)

@@ -21,6 +21,7 @@ from keras_taps.datasets import load
 from keras_taps.experiments.recipe import Recipe
 from keras_taps.experiments.run import Run
 from keras_taps.files import write_atomically, write_csv, write_json
+from keras_taps.processes import one_writer
 from keras_taps.provenance import provenance
 from keras_taps.training import METHODS
 from keras_taps.tuning.front import ParetoFront
@@ -216,13 +217,30 @@ class Study:
             workers: Number of processes; 0 for this one alone.
 
         Raises:
+            FolderInUse: If another process searches in this folder.
             ValueError: On another backend than the study was begun on.
         """
+        with self.held():
+            self._run(name, tuner, workers)
+
+    def held(self):
+        """Context in which this process alone searches in the folder."""
+        return one_writer(self.folder, f"Study folder '{self.folder}'")
+
+    def work(self, name):
+        """Search as a worker of the process that holds the folder."""
+        self._check_backend()
+        self.tuner(name).search(verbose=0)
+
+    def _check_backend(self):
         if self.backend != backend.NAME:
             raise ValueError(
                 f"Study '{self.folder}' was begun on {self.backend} and resumes only there: set "
                 f"KERAS_BACKEND={self.backend}. Received: backend {backend.NAME}"
             )
+
+    def _run(self, name, tuner, workers):
+        self._check_backend()
         tuner = tuner or self.tuner(name)
         if not workers:
             tuner.search(verbose=0)

@@ -13,6 +13,7 @@ from keras_tuner.src.engine import conditions
 
 from keras_taps.checks import check_count
 
+CHIEF = "KERAS_TAPS_CHIEF"  # set for workers: their standard input is open as long as the chief is
 _PAUSE_S = 0.2  # between looks at the workers
 _TAIL = 2000  # characters of a log in a message
 
@@ -22,6 +23,8 @@ def search_with_workers(tuner, command, count):
 
     A worker that ends in the middle of a trial, killed for its memory for instance, makes the trial
     failed, and another takes its place. The log of a worker lies in the folder of the search.
+
+    A worker that calls `processes.end_with_chief` ends with this process, however it ends.
 
     Args:
         tuner: Tuner of KerasTuner, made in a process that is neither chief nor worker.
@@ -47,9 +50,11 @@ def search_with_workers(tuner, command, count):
     names = [f"worker-{number}" for number in range(1, count + 1)]
 
     def start(name):
-        environment = {**os.environ, **variables, "KERASTUNER_TUNER_ID": name}
+        environment = {**os.environ, **variables, "KERASTUNER_TUNER_ID": name, CHIEF: "1"}
         with open(folder / f"{name}.log", "a") as log:
-            return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            return subprocess.Popen(
+                command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log
+            )
 
     with _set(variables), _silent_conditions():
         chief = _Chief(tuner)
@@ -73,6 +78,7 @@ def search_with_workers(tuner, command, count):
                 worker.terminate()
             for worker in workers.values():
                 worker.wait()
+                worker.stdin.close()
     if chief.error is not None:
         raise ChildProcessError(f"The chief of the search failed: {chief.error}") from chief.error
     if not over and chief.is_alive():

@@ -47,6 +47,7 @@ def test_the_folder_holds_the_run(whole):
         "best.keras",
         "metrics.json",
         "curves.png",
+        ".lock",
     }
     config = json.loads(whole.path("config.json").read_text())
     assert config["seed"] == 3

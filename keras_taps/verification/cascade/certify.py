@@ -13,6 +13,7 @@ from keras_taps.checks import (
     check_seed,
 )
 from keras_taps.choices import BRANCHINGS, CUTS, DEFAULT_STAGES, MEMORY
+from keras_taps.processes import one_writer
 from keras_taps.provenance import provenance
 from keras_taps.verification.cascade.evidence import Evidence
 from keras_taps.verification.cascade.given import (
@@ -25,7 +26,7 @@ from keras_taps.verification.cascade.given import (
 from keras_taps.verification.cascade.stages import Verifier
 from keras_taps.verification.cascade.task import Task
 from keras_taps.verification.cascade.writer import ReportWriter
-from keras_taps.verification.certificate.report import array_hash, input_hash
+from keras_taps.verification.certificate.report import array_hash, files_of, input_hash
 from keras_taps.verification.certificate.schema import FORMAT, MISCLASSIFIED, NATURAL, UNKNOWN
 
 BLOCK = 1024  # inputs that go through the cascade together, so that the last open ones fill batches
@@ -228,6 +229,7 @@ class Certifier:
             `Report`.
 
         Raises:
+            FolderInUse: If another process writes to `out`.
             ValueError: If an argument is out of range, `out` holds a report about something else,
                 or the weights of the network have changed.
         """
@@ -253,19 +255,28 @@ class Certifier:
             "provenance": provenance(),
         }
 
+        indices = range(first, len(x), step)
+
         def knows(record):
             i = record["index"]
-            inside = i in range(first, len(x), step)
+            inside = i in indices
             return inside and record["input"] == input_hash(x[i]) and record["label"] == int(y[i])
 
-        writer = ReportWriter(out, header, knows)
+        with one_writer(None if out is None else files_of(out), f"Report '{out}'"):
+            writer = ReportWriter(out, header, knows)
+            return self._decide(writer, x, y, indices, certificates, progress)
+
+    def _decide(self, writer, x, y, indices, certificates, progress):
+        """Send the inputs that a report has no records of through the cascade."""
+        out, header = writer.path, writer.report.header
+        eps, timeout = header["eps"], header["timeout"]
         files = None if out is None else Evidence(out, self.graph, fresh=not writer.report.records)
         if files and certificates:
             writer.forget(files.without_certificate(writer.report.records))
             for record in writer.report.records:
                 files.keep_image(record, x[record["index"]], eps)
         done = {record["index"] for record in writer.report.records}
-        waiting = [index for index in range(first, len(x), step) if index not in done]
+        waiting = [index for index in indices if index not in done]
         stages, verifier = self.stages, self._verifier
         if progress and done:
             progress(writer.report, header["count"])
