@@ -1,5 +1,6 @@
 """Nobody waits for Keras who has not asked for anything of it."""
 
+import os
 import subprocess
 import sys
 
@@ -54,3 +55,20 @@ def test_the_import(code):
 def test_the_commands(arguments, code):
     *_, found, loaded = lines(COMMAND.format(arguments) + LOADED)
     assert (found, loaded) == (str(code), "[]")
+
+
+@pytest.mark.parametrize(("name", "code"), [("tensorflow", 0), ("foo", 2)])
+def test_what_is_on_the_terminal(name, code):
+    """The list, or one sentence: no notes of TensorFlow."""
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_taps", "datasets"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": name},
+        timeout=300,
+    )
+    assert done.returncode == code
+    if code:
+        assert "`KERAS_BACKEND` must be one of 'tensorflow', 'jax', 'torch'" in done.stderr
+    else:
+        assert done.stderr == ""

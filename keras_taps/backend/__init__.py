@@ -72,6 +72,30 @@ def convolution(x, kernel, strides, padding, data_format, dilation_rate):
     )
 
 
+def average_pool(x, pool_size, strides, padding, data_format):
+    """`keras.ops.average_pool` of images; with padding 'same' the mean of the pixels in a window.
+
+    On PyTorch, Keras repeats border pixels for an uneven padding and counts them: the same network
+    would be another function than on the other backends.
+
+    Args:
+        x: Tensor of a batch of images.
+        pool_size, strides, padding, data_format: As the attributes of `AveragePooling2D`.
+    """
+    if padding != "same" or not _own.REPEATS_BORDERS:
+        return ops.average_pool(x, pool_size, strides, padding, data_format)
+    pads = [(0, 0)] * 4
+    axes = (2, 3) if data_format == "channels_first" else (1, 2)
+    for axis, size, stride in zip(axes, pool_size, strides, strict=True):
+        total = max((-(-x.shape[axis] // stride) - 1) * stride + size - x.shape[axis], 0)
+        pads[axis] = (total // 2, total - total // 2)
+
+    def mean(x):
+        return ops.average_pool(ops.pad(x, pads), pool_size, strides, "valid", data_format)
+
+    return mean(x) / mean(ops.ones_like(x[:1]))
+
+
 def repeat(step, state, count, done=None):
     """Run `state = step(i, state)` for i = 0 to `count - 1`, or until enough has been found.
 

@@ -8,6 +8,7 @@ from keras_taps.backend.ascent import clipped_step as ascend  # noqa: F401
 from keras_taps.backend.jax_convolution import convolve, is_plain
 
 COMPILES = True
+REPEATS_BORDERS = False  # in `keras.ops.average_pool`
 
 
 def input_gradient(function, x):

@@ -5,6 +5,7 @@ import tensorflow as tf
 from keras_taps.backend.ascent import clipped_step
 
 COMPILES = True
+REPEATS_BORDERS = False  # in `keras.ops.average_pool`
 
 ascend = tf.function(clipped_step, autograph=False, reduce_retracing=True, jit_compile=True)
 ascend._omit_frequent_tracing_warning = True  # see `compiled`

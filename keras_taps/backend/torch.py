@@ -4,6 +4,7 @@ import torch
 from keras import ops
 
 COMPILES = False
+REPEATS_BORDERS = True  # in `keras.ops.average_pool`
 
 
 def input_gradient(function, x):

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_taps import backend
 from keras_taps.layers.base import MonotoneLayer, serializable
 
 
@@ -17,9 +18,18 @@ class IntervalMaxPooling2D(MonotoneLayer, keras.layers.MaxPooling2D):
     """
 
 
+class _AveragePooling2D(keras.layers.AveragePooling2D):
+    def call(self, inputs):
+        how = self.pool_size, self.strides, self.padding, self.data_format
+        return backend.average_pool(inputs, *how)
+
+
 @serializable
-class IntervalAveragePooling2D(MonotoneLayer, keras.layers.AveragePooling2D):
+class IntervalAveragePooling2D(MonotoneLayer, _AveragePooling2D):
     """`keras.layers.AveragePooling2D` that takes boxes.
+
+    With `padding="same"` it is the mean of the pixels in a window on every backend; Keras on
+    PyTorch counts repeated border pixels where the padding is uneven.
 
     Example:
 

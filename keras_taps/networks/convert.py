@@ -1,6 +1,7 @@
 """From a stock Keras model to an interval network with the same weights and outputs."""
 
 import keras
+import numpy as np
 
 from keras_taps import layers as interval_layers
 from keras_taps.layers.activations import activation_name, check_monotone
@@ -158,6 +159,8 @@ class _Converter:
             converted.set_weights(layer.get_weights())
             if isinstance(layer, keras.layers.Normalization):
                 converted.finalize_state()
+        if isinstance(converted, interval_layers.IntervalAveragePooling2D):
+            _check_average(layer, converted)
         if fused:
             how = {
                 "name": f"{layer.name}_{activation_name(activation)}",
@@ -167,6 +170,23 @@ class _Converter:
                 return [converted, interval_layers.IntervalReLU(**how)]
             return [converted, interval_layers.IntervalActivation(activation, **how)]
         return [converted]
+
+
+def _check_average(stock, converted):
+    """Raise `ValueError` where Keras' average is not that of the pixels in a window."""
+    shapes = {node.input_tensors[0].shape[1:] for node in stock._inbound_nodes}
+    for shape in shapes:
+        if None in shape or stock.padding != "same":
+            continue
+        x = np.random.default_rng(0).random((1, *shape), "float32")
+        found = [keras.ops.convert_to_numpy(layer(x)) for layer in (stock, converted)]
+        if not np.allclose(*found, atol=1e-4):
+            raise ValueError(
+                f"Layer '{stock.name}' averages with padding 'same', for which Keras on PyTorch "
+                "counts repeated border pixels: on other backends it is another function. "
+                "Accepted here: sizes for which the padding is even, padding 'valid', or the "
+                "other backends."
+            )
 
 
 def _producer(tensor):
