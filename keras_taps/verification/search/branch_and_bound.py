@@ -104,7 +104,7 @@ class BranchAndBound:
             left = _left(task, *limits)
             if left <= 0:
                 continue
-            began, deadline = self.clock(), Deadline.after(left, self.clock)
+            began, deadline = self.clock(), Deadline.after(left, self._clock)
             try:
                 case = Case(task, self.checker, self.cuts, self.check, deadline, task.proved)
             except OutOfTime:
@@ -122,7 +122,7 @@ class BranchAndBound:
         while cases:
             began, compiled = self.clock(), self.engine.compile_s
             for case in cases.values():
-                case.root.deadline = Deadline.after(_left(case.task, *limits), self.clock)
+                case.root.deadline = Deadline.after(_left(case.task, *limits), self._clock)
             if rounds == 0:
                 fresh = self._roots(cases, pool)
             elif rounds == 1 and self.cuts:  # again, with the constraints found meanwhile
@@ -138,6 +138,10 @@ class BranchAndBound:
             for number in np.flatnonzero(shares):
                 tasks[number].spend(account, float(spent * shares[number]))
             self._leave(cases, pool, limits)
+
+    def _clock(self):
+        """Seconds now, without those that are not charged."""
+        return self.clock() - (0.0 if self.charge_compilation else self.engine.compile_s)
 
     # One step
 
@@ -166,7 +170,8 @@ class BranchAndBound:
             if not len(part["bound"]):
                 continue
             if all(cases[n].root.deadline.left <= 0 for n in part["case"]):
-                pool.add(**part)  # as they are: a later call may have time for them
+                part["choices"][:] = -1  # they are to be bounded before they are split
+                pool.add(**part)
                 continue
             linear = self._bound(cases, part)
             self._close(cases, part)
@@ -359,7 +364,8 @@ class BranchAndBound:
             return [known_places(row[:CANDIDATES]) for row in choices]
         if self.branching == "gap":
             return [known_places(row[CANDIDATES:]) for row in choices]
-        unique = [np.array(list(dict.fromkeys(known_places(row).tolist()))) for row in choices]
+        unique = [list(dict.fromkeys(known_places(row).tolist())) for row in choices]
+        unique = [np.array(places, int) for places in unique]
         rows = np.repeat(np.arange(len(unique)), [2 * len(places) for places in unique])
         tried = {name: values[rows] for name, values in parents.items()}
         tried["signs"] = tried["signs"].copy()

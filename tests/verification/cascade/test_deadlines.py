@@ -5,10 +5,12 @@ import pytest
 
 from keras_taps.verification.cascade.stages import Verifier
 from keras_taps.verification.cascade.task import Task
-from keras_taps.verification.search.branch_and_bound import BranchAndBound
+from keras_taps.verification.certificate.deadline import Deadline
 from tests.helpers import BACKEND
 from tests.verification.images import network
+from tests.verification.search.test_branch_and_bound import problems
 from tests.verification.search.test_crops import FORMS, OFFSET
+from tests.verification.searches import KINDS, loaded
 
 GRAPH = network(4)
 
@@ -65,12 +67,20 @@ def test_time_enough_is_as_no_limit(verifier):
     assert np.isfinite(without[0].bound)
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="the loops are the same on every backend")
-def test_domains_left_over_are_kept():
-    """Where the time ends between two batches of a round, no domain is lost."""
-    search = BranchAndBound(GRAPH, Verifier(GRAPH).checker, lambda *a: None, cuts=0, sizes=(1, 1))
-    search.clock = Clock()
-    given = tasks(1)
-    search.solve(given, timeout=400.0)
-    assert given[0].verdict is None
-    assert given[0].total_seconds >= 400
+def test_domains_left_over_are_bounded_later(monkeypatch):
+    """Where the time ends within a round and then there is more of it, no domain is lost."""
+    search = loaded(KINDS[0], 2)
+    given, truth = problems(search.graph, 6, margin=0.05, seed=7)
+    original, rounds = search._expand, []
+
+    def expand(cases, pool, fresh):
+        rounds.append(len(fresh["bound"]))
+        if len(rounds) in (1, 3, 4):
+            for case in cases.values():
+                case.root.deadline = Deadline.after(-1)
+        original(cases, pool, fresh)
+
+    monkeypatch.setattr(search, "_expand", expand)
+    search.solve(given)
+    assert [task.verdict for task in given] == truth
+    assert len(rounds) > 4
