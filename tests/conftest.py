@@ -46,12 +46,16 @@ def seed():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Tests marked `once` run on the backend that starts and compiles fastest."""
+    """Tests marked `once`, and examples, run on the backend that starts and compiles fastest."""
     for test in {item.obj for item in items if ROOMS & set(item.path.parents)}:
         chosen = hasattr(test, "_hypothesis_internal_settings_applied")
         if hypothesis.is_hypothesis_test(test) and not chosen:
             USUAL(test)
     if keras.backend.backend() != "torch":
-        once = [item for item in items if item.get_closest_marker("once")]
+        once = [item for item in items if _is_once(item)]
         config.hook.pytest_deselected(items=once)
-        items[:] = [item for item in items if not item.get_closest_marker("once")]
+        items[:] = [item for item in items if not _is_once(item)]
+
+
+def _is_once(item):
+    return isinstance(item, pytest.DoctestItem) or item.get_closest_marker("once")
