@@ -139,7 +139,7 @@ def _step(asked, node, trace, rows, constant, crop):
     if crop is None:
         return *node.backward(_of(asked, trace), rows, constant), None
     if isinstance(node, Elementwise):
-        trace = Lines(*(asked.at(line[:, 0], crop)[:, None] for line in trace))
+        trace = Lines(*(asked.at(line[:, 0], crop)[:, None] for line in trace[:4]))
         return *node.backward(trace, rows, constant), crop
     if before is None:
         rows = asked.filled(rows, crop)
@@ -210,7 +210,7 @@ def _moved(asked, rows, crop, target):
 def _of(asked, trace):
     """The trace of the image of each neuron, for whole rows."""
     if isinstance(trace, Lines):
-        return Lines(*(asked.at(line, None) for line in trace))
+        return Lines(*(asked.at(line, None) for line in trace[:4]))
     if isinstance(trace[0], int):
         return trace
     return tuple(asked.at(values, None) for values in trace)

@@ -13,9 +13,12 @@ from keras import ops
 
 from keras_taps import backend
 from keras_taps import layers as interval_layers
+from keras_taps.bounds.curves import curve_lines
 from keras_taps.bounds.lines import Lagrangian, Lines, kinked_lines, monotone_lines
+from keras_taps.interval import Interval
 from keras_taps.layers.activations import ActivatedLayer, activate, activation_name
 from keras_taps.layers.base import refuse_coarse_precision
+from keras_taps.layers.curves import CURVES, Curve, elu_curve
 from keras_taps.layers.passes import PLAIN
 from keras_taps.layers.residual import add_all, walk
 
@@ -75,16 +78,19 @@ def _pull(nodes, traces, back, *form, walk=None):
 
 
 def with_slopes(traces, slopes):
-    """The traces with other slopes of the lower lines of crossing ReLUs.
+    """The traces with other slopes of the lower lines of crossing ReLUs and of curves.
 
     Args:
-        traces: Traces of a chain whose activations are ReLUs or leaky ReLUs.
+        traces: Traces of a chain.
         slopes: Iterator over tensors `(batch, n, ...)`, one for each activation: a slope for each
             of the n forms that will be sent back. Any slope between those of the two pieces is
             sound.
     """
 
     def change(lines):
+        if lines.under is not None:
+            slope = next(slopes)
+            return lines._replace(lower_slope=slope, lower_intercept=lines.under(slope))
         slope = ops.where(lines.upper_intercept > 0, next(slopes), lines.lower_slope)
         return lines._replace(lower_slope=slope)
 
@@ -98,9 +104,9 @@ def with_shift(traces, shifts):
     """
 
     def change(lines):
-        steep, over, below, under = lines
         shift = next(shifts)
-        return Lines(steep, over + shift, below, under + shift)
+        over, under = lines.upper_intercept + shift, lines.lower_intercept + shift
+        return lines._replace(upper_intercept=over, lower_intercept=under)
 
     return _replaced(traces, change)
 
@@ -190,27 +196,37 @@ class Affine:
 
 @dataclass(frozen=True)
 class Elementwise:
-    """A monotone function of each coordinate.
+    """A function of each coordinate.
 
     Args:
         bounds: The function on boxes.
         lines: Function of a box that returns `Lines` between which the function lies.
         slope: Its slope on negative inputs if it is a ReLU or leaky ReLU, else `None`.
+        curve: Its `Curve` if it has one, else `None`.
     """
 
     bounds: object
     lines: object
     slope: float | None = None
+    curve: object = None
+
+    @property
+    def slopes(self):
+        """Smallest and largest slope that its lower line may be given."""
+        if self.curve is None:
+            return self.slope or 0.0, 1.0
+        return self.curve.flattest, self.curve.steepest
 
     def forward(self, box, refine, pull):
         box = refine(self, box, pull)
-        return self.bounds(box), Lines(*(ops.expand_dims(line, 1) for line in self.lines(box)))
+        # The lines have an axis for the forms that will be sent back.
+        return self.bounds(box), self.lines(Interval(*(ops.expand_dims(side, 1) for side in box)))
 
     def backward(self, trace, rows, constant):
         if isinstance(trace, Lagrangian):
             rows, constant = self.backward(trace.lines, rows + trace.outer, constant)
             return rows + trace.inner, constant
-        upper_slope, upper_intercept, lower_slope, lower_intercept = trace
+        upper_slope, upper_intercept, lower_slope, lower_intercept = trace[:4]
         rising = ops.relu(rows)
         falling = rows - rising
         constant = constant + inner(rising, upper_intercept) + inner(falling, lower_intercept)
@@ -289,7 +305,7 @@ def _nodes(layer, given):
     if isinstance(layer, (interval_layers.IntervalReLU, interval_layers.IntervalLeakyReLU)):
         return [_kinked_layer(layer, given)]
     if isinstance(layer, interval_layers.IntervalELU):
-        return [_elementwise(layer, layer, None)]
+        return [_curved(layer, layer, elu_curve(layer.alpha))]
     if isinstance(layer, keras.layers.MaxPooling2D):
         apart = layer.padding == "valid" and tuple(layer.strides) == tuple(layer.pool_size)
         return [Maximum(layer, apart)]
@@ -306,17 +322,27 @@ def _nodes(layer, given):
 
 def _activation(function, given):
     slope = {"relu": 0.0, "leaky_relu": 0.2}.get(activation_name(function))
-    return _elementwise(partial(activate, function, given=given), function, slope)
+    bounds = partial(activate, function, given=given)
+    if slope is None:
+        return _curved(bounds, function, CURVES[activation_name(function)])
+    return _kinked(bounds, slope)
 
 
 def _kinked_layer(layer, given):
-    slope = float(layer.negative_slope)
-    plain = getattr(layer, "max_value", None) is None and not getattr(layer, "threshold", 0)
+    slope, most = float(layer.negative_slope), getattr(layer, "max_value", None)
     bounds = partial(walk, (layer,), given=given)
-    return _elementwise(bounds, layer, slope if plain and 0 <= slope <= 1 else None)
+    if getattr(layer, "threshold", 0):  # it jumps
+        return Elementwise(bounds, partial(monotone_lines, layer))
+    if most is None and slope <= 1:
+        return _kinked(bounds, slope)
+    knots = (0.0,) if most is None else (0.0, float(most))
+    bends, steepest = (0,) * (len(knots) + 1), max(slope, 1.0)
+    return _curved(bounds, layer, Curve(ops.zeros_like, knots, bends, steepest=steepest))
 
 
-def _elementwise(bounds, function, slope):
-    if slope is None:
-        return Elementwise(bounds, partial(monotone_lines, function))
+def _kinked(bounds, slope):
     return Elementwise(bounds, partial(kinked_lines, slope), slope)
+
+
+def _curved(bounds, function, curve):
+    return Elementwise(bounds, partial(curve_lines, curve, function), curve=curve)

@@ -1,29 +1,16 @@
-"""Monotone activations: which they are, and how a box goes through one."""
+"""Activations: which are known, and how a box goes through one."""
 
 import keras
 from keras import ops
 
 from keras_taps.interval import Interval
 from keras_taps.layers.base import IntervalLayer, serializable
+from keras_taps.layers.curves import CURVES
 from keras_taps.layers.passes import PLAIN
 
 # Piecewise linear with one kink at zero: the warm-up regulariser speaks of these.
 _RELUS = ("relu", "leaky_relu")
-_MONOTONE = (
-    *_RELUS,
-    "relu6",
-    "elu",
-    "selu",
-    "celu",
-    "softplus",
-    "softsign",
-    "sigmoid",
-    "hard_sigmoid",
-    "log_sigmoid",
-    "tanh",
-    "hard_tanh",
-    "exponential",
-)
+_KNOWN = (*_RELUS, *CURVES)
 
 
 def activation_name(function):
@@ -33,12 +20,14 @@ def activation_name(function):
 
 def _known(function, name):
     # A function of the user's may have any name.
-    own = (getattr(keras.activations, name, None), getattr(ops, name, None))
-    return name in _MONOTONE and function in own
+    own = [getattr(keras.activations, name, None)]
+    if name != "gelu":  # which in keras.ops is the approximate one
+        own.append(getattr(ops, name, None))
+    return name in _KNOWN and function in own
 
 
-def check_monotone(function, layer_name):
-    """Raise `ValueError` unless `function` is linear or a known non-decreasing activation."""
+def check_activation(function, layer_name):
+    """Raise `ValueError` unless `function` is linear or an activation of which bounds are known."""
     name = activation_name(function)
     if name != "linear" and not _known(function, name):
         hint = (
@@ -47,19 +36,25 @@ def check_monotone(function, layer_name):
             else ""
         )
         raise ValueError(
-            f"Layer '{layer_name}' has the activation {name!r}, which is not known to be monotone. "
-            f"Accepted: 'linear', {', '.join(map(repr, _MONOTONE))}.{hint}"
+            f"Layer '{layer_name}' has the activation {name!r}, of which no bounds are known. "
+            f"Accepted: 'linear', {', '.join(map(repr, _KNOWN))}.{hint}"
         )
 
 
 def activate(function, box, given=PLAIN):
-    """Box after a monotone activation, in a `Pass`."""
+    """Box after an activation, in a `Pass`."""
     name = activation_name(function)
     if name == "linear":
         return box
     if name in _RELUS:
         return rectify(function, box, given)
-    return Interval(function(box.lower), function(box.upper))
+    lower, upper = function(box.lower), function(box.upper)
+    bottom = CURVES[name].bottom
+    if bottom is None:
+        return Interval(lower, upper)
+    holds = ops.logical_and(box.lower < bottom, box.upper > bottom)
+    lowest = function(ops.full((1,) * len(box.lower.shape), bottom, dtype=box.lower.dtype))
+    return Interval(ops.where(holds, lowest, ops.minimum(lower, upper)), ops.maximum(lower, upper))
 
 
 def rectify(function, box, given=PLAIN):
@@ -73,11 +68,11 @@ def rectify(function, box, given=PLAIN):
 
 
 class ActivatedLayer(IntervalLayer):
-    """Mixin for stock layers with an `activation` argument, which must be monotone."""
+    """Mixin for stock layers with an `activation` argument, which must be a known one."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        check_monotone(self.activation, self.name)
+        check_activation(self.activation, self.name)
 
     @property
     def relus(self):
@@ -93,13 +88,13 @@ class ActivatedLayer(IntervalLayer):
 
 @serializable
 class IntervalActivation(ActivatedLayer, keras.layers.Activation):
-    """`keras.layers.Activation` that takes boxes; the function must be monotone.
+    """`keras.layers.Activation` that takes boxes; the function must be a known one.
 
     Args:
-        activation: Name or function, one of the activations that never decrease.
+        activation: Name or function.
 
     Raises:
-        ValueError: If the activation is not known to be monotone (softmax, gelu, silu, ...).
+        ValueError: If no bounds of the activation are known (softmax, mish, ...).
 
     Example:
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_taps import layers as interval_layers
-from keras_taps.layers.activations import activation_name, check_monotone
+from keras_taps.layers.activations import activation_name, check_activation
 from keras_taps.layers.base import IntervalLayer
 from keras_taps.networks.sequential import IntervalSequential
 
@@ -151,7 +151,7 @@ class _Converter:
         # Its regulariser is about what comes after the activation, so the two stay together.
         fused = fused and layer.activity_regularizer is None
         if fused:
-            check_monotone(activation, layer.name)
+            check_activation(activation, layer.name)
             config["activation"] = "linear"
         converted = cls.from_config(config)
         if layer.built:

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
 
+from keras_taps.bounds.curves import curve_lines
 from keras_taps.bounds.lines import kinked_lines, monotone_lines, parallel_lines
 from keras_taps.interval import Interval
-from keras_taps.layers.activations import _MONOTONE
+from keras_taps.layers.curves import CURVES
 from tests.helpers import gradients, numpy
 
 ends = st.floats(-6, 6, width=32)
@@ -24,7 +25,7 @@ def assert_between(function, box, lines):
     lower, upper = numpy(box)
     x = np.linspace(lower, upper, 101, dtype="float32")
     y = numpy(function(ops.convert_to_tensor(x)))
-    up, up_0, low, low_0 = (numpy(line) for line in lines)
+    up, up_0, low, low_0 = (numpy(line) for line in lines[:4])
     slack = 1e-5 * (1 + np.abs(y))
     assert np.all(up * x + up_0 >= y - slack)
     assert np.all(low * x + low_0 <= y + slack)
@@ -37,17 +38,46 @@ def test_kinked(pairs, slope):
         assert_between(lambda x: ops.maximum(x, slope * x), box, lines)
 
 
-@pytest.mark.parametrize("name", _MONOTONE)
+MONOTONE = ["relu", "leaky_relu", *(n for n, curve in CURVES.items() if curve.bottom is None)]
+
+
+@pytest.mark.parametrize("name", MONOTONE)
 @given(st.lists(st.tuples(ends, ends), min_size=1, max_size=8))
 def test_monotone(name, pairs):
     function, box = keras.activations.get(name), box_of(pairs)
     assert_between(function, box, monotone_lines(function, box))
 
 
+@pytest.mark.parametrize("name", CURVES)
+@given(st.lists(st.tuples(ends, ends), min_size=1, max_size=8), st.floats(0, 1, width=32))
+def test_curves(name, pairs, share):
+    function, box, curve = keras.activations.get(name), box_of(pairs), CURVES[name]
+    lines = curve_lines(curve, function, box)
+    assert_between(function, box, lines[:4])
+    low, high = curve.flattest, min(curve.steepest, 1e3)
+    slope = ops.full_like(box.lower, low + share * (high - low))
+    assert_between(function, box, (*lines[:2], slope, lines.under(slope)))
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_curves_are_no_looser_than_parallel_lines(name):
+    function, box = keras.activations.get(name), box_of([(-4, 1), (-1, 3), (0.5, 1), (-3, -2.5)])
+    middle = (box.lower + box.upper) / 2
+
+    def distance(lines):
+        up, up_0, low, low_0 = (numpy(line) for line in lines[:4])
+        return (up - low) * numpy(middle) + up_0 - low_0
+
+    mine = distance(curve_lines(CURVES[name], function, box))
+    assert np.all(mine >= -1e-6)
+    if CURVES[name].bottom is None:
+        assert np.all(mine <= distance(monotone_lines(function, box)) + 1e-4)
+
+
 def test_degenerate_intervals():
     box = box_of([(0, 0), (-1, -1), (1, 1), (-1, 0), (0, 1), (0, 1e-30)])
     lines = kinked_lines(0.0, box)
-    assert all(np.all(np.isfinite(numpy(line))) for line in lines)
+    assert all(np.all(np.isfinite(numpy(line))) for line in lines[:4])
     assert_between(ops.relu, box, lines)
 
 
@@ -60,7 +90,7 @@ def test_gradients_at_points_are_finite():
     """A dead neuron has an interval without width, also while the box grows from 0."""
 
     def total(lower, upper):
-        return sum(ops.sum(line) for line in kinked_lines(0.0, Interval(lower, upper)))
+        return sum(ops.sum(line) for line in kinked_lines(0.0, Interval(lower, upper))[:4])
 
     point = np.array([-1.0, 0.0, 1.0, 100.0], "float32")
     _, found = gradients(total, point, point)

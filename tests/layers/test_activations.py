@@ -13,32 +13,56 @@ from keras_taps.layers import (
     IntervalReLU,
     Pass,
 )
-from keras_taps.layers.activations import _MONOTONE, activation_name, check_monotone
+from keras_taps.layers.activations import _KNOWN, activation_name, check_activation
+from keras_taps.layers.curves import CURVES
 from tests.helpers import close, numpy, random_box
 
 
-@pytest.mark.parametrize("name", _MONOTONE)
-def test_listed_activations_never_decrease(name):
+@pytest.mark.parametrize("name", _KNOWN)
+def test_activations_fall_up_to_their_bottom_alone(name):
     x = np.linspace(-8, 8, 2001).astype("float32")
     y = numpy(keras.activations.get(name)(ops.convert_to_tensor(x)))
-    assert np.all(np.diff(y) >= -1e-6)
+    bottom = CURVES[name].bottom if name in CURVES else None
+    falling = x[1:] <= (-np.inf if bottom is None else bottom)
+    assert np.all(np.diff(y)[falling] <= 1e-6)
+    assert np.all(np.diff(y)[~falling] >= -1e-6)
 
 
-@pytest.mark.parametrize("name", ["gelu", "silu", "softmax", "mish", "tanh_shrink"])
+@pytest.mark.parametrize("name", CURVES)
+def test_boxes_hold_every_value_and_no_more(name):
+    ends = np.sort(np.random.default_rng(0).normal(0, 3, (2, 200)).astype("float32"), axis=0)
+    box = Interval(*map(ops.convert_to_tensor, ends))
+    x = np.linspace(*ends, 1001, dtype="float32")
+    y = numpy(keras.activations.get(name)(ops.convert_to_tensor(x)))
+    lower, upper = numpy(IntervalActivation(name)(box))
+    slack = 1e-6 * (1 + np.abs(y))
+    assert np.all(y >= lower - slack)
+    assert np.all(y <= upper + slack)
+    assert np.allclose(lower, y.min(0), atol=1e-4)
+    assert np.allclose(upper, y.max(0), rtol=1e-5)
+
+
+def test_only_the_exact_gelu_is_known():
+    assert IntervalActivation("gelu").relus == 1
+    with pytest.raises(ValueError, match="no bounds are known"):
+        IntervalActivation(ops.gelu)  # the approximate one
+
+
+@pytest.mark.parametrize("name", ["softmax", "mish", "tanh_shrink"])
 def test_other_activations_refused(name):
-    with pytest.raises(ValueError, match=f"'{name}', which is not known to be monotone. Accepted"):
+    with pytest.raises(ValueError, match=f"'{name}', of which no bounds are known. Accepted"):
         IntervalActivation(name)
-    with pytest.raises(ValueError, match="not known to be monotone"):
+    with pytest.raises(ValueError, match="no bounds are known"):
         IntervalDense(2, activation=name)
 
 
 def test_softmax_is_refused_with_a_hint():
     with pytest.raises(ValueError, match="Leave the softmax off"):
-        check_monotone(keras.activations.softmax, "last")
+        check_activation(keras.activations.softmax, "last")
 
 
 def test_functions_of_ones_own_are_refused():
-    with pytest.raises(ValueError, match="not known to be monotone"):
+    with pytest.raises(ValueError, match="no bounds are known"):
         IntervalConv2D(2, 3, activation=lambda x: -x)
 
 
@@ -104,12 +128,12 @@ def test_a_fused_relu_records_its_own_input():
 
 
 def test_a_name_is_not_enough():
-    """A function of the user's may be called like a monotone one."""
+    """A function of the user's may be called like a known one."""
 
     def tanh(x):
         return ops.sin(3 * x)
 
-    with pytest.raises(ValueError, match="'tanh', which is not known to be monotone"):
+    with pytest.raises(ValueError, match="'tanh', of which no bounds are known"):
         IntervalActivation(tanh)
     assert IntervalActivation(ops.tanh).relus == 1
 

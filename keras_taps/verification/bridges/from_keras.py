@@ -8,7 +8,9 @@ from keras_taps import backend
 from keras_taps import layers as interval_layers
 from keras_taps.layers.activations import activation_name
 from keras_taps.networks.load import interval_network
+from keras_taps.verification.bridges.activations import activation, at_most, steep
 from keras_taps.verification.graph.batch_norm import BatchNorm
+from keras_taps.verification.graph.curves import Curve
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import (
     Conv,
@@ -35,7 +37,7 @@ def read_network(model):
 
     Raises:
         FileNotFoundError: If `model` is a path without a file.
-        ValueError: If a layer is neither affine nor a ReLU, leaky ReLU or max pooling, or the graph
+        ValueError: If a layer is neither affine nor an activation nor max pooling, or the graph
             and the network disagree.
 
     Example:
@@ -85,22 +87,12 @@ def _nodes(layer, shape):
             name = activation_name(getattr(layer, "activation", None))
             if isinstance(layer, interval_layers.IntervalActivation) or name == "linear":
                 return nodes
-            return [*nodes, _activation(layer, name, nodes[-1].out_shape)]
+            return [*nodes, *activation(name, nodes[-1].out_shape)]
     accepted = ", ".join(kind.__name__ for kind in _READERS)
     raise ValueError(
         f"Layer '{layer.name}' of type {type(layer).__name__} cannot be verified. "
         f"Accepted: {accepted}."
     )
-
-
-def _activation(layer, name, shape):
-    slopes = {"relu": 0.0, "leaky_relu": 0.2}
-    if name not in slopes:
-        raise ValueError(
-            f"Layer '{layer.name}' has the activation {name!r}, which cannot be verified. "
-            f"Accepted: 'linear', {', '.join(map(repr, slopes))}."
-        )
-    return Relu(shape, slopes[name])
 
 
 def _numpy(tensor):
@@ -221,19 +213,19 @@ def _global_max(layer, shape):
 
 
 def _kinked(layer, shape):
-    capped = getattr(layer, "max_value", None) is not None or getattr(layer, "threshold", 0)
-    slope = float(layer.negative_slope)
-    if capped or slope > 1:
+    if getattr(layer, "threshold", 0):
         raise ValueError(
-            f"Layer '{layer.name}' has a cap, a threshold or a slope above 1, which cannot be "
-            "verified. Accepted: max(x, slope * x) with a slope in [0, 1]."
+            f"Layer '{layer.name}' has a threshold, where its outputs jump, which cannot be "
+            "verified. Accepted: threshold=0."
         )
-    return [Relu(shape, slope)]
+    slope, most = float(layer.negative_slope), getattr(layer, "max_value", None)
+    nodes = [Relu(shape, slope)] if slope <= 1 else [steep(shape, slope)]
+    return nodes if most is None else [*nodes, *at_most(shape, float(most))]
 
 
 def _plain_activation(layer, shape):
     name = activation_name(layer.activation)
-    return [] if name == "linear" else [_activation(layer, name, shape)]
+    return [] if name == "linear" else activation(name, shape)
 
 
 def _residual(layer, shape):
@@ -258,6 +250,7 @@ _READERS = {
     interval_layers.IntervalReLU: _kinked,
     interval_layers.IntervalLeakyReLU: _kinked,
     interval_layers.IntervalActivation: _plain_activation,
+    interval_layers.IntervalELU: lambda layer, shape: [Curve(shape, "elu", float(layer.alpha))],
     interval_layers.IntervalResidual: _residual,
     interval_layers.IntervalDropout: lambda layer, shape: [],
 }

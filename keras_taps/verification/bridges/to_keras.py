@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_taps import layers as interval_layers
 from keras_taps.networks import IntervalSequential
+from keras_taps.verification.graph.curves import Curve
 from keras_taps.verification.graph.nodes import (
     Conv,
     Dense,
@@ -61,6 +62,10 @@ def _one(node, weights):
         if node.slope == 0:
             return [(interval_layers.IntervalReLU(), ())]
         return [(interval_layers.IntervalLeakyReLU(negative_slope=node.slope), ())]
+    if isinstance(node, Curve):
+        if node.function == "elu":
+            return [(interval_layers.IntervalELU(node.alpha), ())]
+        return [(interval_layers.IntervalActivation(node.function), ())]
     if isinstance(node, MaxPool):
         return [(_max_pooling(node), ())]
     branches = [_layers(branch, weights) for branch in node.branches]

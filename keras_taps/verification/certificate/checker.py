@@ -8,9 +8,10 @@ the box. It does not speak of the rounding errors that the network makes when it
 
 import numpy as np
 
+from keras_taps.verification.certificate.curves import CurveLines
 from keras_taps.verification.certificate.deadline import NEVER
 from keras_taps.verification.certificate.leaves import RootBox
-from keras_taps.verification.certificate.lines import by_layer, lines_of, replaced
+from keras_taps.verification.certificate.lines import ReluLines, by_layer, lines_of, replaced
 from keras_taps.verification.certificate.rounding import Form
 from keras_taps.verification.certificate.walk import Walk
 
@@ -50,8 +51,8 @@ class Checker:
                 'crown': each unstable neuron bounded by a pass of its own before; 'alpha-crown':
                 that with the slopes given.
             slopes: For 'alpha-crown' an array `(n, neurons)`: for each form the slopes of the lower
-                lines of all ReLUs in order. Whatever they are, they are moved to where they are
-                sound; NaN stands for the slope that 'crown' takes.
+                lines of all activations in order. Whatever they are, the lines are moved to where
+                they are sound; NaN stands for the slope that 'crown' takes.
             deadline: `Deadline` at which to give up.
 
         Returns:
@@ -89,7 +90,7 @@ class Checker:
 
         Returns:
             `(bounds, boxes)`: an array `(n,)`, and a list of pairs of arrays that bound the inputs
-            of every ReLU and max pooling in depth-first order, NaN where one was not finite.
+            of every activation and max pooling in depth-first order, NaN where one was not finite.
         """
         if method not in METHODS:
             raise ValueError(f"`method` must be one of {METHODS}. Received: {method!r}")
@@ -154,9 +155,10 @@ class Checker:
 
 def _sloped(records, slopes):
     """The records with the given slopes in place of the usual ones."""
-    slopes, lines = np.asarray(slopes, "float64"), lines_of(records)
+    kinds = ReluLines, CurveLines
+    slopes, lines = np.asarray(slopes, "float64"), lines_of(records, kinds)
     neurons = sum(own.size.size for own in lines)
     if slopes.ndim != 2 or slopes.shape[1] != neurons:
         raise ValueError(f"`slopes` must have shape (n, {neurons}). Received: {slopes.shape}")
     parts = by_layer(slopes, lines)
-    return replaced(records, lambda own: own.with_slopes(next(parts)))
+    return replaced(records, lambda own: own.with_slopes(next(parts)), kinds)

@@ -17,12 +17,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_taps.verification.certificate.curves import image
 from keras_taps.verification.certificate.rounding import size_of
 from keras_taps.verification.graph.batch_norm import BatchNorm
+from keras_taps.verification.graph.curves import Curve
 from keras_taps.verification.graph.nodes import Dense, Linear, MaxPool, Relu, Reshape, Scale
 
 LARGEST = 2.0**127  # what is no larger does not overflow in float32
 LOST = 2.0**-126  # a result or an operand below it may become 0
+ROUGH = 64  # more units of 1 + |x| + |f(x)| than an activation f is wrong by, on any backend
 FEW = 16  # more roundings than a scale or a batch normalisation makes, its square root 4 of them
 _UP = 1 + 1e-9  # above the rounding of the sums of numbers >= 0 here, themselves float64
 
@@ -57,7 +60,8 @@ class DeployedNetwork:
     """A network as it runs, beside the graph of it that is verified.
 
     What is assumed: each operation is rounded to nearest or flushed to 0, a square root or its
-    inverse is right to 4 units, and products and sums are those of the layers: no Winograd or FFT
+    inverse is right to 4 units, an activation f other than a ReLU to 64 units of 1 + |x| + |f(x)|,
+    and products and sums are those of the layers: no Winograd or FFT
     convolution, and TF32 or bfloat16 only if `arithmetic` says so.
 
     Args:
@@ -138,6 +142,8 @@ class DeployedNetwork:
             return size.reshape(node.out_shape), error.reshape(node.out_shape)
         if isinstance(node, Relu):
             return self._relu(node, size, error, *next(boxes))
+        if isinstance(node, Curve):
+            return self._curve(node, error, next(boxes))
         if isinstance(node, MaxPool):
             next(boxes)
             return tuple(node.windows(part[None])[0].max(-1) for part in (size, error))
@@ -154,6 +160,12 @@ class DeployedNetwork:
         if node.slope:  # a product with a slope that is rounded to the format
             error = error + self.arithmetic.few(3) * node.slope * (low + error) + LOST * (1 + size)
         return np.maximum(high, node.slope * low) * _UP, error * _UP
+
+    def _curve(self, node, error, box):
+        size, found = size_of(box), size_of(image(node, box))
+        passed = node.steepest(box[1] + error) * error * _UP
+        own = self.arithmetic.few(ROUGH) * (1 + size + error + found + passed) + LOST
+        return found * _UP, (passed + own) * _UP
 
     def _linear(self, node, size, error):
         if getattr(node, "only_pads", False):

@@ -142,21 +142,22 @@ class Branches:
     size: np.ndarray
 
 
-def lines_of(records):
-    """List of the `ReluLines` among records, depth-first."""
+def lines_of(records, kinds=ReluLines):
+    """List of the `ReluLines`, or of what other kinds are asked for, among records, depth-first."""
     found = []
-    replaced(records, lambda lines: found.append(lines) or lines)
+    replaced(records, lambda lines: found.append(lines) or lines, kinds)
     return found
 
 
-def replaced(records, change):
+def replaced(records, change, kinds=ReluLines):
     """The records with `change(lines)` in place of each `ReluLines`, asked for depth-first."""
     found = []
     for record in records:
-        if isinstance(record, ReluLines):
+        if isinstance(record, kinds):
             record = change(record)
         elif isinstance(record, Branches):
-            record = replace(record, records=[replaced(b, change) for b in record.records])
+            inner = [replaced(branch, change, kinds) for branch in record.records]
+            record = replace(record, records=inner)
         found.append(record)
     return found
 
@@ -166,7 +167,7 @@ def by_layer(array, lines):
 
     Args:
         array: Array `(n, neurons)`.
-        lines: List of `ReluLines`, depth-first.
+        lines: List of `ReluLines` or `CurveLines`, depth-first.
     """
     stop = 0
     for own in lines:

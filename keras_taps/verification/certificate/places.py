@@ -10,6 +10,7 @@ from functools import cached_property, reduce
 
 import numpy as np
 
+from keras_taps.verification.graph.curves import Curve
 from keras_taps.verification.graph.nodes import Conv, MaxPool, Relu, Scale, Sum
 
 
@@ -105,7 +106,7 @@ class Crops:
 
     def before(self, node):
         """The place of the rows on the inputs of a node; `WHOLE` where crops do not pay."""
-        if isinstance(node, (Relu, Scale)):
+        if isinstance(node, (Curve, Relu, Scale)):
             return self
         if isinstance(node, (Conv, MaxPool)):
             found = self.reach(node)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from keras_taps.verification.certificate.backward import AffineRecord, affine_back, pool, pool_back
+from keras_taps.verification.certificate.curves import CurveLines, image
 from keras_taps.verification.certificate.deadline import NEVER
 from keras_taps.verification.certificate.lines import Branches, ReluLines
 from keras_taps.verification.certificate.places import Crops
@@ -19,6 +20,7 @@ from keras_taps.verification.certificate.rounding import (
     size_of,
     unit,
 )
+from keras_taps.verification.graph.curves import Curve
 from keras_taps.verification.graph.nodes import Linear, MaxPool, Relu, Reshape
 
 _ALIKE = 0.8  # smallest share of the most unstable channels of a pixel to be asked with it
@@ -106,11 +108,11 @@ class Walk:
             if self.pulls is not None:
                 self.pulls.append(pull)
             return _relu(node, box)
-        if isinstance(node, MaxPool):
+        if isinstance(node, (Curve, MaxPool)):
             box = self._between(box)
             box = self._refined(box, box[0] < box[1], pull)
             self.boxes.append(box)
-            return pool(node, box)
+            return _curve(node, box) if isinstance(node, Curve) else pool(node, box)
         outs, records = [], []
         for branch in node.branches:
             out, record = self.forward(branch, box, pull)
@@ -192,7 +194,7 @@ class Walk:
         self.deadline.check()
         if isinstance(node, Linear):
             return affine_back(node, record, form)
-        if isinstance(node, Relu):
+        if isinstance(node, (Curve, Relu)):
             return record.back(form)
         if isinstance(node, MaxPool):
             return pool_back(node, record, form)
@@ -260,3 +262,7 @@ def _relu(node, box):
         np.where(upper >= 0, upper, slope * upper * (1 - 4 * ROUND) + TINY * (slope > 0)),
     )
     return out, ReluLines.of(box, slope)
+
+
+def _curve(node, box):
+    return image(node, box), CurveLines.of(node, box)

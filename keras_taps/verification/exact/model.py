@@ -18,7 +18,7 @@ from keras_taps.verification.graph.nodes import (
     Sum,
     walk,
 )
-from keras_taps.verification.graph.traverse import nonlinear
+from keras_taps.verification.graph.traverse import curves, nonlinear
 
 FEASIBILITY = 1e-9  # tolerance on rows, reduced costs and integrality; HiGHS accepts 1e-10 and more
 LARGEST = 1e7  # of a neuron's box: beyond, bounds of HiGHS were wrong (docs/certification.md)
@@ -72,6 +72,9 @@ class Program:
         self.graph = graph
         self.box = _checked_box("the input box", graph.in_shape, lower, upper, 0.0)
         sites = list(nonlinear(graph.nodes))
+        bent = curves(graph.nodes)
+        if bent:
+            raise ValueError(f"no mixed integer program is exact for {', '.join(bent)}")
         if len(sites) != len(boxes):
             raise ValueError(
                 f"`boxes` must have one pair for each of the {len(sites)} nonlinear nodes. "

@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 
 from keras_taps.verification.graph.nodes import Conv, Dense, Linear, MaxPool, Relu, Reshape
+from keras_taps.verification.graph.traverse import curves
 
 MOST = 3e7  # products of numbers; 5 to 10 s
 
@@ -20,7 +21,8 @@ def exact_forms(graph, point, forms, offset):
         offset: Array `(n,)`.
 
     Returns:
-        List of n fractions, or `None` if the graph has no numbers but rounded ones or is too large.
+        List of n fractions, or `None` if the graph has no numbers but rounded ones, an activation
+        whose values are not fractions, or is too large.
 
     Example:
 
@@ -29,7 +31,7 @@ def exact_forms(graph, point, forms, offset):
     [Fraction(3, 18014398509481984)]
     """
     nodes = graph.nodes if graph.unfolded is None else graph.unfolded
-    if not nodes or sum(map(_products, nodes)) > MOST:
+    if not nodes or curves(nodes) or sum(map(_products, nodes)) > MOST:
         return None
     outputs = _walk(nodes, _whole(np.asarray(point, "float64")[None]))
     last = Dense(np.asarray(forms, "float64").T, np.asarray(offset, "float64"))

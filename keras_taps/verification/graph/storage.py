@@ -9,11 +9,14 @@ import numpy as np
 
 from keras_taps.verification.graph.arrays import Expected, read_arrays
 from keras_taps.verification.graph.batch_norm import BatchNorm
+from keras_taps.verification.graph.curves import Curve
 from keras_taps.verification.graph.nodes import Conv, Dense, MaxPool, Relu, Reshape, Scale, Sum
 
 FORMAT = "keras_taps network 2"
 WIDEST = 2**27  # numbers in a layer
-_KINDS = {c.__name__: c for c in (Dense, Conv, Scale, BatchNorm, Reshape, Relu, MaxPool, Sum)}
+_KINDS = {
+    c.__name__: c for c in (Dense, Conv, Scale, BatchNorm, Reshape, Relu, Curve, MaxPool, Sum)
+}
 _FIELDS = {
     name: tuple(field.name for field in fields(kind) if field.name != "magnitude")
     for name, kind in _KINDS.items()
@@ -218,6 +221,10 @@ def _relu(node):
     return type(node.slope) in (int, float)
 
 
+def _curve(node):
+    return type(node.function) is str and type(node.alpha) in (int, float)
+
+
 def _max_pool(node):
     inside = all(max(padding) < size for padding, size in zip(node.padding, node.size, strict=True))
     return (
@@ -240,6 +247,7 @@ _CHECKS = {
     BatchNorm: _batch_norm,
     Reshape: _reshape,
     Relu: _relu,
+    Curve: _curve,
     MaxPool: _max_pool,
     Sum: _sum,
 }

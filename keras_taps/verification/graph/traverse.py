@@ -1,6 +1,12 @@
 """The order in which everything meets the nonlinear nodes of a graph."""
 
+from keras_taps.verification.graph.curves import Curve
 from keras_taps.verification.graph.nodes import MaxPool, Relu, Sum
+
+
+def curves(nodes):
+    """Names of the activations of a chain that are no pieces of lines, in alphabetical order."""
+    return sorted({node.function for node in nonlinear(nodes) if isinstance(node, Curve)})
 
 
 def nonlinear(nodes):
@@ -9,5 +15,5 @@ def nonlinear(nodes):
         if isinstance(node, Sum):
             for branch in node.branches:
                 yield from nonlinear(branch)
-        elif isinstance(node, (Relu, MaxPool)):
+        elif isinstance(node, (Curve, Relu, MaxPool)):
             yield node

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_taps.verification.graph.curves import Curve
 from keras_taps.verification.graph.nodes import Linear, MaxPool, Relu
 
 STEPS = (0.25,) * 5 + (0.1,) * 5 + (0.03,) * 5 + (0.01,) * 5  # of the width of the box
@@ -93,6 +94,9 @@ def _step(node, x):
     if isinstance(node, Relu):
         slopes = np.where(x > 0, 1.0, node.slope)
         return x * slopes, lambda rows: rows * slopes
+    if isinstance(node, Curve):
+        slopes = node.slope(x)
+        return node(x), lambda rows: rows * slopes
     if isinstance(node, MaxPool):
         windows = node.windows(x)
         winner = windows.argmax(-1)

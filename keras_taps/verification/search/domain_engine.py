@@ -165,7 +165,7 @@ class DomainEngine(BoundEngine):
         bounds, best = optimise(
             relaxation.bound,
             start,
-            *relaxation.limits(self._lowest_slopes(relaxation.traces)),
+            *relaxation.limits(self._slope_limits(relaxation.traces)[0]),
             iterations,
             relaxation.rates(rates),
             enough=0.0,

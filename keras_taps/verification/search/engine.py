@@ -115,7 +115,7 @@ class BoundEngine:
         def run(box, boxes, forms, offset):
             features, traces, _ = self._walk(box, boxes)
             rows = self._rows(forms, offset)
-            start, low = flat_slopes(traces), self._lowest_slopes(traces)
+            start, (low, high) = flat_slopes(traces), self._slope_limits(traces)
             start = ops.repeat(start, forms.shape[1], axis=1)
 
             def bound(slopes):
@@ -123,7 +123,7 @@ class BoundEngine:
                 sloped = with_slopes(traces, iter(pieces))
                 return concretise(box, *substitute(self._nodes, sloped, *rows))
 
-            found, slopes = optimise(bound, start, low, 1.0, iterations, rate)
+            found, slopes = optimise(bound, start, low, high, iterations, rate)
             return ops.minimum(found, upper_margins(rows, features)), slopes
 
         key = ("alpha", len(boxes), forms.shape[1], iterations, rate)
@@ -164,7 +164,8 @@ class BoundEngine:
     def _refine(self, index, node, lower, upper, boxes, low, high):
         count, shape = len(low), low.shape[1:]
         low, high = (np.array(bound).reshape(count, -1) for bound in (low, high))
-        asked = (low < 0) & (high > 0) if isinstance(node, Elementwise) else low < high
+        kinked = isinstance(node, Elementwise) and node.curve is None
+        asked = (low < 0) & (high > 0) if kinked else low < high
         ask = self._ask_pixels if len(shape) == 3 else self._ask_whole
         for (images, neurons), found in ask(index, lower, upper, boxes, asked, shape):
             place = images, neurons
@@ -264,11 +265,12 @@ class BoundEngine:
         bias = ops.matmul(forms, self._last.bias[:, None])[..., 0] if self._last.use_bias else 0.0
         return MarginRows(ops.matmul(forms, kernel), bias + offset)
 
-    def _lowest_slopes(self, traces):
-        kinks = [node.slope for node in self.sites if isinstance(node, Elementwise)]
+    def _slope_limits(self, traces):
+        """Smallest and largest slopes `(neurons,)` of the lower lines of all activations."""
+        limits = [node.slopes for node in self.sites if isinstance(node, Elementwise)]
         sizes = [int(np.prod(lines.lower_slope.shape[2:])) for lines in _lines(traces)]
-        low = np.repeat(np.array(kinks, "float32"), sizes)
-        return ops.convert_to_tensor(low, dtype=keras.config.floatx())
+        sides = (np.repeat(np.array(side, "float32"), sizes) for side in zip(*limits, strict=True))
+        return [ops.convert_to_tensor(side, dtype=keras.config.floatx()) for side in sides]
 
     def _call(self, key, function, box, *arguments, size=None, count=None):
         """Pad, run compiled, cut, and put the seconds of a first call aside."""
