@@ -40,6 +40,17 @@ def curve_lines(curve, function, box):
     return Lines(steep, over, below, under(below), under)
 
 
+def parallel_curve_lines(curve, function, box):
+    """Parallel lines of an activation, with the slope of its chord."""
+    fixed = type(box)(*map(ops.stop_gradient, box))
+    width = fixed.width
+    wide = width > 1e-6
+    chord = (function(fixed.upper) - function(fixed.lower)) / ops.where(wide, width, 1.0)
+    slope = ops.stop_gradient(ops.where(wide, chord, 0.0))
+    under, over = extremes(curve, function, box, slope)
+    return Lines(slope, over, slope, under)
+
+
 def extremes(curve, function, box, slope):
     """Bounds on `f(x) - slope * x` over a box.
 

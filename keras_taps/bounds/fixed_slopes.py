@@ -10,7 +10,6 @@ from functools import partial
 
 from keras import ops
 
-from keras_taps.bounds.lines import parallel_lines
 from keras_taps.bounds.margins import margin_rows
 from keras_taps.bounds.nodes import (
     Elementwise,
@@ -95,13 +94,12 @@ def _parallel_node(node):
         )
     if not isinstance(node, Elementwise):
         return node
-    lines = node.lines if node.slope is None else partial(parallel_lines, node.slope)
-    return replace(node, lines=lines, bounds=partial(_between, lines))
+    return replace(node, lines=node.parallel, bounds=partial(_between, node.parallel))
 
 
 def _between(lines, box):
     """Box between the parallel lines. Its centre is that of the zonotope, exactly."""
-    slope, over, _, under = lines(box)
+    slope, over, _, under = lines(box)[:4]
     return Interval(slope * box.lower + under, slope * box.upper + over)
 
 

@@ -13,8 +13,8 @@ from keras import ops
 
 from keras_taps import backend
 from keras_taps import layers as interval_layers
-from keras_taps.bounds.curves import curve_lines
-from keras_taps.bounds.lines import Lagrangian, Lines, kinked_lines, monotone_lines
+from keras_taps.bounds.curves import curve_lines, parallel_curve_lines
+from keras_taps.bounds.lines import Lagrangian, Lines, kinked_lines, monotone_lines, parallel_lines
 from keras_taps.interval import Interval
 from keras_taps.layers.activations import ActivatedLayer, activate, activation_name
 from keras_taps.layers.base import refuse_coarse_precision
@@ -202,12 +202,14 @@ class Elementwise:
         bounds: The function on boxes.
         lines: Function of a box that returns `Lines` between which the function lies.
         slope: Its slope on negative inputs if it is a ReLU or leaky ReLU, else `None`.
+        parallel: Function of a box that returns parallel `Lines`.
         curve: Its `Curve` if it has one, else `None`.
     """
 
     bounds: object
     lines: object
     slope: float | None = None
+    parallel: object = None
     curve: object = None
 
     @property
@@ -332,7 +334,8 @@ def _kinked_layer(layer, given):
     slope, most = float(layer.negative_slope), getattr(layer, "max_value", None)
     bounds = partial(walk, (layer,), given=given)
     if getattr(layer, "threshold", 0):  # it jumps
-        return Elementwise(bounds, partial(monotone_lines, layer))
+        lines = partial(monotone_lines, layer)
+        return Elementwise(bounds, lines, parallel=lines)
     if most is None and slope <= 1:
         return _kinked(bounds, slope)
     knots = (0.0,) if most is None else (0.0, float(most))
@@ -341,8 +344,10 @@ def _kinked_layer(layer, given):
 
 
 def _kinked(bounds, slope):
-    return Elementwise(bounds, partial(kinked_lines, slope), slope)
+    lines, parallel = partial(kinked_lines, slope), partial(parallel_lines, slope)
+    return Elementwise(bounds, lines, slope, parallel)
 
 
 def _curved(bounds, function, curve):
-    return Elementwise(bounds, partial(curve_lines, curve, function), curve=curve)
+    lines, parallel = (partial(f, curve, function) for f in (curve_lines, parallel_curve_lines))
+    return Elementwise(bounds, lines, parallel=parallel, curve=curve)
