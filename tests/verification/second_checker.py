@@ -577,7 +577,9 @@ def through(nodes, m, e, boxes):
             a, box = node[1], next(boxes)
             high = [min(v, max(u, 0)) for v, (_, u) in zip(m, box, strict=True)]
             low = [min(v, max(-b, 0)) for v, (b, _) in zip(m, box, strict=True)]
-            if a:
+            if not a:
+                e = [min(v, max(u + v, 0)) for v, (_, u) in zip(e, box, strict=True)]
+            else:
                 e = [
                     v + a * g(3) * (w + v) + TINY * (1 + s)
                     for v, w, s in zip(e, low, m, strict=True)
@@ -598,12 +600,12 @@ def through(nodes, m, e, boxes):
 def own_error(node, m, e):
     about = node[3]
     reach = [a + b for a, b in zip(m, e, strict=True)]
-    count = about.get("terms", 16)
-    relative = g(count + 2) if "terms" in about else g(16)
     widest = max([Fraction(1), *reach]) + about.get("extra", 0)
     found = []
     for row, magnitude in zip(node[1], about["magnitude"], strict=True):
         total = sum(abs(w) * reach[i] for i, w in row) + magnitude
+        count = sum(1 for i, w in row if w and reach[i]) if "terms" in about else 16
+        relative = g(count + 2) if "terms" in about else g(16)
         under = TINY * (2 * (count + 1) * (1 + widest) + sum(abs(w) for _, w in row))
         found.append(relative * total + under if max(total, widest) < LARGEST else INFINITE)
     return found

@@ -1,7 +1,7 @@
 """From the network of the reals to the one that runs: how far float32 outputs can be from it.
 
 The bounds of the checker are about real arithmetic. A network runs in floating point, with sums in
-whatever order and with or without fused multiply-add. For an output of n products of it,
+whatever order and with or without fused multiply-add. For an output of n products that are not 0,
 
     |fl(W x + b) - (W x + b)| <= g(n + 2) (|W| |x| + |b|) + underflow,   g(k) = k u / (1 - k u),
 
@@ -13,7 +13,7 @@ folded. The magnitudes come from boxes that the checker has proved.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from keras_taps.verification.certificate.curves import image
 from keras_taps.verification.certificate.rounding import size_of
 from keras_taps.verification.graph.batch_norm import BatchNorm
 from keras_taps.verification.graph.curves import Curve
-from keras_taps.verification.graph.nodes import Dense, Linear, MaxPool, Relu, Reshape, Scale
+from keras_taps.verification.graph.nodes import Conv, Dense, Linear, MaxPool, Relu, Reshape, Scale
 
 LARGEST = 2.0**127  # what is no larger does not overflow in float32
 LOST = 2.0**-126  # a result or an operand below it may become 0
@@ -49,8 +49,10 @@ class Arithmetic:
         return share / (1 - share) if share < 1 else math.inf
 
     def of(self, terms):
-        """Relative error of a sum of so many products and a bias."""
-        return (1 + self.operands) ** 2 * (1 + self.few(terms + 2)) - 1
+        """Relative errors of sums of so many products, an array, and a bias."""
+        share = (terms + 2) * self.unit
+        relative = np.where(share < 1, share / np.where(share < 1, 1 - share, 1), np.inf)
+        return (1 + self.operands) ** 2 * (1 + relative) - 1
 
 
 FLOAT32 = Arithmetic()
@@ -157,6 +159,8 @@ class DeployedNetwork:
     def _relu(self, node, size, error, lower, upper):
         high = np.fmin(size, np.maximum(upper, 0.0))
         low = np.fmin(size, np.maximum(-lower, 0.0))
+        if not node.slope:  # where no error lifts it above 0, the output is 0, and so computed
+            error = np.where(np.isnan(upper), error, np.fmin(error, np.maximum(upper + error, 0)))
         if node.slope:  # a product with a slope that is rounded to the format
             error = error + self.arithmetic.few(3) * node.slope * (low + error) + LOST * (1 + size)
         return np.maximum(high, node.slope * low) * _UP, error * _UP
@@ -170,14 +174,14 @@ class DeployedNetwork:
     def _linear(self, node, size, error):
         if getattr(node, "only_pads", False):
             return tuple(node.apply(part[None])[0] for part in (size, error))
-        absolute, _ = self._absolute(node)
+        absolute, _, _ = self._absolute(node)
         grown = absolute.apply(size[None])[0] + np.abs(node.bias)
         passed = absolute.apply(error[None])[0]
         return grown * _UP, (passed + self._own(node, size, error)) * _UP
 
     def _own(self, node, size, error):
         """What the roundings of a node itself add to the error of its outputs."""
-        absolute, sums = self._absolute(node)
+        absolute, sums, support = self._absolute(node)
         reach = (size + error) * _UP
         total = absolute.apply(reach[None])[0] + node.magnitude
         widest = max(float(reach.max()), 1.0)
@@ -185,16 +189,18 @@ class DeployedNetwork:
             relative, count = self.arithmetic.few(FEW), FEW
             widest = widest + getattr(node, "largest", 0.0)
         else:
-            count = math.prod(node.kernel.shape[:-1])
+            count = support.apply((reach > 0).astype("float64")[None])[0]
             relative = self.arithmetic.of(count)
         under = LOST * (2 * (count + 1) * (1 + widest) + sums)
         fits = (total < LARGEST) & (widest < LARGEST)
         return np.where(fits, relative * total + under, np.inf) * _UP
 
     def _absolute(self, node):
-        """The node with absolute coefficients, and their sums for each output."""
+        """The node with absolute coefficients, their sums for each output, and which are not 0."""
         if id(node) not in self._absolutes:  # the graph keeps its nodes, so ids stay theirs
-            absolute = node.absolute()
+            absolute, support = node.absolute(), None
             sums = absolute.apply(np.ones((1, *node.in_shape)))[0]
-            self._absolutes[id(node)] = absolute, sums
+            if isinstance(node, (Dense, Conv)):
+                support = replace(absolute, kernel=(node.kernel != 0).astype("float64"))
+            self._absolutes[id(node)] = absolute, sums, support
         return self._absolutes[id(node)]
