@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from keras_taps import plots
+from keras_taps.cli.backend import import_keras
 from keras_taps.cli.certify import certify_into, report_path
 from keras_taps.cli.output import certification_table, console, print_json, stages
 from keras_taps.cli.target import Target
@@ -26,6 +27,7 @@ def run(
 
     What is already trained and proved in the folder is kept. Example: `keras-taps quickstart`
     """
+    import_keras()
     from keras_taps.cli.progress import training_progress
     from keras_taps.experiments.margins import margin_report
     from keras_taps.experiments.recipes import recipe
