@@ -6,12 +6,12 @@ import numpy as np
 from keras_taps import layers as interval_layers
 from keras_taps.layers.activations import activation_name, check_activation
 from keras_taps.layers.base import IntervalLayer
+from keras_taps.networks.heads import Softmax, is_softmax, refuse_softmax, with_logits
 from keras_taps.networks.sequential import IntervalSequential
 
 # Functions of keras.ops in a functional model, by the name of their operation.
 _SUM, _OPERATIONS = "Add", {"Relu": interval_layers.IntervalReLU}
 _HINTS = {
-    "Softmax": "Certified training and certification take logits: leave the softmax out.",
     _SUM: "Write `x + c` with a constant as a Rescaling layer.",
 }
 _STOCK = {
@@ -30,8 +30,11 @@ def convert(model):
             Models inside the model are unfolded. An `IntervalSequential` is copied.
 
     Returns:
-        An `IntervalSequential` with its own copy of the weights and the same outputs. A fused
-        activation becomes a layer of its own, so that the network can be split after it.
+        An `IntervalSequential` with its own copy of the weights and the same outputs, in the form
+        of a classifier: a softmax at the end is taken off, with a warning; one output, with or
+        without a sigmoid, becomes the two logits 0 and z; behind an end that is no Dense layer
+        comes one with the identity. A fused activation becomes a layer of its own, so that the
+        network can be split after it.
 
     Raises:
         ValueError: If the model is not built, has several inputs or outputs, or holds a layer
@@ -51,8 +54,9 @@ def convert(model):
         raise ValueError(
             f"Model '{model.name}' is not built. Give it a keras.Input or call it on data first."
         )
-    converter = _Converter()
-    chain = converter.model(model)
+    chain = _Converter().model(model)
+    if not isinstance(model, IntervalSequential):
+        chain = with_logits(chain, model)
     # A Sequential built by a call records the shape of that batch; only the image shape counts.
     return IntervalSequential(chain, input_shape=model.input_shape[1:], name=model.name)
 
@@ -97,6 +101,8 @@ class _Converter:
             if type(layer) is keras.layers.Add or (_operation(layer) == _SUM and len(inputs) > 1):
                 tensor = self.common_source(inputs)
                 branches = [self.chain(branch, tensor) for branch in inputs]
+                for branch in branches:
+                    refuse_softmax(branch)
                 reversed_layers.append(interval_layers.IntervalResidual(branches, dtype=dtype))
             else:
                 if len(inputs) != 1:
@@ -136,6 +142,10 @@ class _Converter:
             return self.model(layer)
         if _operation(layer) in _OPERATIONS:
             return [_OPERATIONS[_operation(layer)](name=layer.name, dtype=dtype)]
+        if isinstance(layer, keras.layers.Softmax) or _operation(layer) == "Softmax":
+            return [Softmax(layer)]
+        if isinstance(layer, keras.layers.Activation) and is_softmax(layer.activation):
+            return [Softmax(layer)]
         cls = type(layer) if isinstance(layer, IntervalLayer) else _STOCK.get(type(layer))
         if cls is None:
             raise ValueError(_unknown(layer))
@@ -151,7 +161,8 @@ class _Converter:
         # Its regulariser is about what comes after the activation, so the two stay together.
         fused = fused and layer.activity_regularizer is None
         if fused:
-            check_activation(activation, layer.name)
+            if not is_softmax(activation):
+                check_activation(activation, layer.name)
             config["activation"] = "linear"
         converted = cls.from_config(config)
         if layer.built:
@@ -161,6 +172,8 @@ class _Converter:
                 converted.finalize_state()
         if isinstance(converted, interval_layers.IntervalAveragePooling2D):
             _check_average(layer, converted)
+        if fused and is_softmax(activation):
+            return [converted, Softmax(layer)]
         if fused:
             how = {
                 "name": f"{layer.name}_{activation_name(activation)}",

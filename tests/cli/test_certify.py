@@ -195,7 +195,6 @@ def test_a_full_disk_ends_with_1(capsys, stock, tmp_path, monkeypatch):
         (("{stock}", "--radius", "--plot"), "--radius writes no report"),
         (("{stock}", "--dataset", "digits", "--radius", "--out", "x.txt"), ".csv or .json"),
         (("{stock}", "--dataset", "digits", "--radius", "--eps", "0"), "`--eps`"),
-        (("{softmax}", "--dataset", "digits", "--eps", "0.1"), "Leave the softmax off"),
         (("{stock}", "--dataset", "digits", "--eps", "0.1", "--shard", "3/2"), "`shard`"),
         (("{stock}", "{stock}", "--out", "r.jsonl"), "--out takes one run or model. Received: 2"),
         (("{stock}", "{stock}", "--radius"), "--radius takes one run or model"),
@@ -208,10 +207,10 @@ def test_a_full_disk_ends_with_1(capsys, stock, tmp_path, monkeypatch):
         (("{stock}", "--memory", "4G"), "Invalid value for '--memory'"),
     ],
 )
-def test_bad_input(capsys, tmp_path, monkeypatch, stock, softmax, arguments, message):
+def test_bad_input(capsys, tmp_path, monkeypatch, stock, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "junk.keras").write_text("junk")
-    places = {"tmp": tmp_path, "stock": stock, "softmax": softmax}
+    places = {"tmp": tmp_path, "stock": stock}
     refused(capsys, message, "certify", *(a.format(**places) for a in arguments))
 
 

@@ -58,5 +58,9 @@ def test_bad_input(capsys, stock, tmp_path, arguments, message):
     assert not path.exists()
 
 
-def test_softmax_is_named(capsys, softmax):
-    refused(capsys, "Leave the softmax off", "export", softmax)
+def test_softmax_is_taken_off(capsys, softmax, tmp_path):
+    path = tmp_path / "network.onnx"
+    with pytest.warns(UserWarning, match="softmax"):
+        code, *_ = call(capsys, "export", softmax, "--onnx", path)
+    assert code == 0
+    assert path.exists()

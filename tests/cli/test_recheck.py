@@ -33,7 +33,8 @@ def test_all_is_confirmed(capsys, stock, softmax, report):
     assert found["rejected"] == {}
     for name in ("natural", "certified", "certified_as_deployed"):
         assert found[name] == shares[name] > 0
-    refused(capsys, "softmax", "recheck", report, "--model", softmax)
+    with pytest.warns(UserWarning, match="softmax"):
+        refused(capsys, "The report is about network", "recheck", report, "--model", softmax)
     refused(capsys, "Received: eps='0.02'", "recheck", report, "--eps", "0.02")
 
 

@@ -231,17 +231,13 @@ def subclassed():
     return model
 
 
-def softmax_head():
-    return keras.Sequential([keras.Input((4,)), layers.Dense(3, activation="softmax")])
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: functional(layers.GaussianNoise(0.1, name="noise")), "'noise' of type GaussianN"),
         (lambda: functional(lambda x: layers.Multiply(name="times")([x, x])), "'times' of type Mu"),
-        (softmax_head, "Leave the softmax off"),
-        (lambda: functional(layers.Softmax()), "of type Softmax .* leave the softmax out"),
+        (lambda: functional(lambda x: layers.Dense(2)(layers.Softmax(name="soft")(x))), "'soft'"),
+        (lambda: functional(lambda x: layers.Add()([x, layers.Softmax()(x)])), "not the end"),
         (lambda: functional(lambda x: x + 1.0), "constant as a Rescaling layer"),
         (lambda: functional(lambda x: x * x), "Operation 'multiply.*' of type Multiply"),
         (lambda: functional(lambda x: ops.square(x)), "has no interval form. Accepted: "),

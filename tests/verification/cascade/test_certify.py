@@ -266,10 +266,8 @@ def test_models_users_have(problem, tmp_path):
 
 def test_what_is_refused(problem, tmp_path):
     network, x, y = problem
-    softmax = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, activation="softmax")])
     (tmp_path / "text.keras").write_text("no model")
     cases = [
-        ((softmax, x, y, 0.1), {}, "softmax"),
         ((network, x, None, 0.1), {}, "`y` must hold the labels"),
         ((network, x, y[:-1], 0.1), {}, "same length"),
         ((network, x * 255, y, 0.1), {}, r"\[0, 1\]"),
