@@ -28,6 +28,7 @@ GRAPH = [f"{TESTS}/graph", f"{TESTS}/test_false_verdicts.py", CHECKER[0]]
 READING = [f"{TESTS}/test_false_verdicts.py", f"{TESTS}/formats"]
 RECHECKING = [f"{OWN}{name}.py" for name in ("recheck", "forgery", "report")]
 TREES = [f"{OWN}tree.py", *CHECKER]
+SPLITTING = [f"{OWN}many_boxes.py", f"{TESTS}/search/test_input_splitting.py"]
 FILES = {  # and the tests that must notice, the quickest first
     "certificate/rounding.py": CHECKER,
     "certificate/walk.py": CHECKER,
@@ -39,6 +40,8 @@ FILES = {  # and the tests that must notice, the quickest first
     "certificate/counterexamples.py": [f"{TESTS}/test_false_verdicts.py"],
     "certificate/claims.py": RECHECKING,
     "certificate/schema.py": RECHECKING,
+    "certificate/many_boxes.py": SPLITTING,
+    "certificate/clipping.py": SPLITTING,
     "graph/graph.py": GRAPH,
     "graph/nodes.py": GRAPH,
     "graph/exact_values.py": GRAPH[::-1],
