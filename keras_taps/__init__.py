@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # for editors and type checkers alone
         AdversarialModel,
         CCIBPModel,
         CertifiedModel,
+        COLTModel,
         CrownIBPModel,
         ExpIBPModel,
         IBPModel,

@@ -32,6 +32,7 @@ CLASSES = {
     "keras_taps.training": (
         "AdversarialModel",
         "CCIBPModel",
+        "COLTModel",
         "CrownIBPModel",
         "ExpIBPModel",
         "IBPModel",

@@ -58,7 +58,7 @@ def fixed_slope_margins(network, box, labels, floats=_FLOATS):
         Networks" (Fast-Lin), 2018.
     """
     segment = network.segment
-    nodes, traces = fixed_slope_traces(segment.body, box, floats)
+    nodes, traces, _ = fixed_slope_traces(segment.body, box, floats)
     rows = margin_rows(segment.last, labels)
     return concretise(box, *substitute(nodes, traces, *rows))
 
@@ -72,15 +72,53 @@ def fixed_slope_traces(segment, box, floats=_FLOATS):
         floats: As `fixed_slope_margins`.
 
     Returns:
-        `(nodes, traces)`, for `substitute`.
+        `(nodes, traces, out)`: the first two for `substitute`, and the box of the outputs, whose
+        centre is that of the zonotope.
     """
-    nodes = _parallel(unfold(segment.layers, segment.given))
+    nodes = parallel_nodes(segment)
     refine = _Refinement(box, check_count("floats", floats, low=1))
-    return nodes, propagate(nodes, box, refine)[1]
+    out, traces = propagate(nodes, box, refine)
+    return nodes, traces, out
+
+
+def parallel_nodes(segment):
+    """The nodes of a `Segment` with parallel lines, their boxes those between the lines.
+
+    Raises:
+        ValueError: For a layer without a slope.
+    """
+    return _parallel(unfold(segment.layers, segment.given))
+
+
+def neuron_bounds(box, arrived, pull, floats=_FLOATS, largest=0):
+    """Bounds of every neuron of a layer between parallel lines, some neurons at a time.
+
+    Args:
+        box: `Interval` of the inputs of the network.
+        arrived: `Interval` of the neurons by interval arithmetic between the lines: it has the
+            centre of the zonotope, for affine layers send centres to centres.
+        pull: Takes `(rows, constant)` on the neurons back to the inputs.
+        floats: As `fixed_slope_margins`.
+        largest: Numbers of a row where it is longest, if that is more than in `arrived`.
+
+    Returns:
+        `Interval` like `arrived`. Only its upper bound is sent back; the lower is its reflection.
+    """
+    shape = tuple(arrived.lower.shape[1:])
+    count = math.prod(shape)
+    size = max(1, floats // (max(largest, count) * (arrived.lower.shape[0] or 1)))
+    bounds = []
+    for start in range(0, count, size):
+        rows = ops.one_hot(ops.arange(start, min(start + size, count)), count)
+        rows = ops.cast(ops.reshape(rows, (1, -1, *shape)), arrived.lower.dtype)
+        rows = ops.repeat(rows, ops.shape(arrived.lower)[0], axis=0)
+        constant = ops.zeros(ops.shape(rows)[:2], dtype=rows.dtype)
+        bounds.append(concretise(box, *pull(rows, constant)))
+    upper = ops.reshape(ops.concatenate(bounds, axis=1), ops.shape(arrived.lower))
+    return Interval(2 * arrived.centre - upper, upper)
 
 
 def _parallel(nodes):
-    """The nodes with parallel lines, their boxes those between the lines."""
     return [_parallel_node(node) for node in nodes]
 
 
@@ -104,34 +142,15 @@ def _between(lines, box):
 
 
 class _Refinement:
-    """Bounds the inputs of every activation but the first by rows sent back to `box`.
-
-    Affine layers send centres to centres, so that the interval box that arrives has the centre of
-    the zonotope: the upper bounds alone are sent back, the lower ones are their reflection.
-    """
+    """Bounds the inputs of every activation but the first by rows sent back to `box`."""
 
     def __init__(self, box, floats):
         self.box, self.floats = box, floats
         self.first, self.largest = True, math.prod(box.lower.shape[1:])
 
     def __call__(self, node, box, pull):
-        shape = tuple(box.lower.shape[1:])
-        count = math.prod(shape)
-        self.largest = max(self.largest, count)
+        self.largest = max(self.largest, math.prod(box.lower.shape[1:]))
         if self.first:
             self.first = False
             return box
-        size = max(1, self.floats // (self.largest * (box.lower.shape[0] or 1)))
-        chunks = [
-            self._upper(range(start, min(start + size, count)), shape, box, pull)
-            for start in range(0, count, size)
-        ]
-        upper = ops.reshape(ops.concatenate(chunks, axis=1), ops.shape(box.lower))
-        return Interval(2 * box.centre - upper, upper)
-
-    def _upper(self, neurons, shape, box, pull):
-        """Upper bounds `(batch, n)` of some coordinates."""
-        rows = ops.one_hot(ops.convert_to_tensor(list(neurons)), math.prod(shape))
-        rows = ops.cast(ops.reshape(rows, (1, -1, *shape)), box.lower.dtype)
-        rows = ops.repeat(rows, ops.shape(box.lower)[0], axis=0)
-        return concretise(self.box, *pull(rows, ops.zeros(ops.shape(rows)[:2], dtype=rows.dtype)))
+        return neuron_bounds(self.box, box, pull, self.floats, self.largest)

@@ -4,6 +4,7 @@ from keras_taps.training.adversarial import AdversarialModel
 from keras_taps.training.batch import Batch, Outcome
 from keras_taps.training.cc_ibp import CCIBPModel
 from keras_taps.training.certified_model import CertifiedModel
+from keras_taps.training.colt import COLTModel
 from keras_taps.training.crown_ibp import CrownIBPModel
 from keras_taps.training.exp_ibp import ExpIBPModel
 from keras_taps.training.ibp import IBPModel
@@ -33,6 +34,7 @@ __all__ = [
     "AdversarialModel",
     "Batch",
     "CCIBPModel",
+    "COLTModel",
     "CertifiedModel",
     "CrownIBPModel",
     "ExpIBPModel",

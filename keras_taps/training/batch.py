@@ -52,6 +52,7 @@ class Outcome(NamedTuple):
         adversarial_margins: Tensor `(batch, classes - 1)`, the margins at attacked images.
         taps_loss_gap: Tensor `(batch,)`, how far the TAPS loss of a sample can be from that with
             every class attacked.
+        colt_margins: Tensor `(batch, classes - 1)`, the margins at points of a latent zonotope.
     """
 
     loss: object
@@ -60,3 +61,4 @@ class Outcome(NamedTuple):
     taps_margins: object = None
     adversarial_margins: object = None
     taps_loss_gap: object = None
+    colt_margins: object = None

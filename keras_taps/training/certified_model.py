@@ -164,6 +164,10 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         penalty = warmup_regulariser(entry, relu_boxes)
         return ops.cast(weight, penalty.dtype) * penalty
 
+    def kernel_norm(self):
+        """What `l1` multiplies: the sum of absolute kernel entries."""
+        return l1_penalty(self.network)
+
     def call(self, inputs, training=None):
         if training and as_interval(inputs) is None:
             return self.network.clean_pass(inputs)  # Keras hands it to `compute_loss` as `y_pred`
@@ -190,7 +194,7 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         self.measure(labels, logits, outcome, training, final)
         loss = loss + sum(self.losses)
         if self.l1:
-            loss = loss + self.l1 * l1_penalty(self.network)
+            loss = loss + self.l1 * self.kernel_norm()
         # Pixels or labels out of range make the loss NaN: never a silent wrong figure.
         return ops.where(self._in_range(x, labels), loss, float("nan")) / backend.replica_count()
 

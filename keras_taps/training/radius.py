@@ -31,13 +31,18 @@ class RadiusSchedule:
 
     def scheduled_eps(self):
         """`(annealing, eps)` of the step to come: a boolean tensor and the radius."""
+        straight, *ramp = self.ramp()
+        step, _, end = ramp
+        line = self.train_eps * progress(*ramp)
+        return step < end, ops.where(straight, line, smooth_eps(*ramp, self.train_eps))
+
+    def ramp(self):
+        """`(straight, step, start, end)` of the schedule, as tensors."""
         step, start, end = (
             ops.convert_to_tensor(v) for v in (self.step, self.anneal_start, self.anneal_end)
         )
         straight = start < 0
-        ramp = step, ops.where(straight, -1 - start, start), end
-        line = self.train_eps * progress(*ramp)
-        return step < end, ops.where(straight, line, smooth_eps(*ramp, self.train_eps))
+        return straight, step, ops.where(straight, -1 - start, start), end
 
     def annealed(self):
         """Whether the radius has reached `train_eps`; reads variables, so call it between steps."""

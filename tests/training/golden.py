@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from keras import ops
 
-from keras_taps.training import METHODS
+from keras_taps.training import METHODS, COLTModel
 from tests.helpers import dense_network, images, numbers
 from tests.training.steps import fixed_points, loss_and_gradients
 
@@ -32,6 +32,9 @@ OPTIONS = {
     "cc-ibp": {"alpha": 0.3},
     "mtl-ibp": {"alpha": 0.3},
     "exp-ibp": {"alpha": 0.3},
+    "colt": {"stage": 0, "stability": 0.1},
+    "colt, stage": {"stage": 1, "stability": 0.1},
+    "colt, annealing": {"stage": 1, "stability": 0.1, "l1": 1e-3},
     "ibp-r": {"stability": 0.1},
     "ibp-r, annealing": {"stability": 0.1, "include_logits": False, "mask": "adversarial"},
     "ibp-r, mask": {"stability": 0.1, "mask": "clean"},
@@ -52,6 +55,10 @@ def with_fixed_points(cls):
             count = classifier.layers[-1].units - 1 if classes is None else classes.shape[1]
             return fixed_points(features, 1 if self.estimator == "single" else count)
 
+        def latent_points(self, zonotope, classifier, batch, stream=0):
+            errors = numbers(len(batch.labels), zonotope.size, seed=stream)
+            return ops.stop_gradient(zonotope.points(ops.convert_to_tensor(errors)))
+
     return Fixed
 
 
@@ -59,7 +66,9 @@ def measure(case):
     """Loss of a case and, for each weight, the sum and the norm of its gradient."""
     x, y = images(8, (6,))
     network = dense_network(batch_norm=True, seed=3)
-    model = with_fixed_points(METHODS[case.split(",")[0]])(network, EPS, **OPTIONS.get(case, {}))
+    model = with_fixed_points((METHODS | {"colt": COLTModel})[case.split(",")[0]])(
+        network, EPS, **OPTIONS.get(case, {})
+    )
     if "annealing" in case:
         model.set_annealing(0, 10)
         model.step.assign(6)
