@@ -3,18 +3,23 @@
     TFDS_DATA_DIR=... python benchmarks/certification.py cascade --model runs/ibp/best.keras
     TFDS_DATA_DIR=... python benchmarks/certification.py throughput --model ... --backend jax
     TFDS_DATA_DIR=... python benchmarks/certification.py exact --model runs/tiny/best.keras
+    TFDS_DATA_DIR=... python benchmarks/certification.py bounds --model ... --repeat 4 --count 10
 
 `cascade` certifies the MNIST test set and keeps the accuracies, decisions and seconds of each
 stage. `throughput` times each stage alone on the same images, beside a plain matrix product, and
 counts the multiplications a stage cannot do without. `exact` decides 100 images by mixed integer
-programming. Train the models with `keras-taps train`, for instance
+programming. `bounds` measures CROWN of a convolutional network, by the float64 checker and by the
+engine, in seconds of CPU an image; `--repeat n` makes the network n times as wide without changing
+what it computes. Train the models with `keras-taps train`, for instance
 `keras-taps train mnist-0.1-cnn3-ibp --out runs/ibp`; names and seeds are in the records.
 """
 
 import argparse
 import json
 import os
+import resource
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -148,16 +153,94 @@ def exact(options, x, y):
     }
 
 
+def _name(options):
+    """The run folder's name, or the file's where it lies among others; and how much wider."""
+    folder = options.model.parent.name
+    name = options.model.stem if folder == "models" else folder
+    return name if options.repeat == 1 else f"{name}, {options.repeat} times as wide"
+
+
+def bounds(options, x, y):
+    """CROWN on every unstable neuron of the first images, whatever cheaper bounds prove."""
+    from keras_taps.verification import Checker, Task
+    from keras_taps.verification.bridges.to_keras import build_network
+    from keras_taps.verification.cascade.certify import load_network
+    from keras_taps.verification.search.boxes import covering
+    from keras_taps.verification.search.engine import BoundEngine
+
+    graph = wider(load_network(options.model)[1], options.repeat)
+    count = options.count or 10
+    tasks = [Task.around(x[i], int(y[i]), options.eps, graph.outputs, i) for i in range(count)]
+    checker, seconds, largest, unstable = Checker(graph), [], [], []
+    for task in tasks:
+        began = time.process_time()
+        found, boxes = checker.bounds_and_boxes(task.lower, task.upper, task.forms, task.offset)
+        seconds.append(time.process_time() - began)
+        largest.append(float(found.max()))
+        unstable.append([int(np.sum((low < 0) & (high > 0))) for low, high in boxes])
+        print(task.index, seconds[-1], largest[-1], unstable[-1], flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    engine = BoundEngine(build_network(graph), batch_size=count)
+    box = covering(*(np.stack([getattr(t, side) for t in tasks]) for side in ("lower", "upper")))
+    for _ in range(2):  # the first round compiles
+        began = time.process_time()
+        engine.neuron_boxes(*box)
+        engine_seconds = (time.process_time() - began) / count
+    return {
+        "repeat": options.repeat,
+        "count": count,
+        "checker_cpu_seconds": {"mean": float(np.mean(seconds)), "max": max(seconds)},
+        "engine_cpu_seconds": engine_seconds,
+        "peak_gib_of_checker": peak,
+        "proved": sum(bound < 0 for bound in largest),
+        "largest_bounds": largest,
+        "unstable_neurons": np.mean(unstable, 0).tolist(),
+    }
+
+
+def wider(graph, times):
+    """The same function by a network whose convolutions have each channel several times."""
+    from keras_taps.verification.graph.graph import Graph
+    from keras_taps.verification.graph.nodes import Conv, Dense, Relu, Reshape
+
+    nodes, repeated, channels = [], 1, 0
+    for node in graph.nodes:
+        if isinstance(node, Conv):
+            kernel = np.repeat(np.repeat(node.kernel, repeated, 2) / repeated, times, 3)
+            shape = (*node.in_shape[:2], node.in_shape[2] * repeated)
+            node = replace(
+                node,
+                kernel=kernel,
+                bias=np.repeat(node.bias, times),
+                in_shape=shape,
+                magnitude=None,
+            )
+            repeated, channels = times, node.out_shape[-1]
+        elif isinstance(node, Relu) and repeated > 1:
+            node = replace(node, in_shape=nodes[-1].out_shape)
+        elif isinstance(node, Reshape) and repeated > 1:
+            shape = nodes[-1].out_shape
+            node = Reshape(shape, (int(np.prod(shape)),))
+        elif isinstance(node, Dense) and repeated > 1:
+            kernel = node.kernel.reshape(-1, channels // repeated, node.kernel.shape[1])
+            kernel = np.repeat(kernel, repeated, 1) / repeated
+            node = replace(node, kernel=kernel.reshape(-1, node.kernel.shape[1]))
+            repeated = 1
+        nodes.append(node)
+    return Graph(tuple(nodes))
+
+
 def main(arguments=None):
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    kinds = {"cascade": cascade, "throughput": throughput, "exact": exact}
+    kinds = {"cascade": cascade, "throughput": throughput, "exact": exact, "bounds": bounds}
     parser.add_argument("kind", choices=kinds)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--name", help="how the tables call the model")
     parser.add_argument("--dataset", default="mnist")
     parser.add_argument("--eps", type=float, default=0.1)
     parser.add_argument("--count", type=int, help="number of test images")
+    parser.add_argument("--repeat", type=int, default=1, help="how many times as wide, in 'bounds'")
     parser.add_argument("--timeout", type=float, default=30, help="seconds an input")
     parser.add_argument("--report", type=Path, help="report file, with which a run resumes")
     parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"))
@@ -175,7 +258,7 @@ def main(arguments=None):
         x, y = x[: options.count], y[: options.count]
     record = {
         "kind": options.kind,
-        "name": options.name or options.model.parent.name,
+        "name": options.name or _name(options),
         "backend": keras.backend.backend(),
         "dataset": options.dataset,
         "eps": options.eps,

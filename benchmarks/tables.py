@@ -138,8 +138,8 @@ wall time without compilation; "ms an input" is the mean over all stages an inpu
 
 {certification}
 
-Run it with `python benchmarks/certification.py cascade --model runs/ibp/best.keras`, `throughput`
-and `exact`; the training settings of each model are in its record.
+Run it with `python benchmarks/certification.py cascade --model runs/ibp/best.keras`, `throughput`,
+`exact` and `bounds`; the training settings of each model are in its record.
 
 ## Branch and bound
 
