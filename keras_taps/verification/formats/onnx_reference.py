@@ -5,8 +5,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_max_pool import MaxPool as ReferenceMaxPool
 
 from keras_taps.verification.certificate.checker import Checker
+from keras_taps.verification.graph.nodes import same_padding
 
 AGREEMENT = 1e-4  # relative error to the reference implementation, which computes in float32
 
@@ -48,7 +50,7 @@ def check_agreement(model, source, shape, network, constants):
 
 
 def _outputs(model, name, points, shape):
-    evaluator = ReferenceEvaluator(model, new_ops=[BatchNormalization])
+    evaluator = ReferenceEvaluator(model, new_ops=[BatchNormalization, MaxPool])
     try:
         runs = [evaluator.run(None, {name: x.reshape(shape)}) for x in points]
     except Exception as error:  # an operator of the reference, on shapes it does not take
@@ -79,3 +81,17 @@ class BatchNormalization(OpRun):
         gamma, beta, mean, variance = (v.reshape(shape) for v in (gamma, beta, mean, variance))
         scale = gamma / np.sqrt(variance + (1e-5 if epsilon is None else epsilon))
         return (((x - mean) * scale + beta).astype(x.dtype),)
+
+
+class MaxPool(ReferenceMaxPool):
+    """With the padding of "SAME_LOWER" spelt out; ONNX's own then has too few windows."""
+
+    op_domain = ""
+
+    def _run(self, x, *, auto_pad=None, kernel_shape=None, strides=None, pads=None, **others):
+        if auto_pad == "SAME_LOWER":
+            sides = same_padding(x.shape[2:], kernel_shape, strides or [1] * len(kernel_shape))
+            pads = [after for _, after in sides] + [before for before, _ in sides]
+            auto_pad = "NOTSET"
+        options = {"kernel_shape": kernel_shape, "strides": strides, "pads": pads}
+        return super()._run(x, auto_pad=auto_pad, **options, **others)

@@ -108,6 +108,10 @@ ON_IMAGES = {
         [("MaxPool", ["h"], {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]})],
         (2, 3, 5),
     ),
+    "max same upper": (
+        [("MaxPool", ["h"], {"kernel_shape": [3, 2], "strides": [2, 2], "auto_pad": "SAME_UPPER"})],
+        (2, 3, 3),
+    ),
     "max ceil without effect": (
         [("MaxPool", ["h"], {"kernel_shape": [2, 1], "strides": [2, 1], "ceil_mode": 1})],
         (2, 3, 5),
@@ -296,6 +300,24 @@ def test_channels_last_before_flattening(tmp_path):
     ]
     weights = WEIGHTS | {"to": np.array([1, -1]), "w": normal(48, 3)}
     assert_same(model_of(nodes, weights, IMAGE), tmp_path, IMAGE)
+
+
+def test_max_pooling_that_pads_below(tmp_path):
+    """The reference implementation of ONNX has too few windows here."""
+    options = {"kernel_shape": [3, 2], "strides": [2, 2], "auto_pad": "SAME_LOWER"}
+    head, weights = flat(2 * 3 * 3)
+    nodes = [("MaxPool", ["h"], options), *head]
+    graph = read_model(model_of(nodes, WEIGHTS | weights, IMAGE), tmp_path).graph
+    x = rng.normal(size=(6, 5, 2))
+    padded = np.pad(x, ((1, 0), (1, 0), (0, 0)), constant_values=-np.inf)
+    best = np.stack(
+        [
+            [padded[2 * i : 2 * i + 3, 2 * j : 2 * j + 2].max((0, 1)) for j in range(3)]
+            for i in range(3)
+        ]
+    )
+    wanted = best.transpose(2, 0, 1).ravel() @ weights["w"] + weights["b"]
+    np.testing.assert_allclose(graph(x[None])[0], wanted, rtol=1e-12)
 
 
 BAD = {
