@@ -175,6 +175,31 @@ def test_there_and_back_through_max_pooling(seed):
     holds(values(form, exact), values(pool_back(node, record, form), x))
 
 
+def bare(seed, *shape):
+    """A form without a constant, whose rounding would cover that of other steps."""
+    return Form(normal(seed, ROWS, *shape), np.zeros(ROWS), np.zeros(ROWS))
+
+
+@given(SEEDS)
+@USUAL
+def test_products_with_slopes(seed):
+    """Settled neurons of a leaky ReLU: no line lifts the form, each product is rounded."""
+    x, form = -np.abs(normal(seed, 2)), bare(seed + 1, 2)
+    lines = ReluLines.of((x, x), 0.1)
+    holds(values(form, outputs(Relu((2,), 0.1), x)), values(lines.back(form), x))
+
+
+@given(SEEDS)
+@USUAL
+def test_sums_of_overlapping_windows(seed):
+    """One entry wins several windows, whose rows are added up."""
+    node = MaxPool((3, 3, 1), (2, 2), (1, 1), ((0, 0), (0, 0)))
+    x = np.abs(normal(seed, 3, 3, 1))
+    x[1, 1] = 100.1
+    (_, record), form = pool(node, (x, x)), bare(seed + 1, *node.out_shape)
+    holds(values(form, outputs(node, x)), values(pool_back(node, record, form), x))
+
+
 @given(SEEDS)
 @USUAL
 def test_cuts_and_splits_of_a_leaf(seed):
