@@ -5,10 +5,17 @@ from keras import ops
 
 from keras_taps.interval import input_box
 from keras_taps.layers import IntervalConv2D, IntervalDense, IntervalZeroPadding2D
-from keras_taps.networks import cnn3, cnn5, cnn7, resnet
+from keras_taps.networks import cnn3, cnn5, cnn7, conv_med, conv_med_big, resnet
 from tests.helpers import close, images, numpy, randomise
 
-ALL = {"cnn3": cnn3, "cnn5": cnn5, "cnn7": cnn7, "resnet": resnet}
+ALL = {
+    "cnn3": cnn3,
+    "cnn5": cnn5,
+    "cnn7": cnn7,
+    "resnet": resnet,
+    "conv_med": conv_med,
+    "conv_med_big": conv_med_big,
+}
 
 
 def affine(n_in, n_out, kernel=1):
@@ -145,3 +152,23 @@ def test_the_order_of_the_axes_is_that_of_the_input_shape(make):
     finally:
         keras.config.set_image_data_format(before)
     assert shapes == [w.shape for w in make((8, 8, 1), 3, width=1).weights]
+
+
+def test_conv_med_and_conv_med_big():
+    """CNN5 is ConvMedBig(1, 1, 1, 512); ConvMed is CNN3 with a hidden Dense layer."""
+    big = conv_med_big((32, 32, 3), 10, width=16, units=512)
+    assert big.count_params() == cnn5((32, 32, 3), 10, width=16).count_params()
+    assert (big.relus, conv_med((28, 28, 1), 10).relus) == (4, 3)
+    shapes = [tuple(layer.kernel.shape) for layer in conv_med((28, 28, 1), 10, w2=2).affine_layers]
+    assert shapes == [(5, 5, 1, 16), (4, 4, 16, 64), (3136, 250), (250, 10)]
+    big = conv_med_big((32, 32, 3), 10, w1=2, w2=2, w3=4)
+    shapes = [tuple(layer.kernel.shape) for layer in big.affine_layers]
+    assert shapes == [(3, 3, 3, 32), (4, 4, 32, 32), (4, 4, 32, 128), (8192, 250), (250, 10)]
+
+
+def test_initializer_of_hidden_layers():
+    wide, narrow = (cnn3((28, 28, 1), 10, initializer=name) for name in ("fan-in", "ibp"))
+    deviations = [float(numpy(net.affine_layers[1].kernel).std()) for net in (wide, narrow)]
+    assert deviations == pytest.approx([(3 * 256) ** -0.5, (2 * np.pi) ** 0.5 / 256], rel=0.05)
+    with pytest.raises(ValueError, match=r"`initializer` must be one of 'ibp', 'fan-in'.*'he'"):
+        cnn3((28, 28, 1), 10, initializer="he")
