@@ -25,7 +25,6 @@ if TYPE_CHECKING:  # for editors and type checkers alone
         exact_bound,
         exact_maximum,
         exact_verdict,
-        minimal_distance,
     )
     from keras_taps.verification.formats.onnx_reader import read_onnx
     from keras_taps.verification.formats.onnx_writer import write_onnx
@@ -50,7 +49,6 @@ _NAMES = {
         "exact_bound",
         "exact_maximum",
         "exact_verdict",
-        "minimal_distance",
     ),
     "keras_taps.verification.formats.onnx_reader": ("read_onnx",),
     "keras_taps.verification.formats.onnx_writer": ("write_onnx",),

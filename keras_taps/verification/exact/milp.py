@@ -9,19 +9,15 @@ import time
 from dataclasses import replace
 
 import numpy as np
-from scipy import sparse
 
-from keras_taps.checks import check_radius
-from keras_taps.verification.exact.model import FEASIBILITY, Program
+from keras_taps.verification.exact.model import Program
 from keras_taps.verification.exact.search import (
     Bracket,
     checked_form,
     checked_forms,
     maximise,
-    score_of,
-    tolerance_of,
 )
-from keras_taps.verification.exact.solver import Answer, minimise
+from keras_taps.verification.exact.solver import minimise
 
 
 def exact_bound(
@@ -230,77 +226,3 @@ def triangle_bound(graph, lower, upper, weights, offset, boxes, slack=1e-6, time
     form = program.form(weights, offset)
     answer = minimise(program, -form.matrix.toarray()[0], timeout, relaxed=True)
     return float(form.constant[0] + form.error[0] - answer.bound)
-
-
-def minimal_distance(graph, x, weights, offset, eps, boxes, timeout=60, slack=1e-6, threads=1):
-    """Smallest L-infinity distance from an image at which a form of the outputs reaches 0.
-
-    Args:
-        graph: `Graph`.
-        x: Array of the shape of one input, pixels in [0, 1].
-        weights: Array `(outputs,)`.
-        offset: Number.
-        eps: Largest distance to look at.
-        boxes: As in `exact_bound`, for the pixels within `eps` of `x`.
-        timeout: Seconds.
-        slack: As in `exact_bound`.
-        threads: Threads for HiGHS.
-
-    Returns:
-        `Bracket` with `bound <= distance <= value`; `value` is infinite without a point. If no
-        image within `eps` reaches 0, `bound` is above `eps`.
-
-    Raises:
-        ValueError: If an argument is not finite or does not fit the graph.
-        RuntimeError: If the boxes contradict each other or the image, or HiGHS fails.
-    """
-    began, eps = time.monotonic(), check_radius("eps", eps)
-    weights, offset = checked_form(graph, weights, offset)
-    x = np.asarray(x, "float64")
-    if not (x.size and x.min() >= 0 and x.max() <= 1):
-        raise ValueError("`x` must hold pixels in [0, 1]")
-    score = score_of(graph, weights, offset)
-    if score(x) >= 0:
-        return Bracket(0.0, 0.0, x, time.monotonic() - began, True, 0, 0.0)
-    program = Program(graph, np.maximum(x - eps, 0), np.minimum(x + eps, 1), boxes, slack)
-    program.assign(x)  # x solves every row but the one of the form, or this raises
-    form = program.form(weights, offset)
-    # The form may fall short of 0 by what the rows can hide, which keeps the bound below.
-    short = abs(form.matrix) @ program.error + form.error + FEASIBILITY
-    problem = program.extended()
-    distance = problem.add_columns([0.0], [eps])
-    nearer = sparse.eye_array(x.size, problem.size, format="lil")
-    nearer[:, distance] = -1
-    problem.add_rows(nearer, np.full(x.size, -np.inf), x.ravel())
-    nearer[:, distance] = 1
-    problem.add_rows(nearer, x.ravel(), np.full(x.size, np.inf))
-    problem.add_rows(form.matrix, -form.constant - short, np.full(1, np.inf))
-    cost = (np.arange(problem.size) == distance).astype("float64")
-    left = timeout - (time.monotonic() - began)
-    answer = minimise(problem, cost, left, threads, may_fail=True) if left > 0 else Answer()
-    tolerance = tolerance_of(problem, cost)
-    value, point, bound = np.inf, None, max(answer.bound - tolerance, 0.0)
-    if answer.infeasible:
-        bound = np.nextafter(eps, 2)
-    elif answer.columns is not None:
-        value, point = _push(score, x, answer.columns[: x.size].reshape(x.shape), program.box)
-    if not bound <= value:
-        raise RuntimeError(f"HiGHS bounds the distance by {bound}, and a point is at {value}")
-    return Bracket(
-        value=value,
-        bound=float(bound),
-        point=point,
-        seconds=time.monotonic() - began,
-        optimal=answer.infeasible or (answer.optimal and point is not None),
-        nodes=answer.nodes,
-        tolerance=tolerance,
-    )
-
-
-def _push(score, x, near, box):
-    """Distance and point a little beyond `near`, seen from `x`, where the form is at least 0."""
-    for more in (0, *10.0 ** np.arange(-9, 0)):
-        point = np.clip(near + more * (near - x), *box)
-        if score(point) >= 0:
-            return float(np.abs(point - x).max()), point
-    return np.inf, None

@@ -12,7 +12,6 @@ from keras_taps.verification.exact.milp import (
     exact_bound,
     exact_maximum,
     exact_verdict,
-    minimal_distance,
     triangle_bound,
 )
 from keras_taps.verification.exact.model import Program, sparse_rows
@@ -366,39 +365,3 @@ def test_all_forms_of_a_set_at_once():
     verdict, _, bounds = exact_verdict(graph, [never], boxes)
     assert verdict == "certified"
     assert -0.1 - 1e-6 <= bounds[0] < 0
-
-
-def test_distance_of_a_linear_form():
-    graph = Graph((Dense(np.array([[2.0], [-1.0]]), np.zeros(1)),))
-    x = np.array([0.4, 0.5])
-    found = minimal_distance(graph, x, np.ones(1), -0.6, 0.2, [])
-    assert found.bound <= 0.1 <= found.value <= 0.1 + 1e-6
-    assert found.bound >= 0.1 - 1e-6
-    assert graph(found.point[None])[0, 0] >= 0.6
-    # At a pixel's end only the other pixel can move.
-    clipped = minimal_distance(graph, np.array([1.0, 0.5]), np.ones(1), -1.7, 0.3, [])
-    assert clipped.value == pytest.approx(0.2, abs=1e-6)
-    none = minimal_distance(graph, x, np.ones(1), -0.6, 0.09, [])
-    assert (none.value, none.point) == (np.inf, None)
-    assert none.bound > 0.09
-    assert minimal_distance(graph, x, np.ones(1), 0.0, 0.09, []).value == 0
-
-
-@pytest.mark.parametrize("kind", ["conv", "padded_pool"])
-def test_distance_is_smallest(kind):
-    graph, eps = random_graph(kind, 1), 0.2
-    x = np.random.default_rng(0).uniform(size=graph.in_shape)
-
-    def around(radius):
-        box = np.maximum(x - radius, 0), np.minimum(x + radius, 1)
-        return (*box, interval_boxes(graph, *box))
-
-    lower, upper, boxes = around(eps)
-    highest = exact_bound(graph, lower, upper, WEIGHTS, 0.0, boxes).value
-    offset = -(highest + float(graph(x[None])[0] @ WEIGHTS)) / 2
-    found = minimal_distance(graph, x, WEIGHTS, offset, eps, boxes)
-    assert found.bound <= found.value <= min(found.bound + 1e-5, eps)
-    assert graph(found.point[None])[0] @ WEIGHTS + offset >= 0
-    assert np.abs(found.point - x).max() == found.value
-    lower, upper, boxes = around(found.bound - 1e-5)
-    assert exact_bound(graph, lower, upper, WEIGHTS, offset, boxes).bound < 0
