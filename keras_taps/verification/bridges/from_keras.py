@@ -8,7 +8,7 @@ from keras_taps import backend
 from keras_taps import layers as interval_layers
 from keras_taps.layers.activations import activation_name
 from keras_taps.networks.load import interval_network
-from keras_taps.verification.bridges.activations import activation, at_most, steep
+from keras_taps.verification.graph.activations import activation, at_most, steep
 from keras_taps.verification.graph.batch_norm import BatchNorm
 from keras_taps.verification.graph.curves import Curve
 from keras_taps.verification.graph.graph import Graph

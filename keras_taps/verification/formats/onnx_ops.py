@@ -6,12 +6,12 @@ from fractions import Fraction
 
 import numpy as np
 
+from keras_taps.verification.formats.onnx_activations import ACTIVATIONS, as_silu
 from keras_taps.verification.formats.onnx_constants import SMALLEST, fractions, rounded, settled
 from keras_taps.verification.graph.nodes import (
     Conv,
     Dense,
     MaxPool,
-    Relu,
     Reshape,
     Scale,
     Sum,
@@ -240,16 +240,15 @@ def add(call):
     return root.then(both, places=left.places)
 
 
-def relu(call):
-    x = call.value()
-    return x.then(Relu(x.shape))
+_multiply_by_constant = _elementwise(lambda call, constant, left: (constant, 0.0))
 
 
-def leaky_relu(call):
-    x, slope = call.value(), call.get("alpha", float(np.float32(0.01)))
-    if not 0 <= slope <= 1:
-        raise call.refuse(f"alpha must be in [0, 1]. Received: {slope}")
-    return x.then(Relu(x.shape, slope))
+def multiply(call):
+    if all(isinstance(side, Value) for side in call.inputs):
+        found = as_silu(*call.inputs)
+        if found is not None:
+            return found
+    return _multiply_by_constant(call)
 
 
 def batch_normalization(call):
@@ -369,6 +368,7 @@ def max_pool(call):
 
 
 OPS = {
+    **ACTIVATIONS,
     "Add": add,
     "AveragePool": average_pool,
     "BatchNormalization": batch_normalization,
@@ -376,12 +376,10 @@ OPS = {
     "Div": _elementwise(_divide),
     "Gemm": gemm,
     "GlobalAveragePool": global_average_pool,
-    "LeakyRelu": leaky_relu,
     "MatMul": matmul,
     "MaxPool": max_pool,
-    "Mul": _elementwise(lambda call, constant, left: (constant, 0.0)),
+    "Mul": multiply,
     "Pad": pad,
-    "Relu": relu,
     "Sub": _elementwise(
         lambda call, constant, left: (-1.0, constant) if left else (1.0, -constant)
     ),

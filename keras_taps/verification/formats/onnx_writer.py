@@ -6,11 +6,23 @@ from onnx import TensorProto, helper, numpy_helper
 
 from keras_taps.checks import check_count
 from keras_taps.files import write_atomically
+from keras_taps.verification.graph.curves import Curve
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import Conv, Dense, MaxPool, Relu, Reshape, Scale, Sum
+from keras_taps.verification.graph.traverse import curves
 
-OPSET = 13
-IR_VERSION = 7
+OPSET, IR_VERSION = 13, 7
+# Of operators that came later.
+LATER = {"hard_silu": (14, 7), "gelu": (20, 9)}
+_CURVES = {
+    "exponential": "Exp",
+    "gelu": "Gelu",
+    "hard_silu": "HardSwish",
+    "sigmoid": "Sigmoid",
+    "softplus": "Softplus",
+    "softsign": "Softsign",
+    "tanh": "Tanh",
+}
 
 
 def write_onnx(graph, path, name="network", batch=1):
@@ -53,10 +65,12 @@ def write_onnx(graph, path, name="network", batch=1):
         [info("output", TensorProto.FLOAT, (batch, graph.outputs))],
         writer.weights,
     )
+    used = ((OPSET, IR_VERSION), *(LATER[n] for n in curves(graph.nodes) if n in LATER))
+    opset, version = max(used)
     model = helper.make_model(
         content,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", opset)],
+        ir_version=version,
         producer_name="keras_taps",
     )
     onnx.checker.check_model(model, full_check=True)
@@ -130,6 +144,13 @@ class _Writer:
             return self.add("Relu", x), order
         return self.add("LeakyRelu", x, alpha=float(node.slope)), order
 
+    def curve(self, node, x, order):
+        if node.function == "elu":
+            return self.add("Elu", x, alpha=float(node.alpha)), order
+        if node.function == "silu":
+            return self.add("Mul", x, self.add("Sigmoid", x)), order
+        return self.add(_CURVES[node.function], x), order
+
     def max_pool(self, node, x, order):
         return self.add("MaxPool", x, **_window(node, node.size)), order
 
@@ -145,6 +166,7 @@ class _Writer:
 
 _WRITE = {
     Conv: _Writer.conv,
+    Curve: _Writer.curve,
     Dense: _Writer.dense,
     MaxPool: _Writer.max_pool,
     Relu: _Writer.relu,

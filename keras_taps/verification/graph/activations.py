@@ -47,9 +47,13 @@ def steep(shape, slope):
 
 
 def clip(shape, low, high):
-    """Nodes of `min(max(x, low), high)`."""
-    *capped, last = at_most(shape, high - low)
+    """Nodes of `min(max(x, low), high)`; `None` is no bound."""
+    if low is None:
+        return [] if high is None else at_most(shape, high)
     first = [scale(shape, 1.0, -low)] if low else []
+    if high is None:
+        return [*first, Relu(shape), *([scale(shape, 1.0, low)] if low else [])]
+    *capped, last = at_most(shape, high - low)
     return [*first, Relu(shape), *capped, scale(shape, -1.0, last.bias + low)]
 
 
