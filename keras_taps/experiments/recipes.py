@@ -157,7 +157,7 @@ _SMALL_OPTIONS = {
     "cc-ibp": {"alpha": 0.1},
     "mtl-ibp": {"alpha": 0.01},
     "exp-ibp": {"alpha": 0.1},
-    "ibp-r": {"stability": 0.01, "train_eps": 0.15, "warmup_weight": 0.0},
+    "ibp-r": {"stability": 1e-3, "train_eps": 0.15, "warmup_weight": 0.0},
 }
 _SMALL = {"network": "cnn3", "width": 16}
 _TEN_EPOCHS = {"epochs": 10, "anneal_epochs": 2, "decay_epochs": (7, 8.5), "l1": 1e-6}
