@@ -24,9 +24,10 @@ from keras_taps.verification.graph.unsafe import Unsafe
 
 MOST_DISJUNCTS = 100_000
 DEEPEST = 100  # nested parentheses
-_TOKEN = re.compile(r";[^\n]*|[()]|[^\s();]+")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
-_VARIABLE = re.compile(r"([XY])_(0|[1-9]\d*)")
+# Comments, strings, quoted symbols, parentheses, words; a quote that is left over is never closed.
+_TOKEN = re.compile(r';[^\n]*|"(?:[^"]|"")*"|\|[^|]*\||[()]|[^\s();"|]+|["|]', re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+_VARIABLE = re.compile(r"([XY])_(0|[1-9]\d*)", re.ASCII)
 _COMMANDS = ("check-sat", "exit", "get-model", "set-info", "set-logic", "set-option")
 
 
@@ -81,7 +82,13 @@ def _forms(path, text):
     for match in _TOKEN.finditer(text):
         token = match.group()
         if token[0] == ";":
+            if "\r" in token[:-1]:
+                raise fail("a carriage return may end this comment, or not", match.start())
             continue
+        if token in ('"', "|"):
+            raise fail(f"this {token} is never closed", match.start())
+        if token[0] in '"|' and "\\" in token:
+            raise fail("a backslash in quotes, which may escape their end, or not", match.start())
         if token == "(":
             if not stack:
                 start = match.start()
@@ -113,10 +120,15 @@ class _Reader:
     def __init__(self, inputs, outputs):
         self.sizes = {"X": inputs, "Y": outputs}
         self.declared = set()
+        self.asked = None
 
     def command(self, form):
         """Disjunctions to conjoin, one an assertion."""
         head = form[0] if form else None
+        if head in ("declare-const", "assert") and self.asked:
+            raise ValueError(f"`{head}` after `{self.asked}`")
+        if head in ("check-sat", "exit"):
+            self.asked = head
         if head == "declare-const":
             self.declare(form)
         elif head == "assert":

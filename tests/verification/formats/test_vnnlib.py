@@ -156,12 +156,39 @@ def test_gzip(tmp_path):
         ("(assert (<= X_0 1e999999999))", "unknown variable"),
         (BOX + "(assert (<= (* 0.1234567890123456789 Y_0) Y_1))", "too many digits"),
         ("(" * 200, "nested parentheses"),
+        (BOX + '(set-info :source "never closed)', 'line 7: this " is never closed'),
+        (BOX + "(set-info :source |never closed)", "this | is never closed".replace("|", r"\|")),
+        (BOX + r'(set-info :source "\" (assert (<= Y_0 1)) ")', "a backslash in quotes"),
+        (BOX + r"(set-info :source |\| (assert (<= Y_0 1)) |)", "a backslash in quotes"),
+        (BOX + "(assert (<= Y_0 1)); a comment\r(assert (<= Y_0 0))\n", "a carriage return"),
+        (BOX + "(assert (<= |Y_0| 1))", "unknown variable"),
+        (BOX + '("assert" (<= Y_0 1))', "unknown command"),
+        (BOX + "(assert (<= Y_0 \u0661))", "unknown variable"),
+        (BOX + "(check-sat)(exit)\n(assert (<= Y_0 1))", "line 8: `assert` after `exit`"),
+        ("(check-sat)(declare-const X_0 Real)", "`declare-const` after `check-sat`"),
         ("(assert (or (<= Y_0 0) (<= Y_1 0)))" * 20, "more than 100000 disjuncts"),
     ],
 )
 def test_refuses(text, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         read(text, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        '" ) (assert (<= Y_0 -1)) (set-info :x "',
+        "| ) (assert (<= Y_0 -1)) (set-info :x |",
+        '"a ""quoted"" ) (assert (<= Y_0 -1)) (set-info :x "',
+        '";"',
+        "|;|",
+        '"two\nlines"',
+    ],
+)
+def test_quotes_are_single_words(info, tmp_path):
+    """An assertion in a string is not made, and one after a string with a semicolon is."""
+    text = f"{BOX}(set-info :source {info}) (assert (>= Y_0 2))\n(check-sat)(get-model)(exit)"
+    assert forms_of(read(text, tmp_path)) == [([[1, 0, 0]], [-2])]
 
 
 def test_refuses_a_missing_file(tmp_path):
