@@ -14,22 +14,30 @@ _KNOWN = (*_RELUS, *CURVES)
 
 
 def activation_name(function):
-    """Name of a Keras activation function; `None` and identity are 'linear'."""
-    return "linear" if function is None else getattr(function, "__name__", repr(function))
+    """Name of a Keras activation function; `None` and Keras' identity are 'linear'.
+
+    Another function that has the name of one of Keras' goes by where it is from.
+    """
+    if function is None:
+        return "linear"
+    name = getattr(function, "__name__", repr(function))
+    if name in ("linear", *_KNOWN) and not _is_keras(function, name):
+        return f"{getattr(function, '__module__', None)}.{name}"
+    return name
 
 
-def _known(function, name):
+def _is_keras(function, name):
     # A function of the user's may have any name.
     own = [getattr(keras.activations, name, None)]
     if name != "gelu":  # which in keras.ops is the approximate one
         own.append(getattr(ops, name, None))
-    return name in _KNOWN and function in own
+    return any(function is one for one in own)
 
 
 def check_activation(function, layer_name):
     """Raise `ValueError` unless `function` is linear or an activation of which bounds are known."""
     name = activation_name(function)
-    if name != "linear" and not _known(function, name):
+    if name not in ("linear", *_KNOWN):
         hint = (
             " Leave the softmax off: margins are differences of logits."
             if "softmax" in name

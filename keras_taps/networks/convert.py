@@ -160,9 +160,9 @@ class _Converter:
         fused = kernel and activation_name(activation) != "linear"
         # Its regulariser is about what comes after the activation, so the two stay together.
         fused = fused and layer.activity_regularizer is None
+        if not (fused and is_softmax(activation)):
+            check_activation(activation, layer.name)  # whose configuration has its name alone
         if fused:
-            if not is_softmax(activation):
-                check_activation(activation, layer.name)
             config["activation"] = "linear"
         converted = cls.from_config(config)
         if layer.built:

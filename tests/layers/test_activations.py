@@ -69,6 +69,11 @@ def test_functions_of_ones_own_are_refused():
 def test_identity_is_linear():
     assert activation_name(None) == activation_name(keras.activations.linear) == "linear"
 
+    def linear(x):
+        return -x
+
+    assert activation_name(linear) != "linear"
+
 
 @pytest.mark.parametrize("make", [lambda: IntervalReLU(threshold=-1), lambda: IntervalELU(-0.5)])
 def test_activations_that_decrease_somewhere_are_refused(make):
@@ -133,7 +138,7 @@ def test_a_name_is_not_enough():
     def tanh(x):
         return ops.sin(3 * x)
 
-    with pytest.raises(ValueError, match="'tanh', of which no bounds are known"):
+    with pytest.raises(ValueError, match="tanh', of which no bounds are known"):
         IntervalActivation(tanh)
     assert IntervalActivation(ops.tanh).relus == 1
 

@@ -301,3 +301,22 @@ def test_quantised_layers_are_refused():
     stock.quantize("int8")
     with pytest.raises(ValueError, match=r"'small' is quantised \(int8\).*Accepted"):
         convert(stock)
+
+
+@pytest.mark.parametrize("name", ["linear", "relu", "softmax"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda own: layers.Dense(2, activation=own),
+        lambda own: layers.Dense(2, activation=own, activity_regularizer="l2"),
+        lambda own: layers.Activation(own),
+    ],
+)
+def test_functions_of_ones_own_with_the_name_of_a_known_one(name, make):
+    def own(x):
+        return -ops.abs(x)
+
+    own.__name__ = name
+    model = keras.Sequential([layers.Input((2,)), make(own), layers.Dense(2)])
+    with pytest.raises(ValueError, match=rf"{name}'.* no bounds are known"):
+        convert(model)
