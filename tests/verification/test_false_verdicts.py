@@ -79,6 +79,25 @@ def test_chains_of_constants_stay_within_the_bounds(kind, seed, length, tmp_path
 
 
 @once
+def test_a_chain_whose_roundings_all_go_down(tmp_path):
+    """Of the constants at random, each is the one that float64 loses most with."""
+    own, folded, exact, weights = np.random.default_rng(0), 1.0, Fraction(1), {}
+    for i in range(200):
+        tried = [float(c) for c in own.uniform(0.9, 1.1, 16).astype("float32")]
+        losses = [Fraction(folded) * Fraction(c) / Fraction(folded * c) for c in tried]
+        best = tried[int(np.argmax([float(loss - 1) for loss in losses]))]
+        weights[f"c{i}"] = np.array([best], "float32")
+        folded, exact = folded * best, exact * Fraction(best)
+    nodes = [("MatMul", ["h", "w"], {}), *(("Mul", ["h", f"c{i}"], {}) for i in range(200))]
+    model = model_of(nodes, weights | {"w": np.ones((1, 1), "float32")}, (1, 1))
+    graph = read_model(model, tmp_path).graph
+    assert exact > Fraction(folded) * (1 + Fraction(50, 2**53))
+    at = np.ones(1)
+    (bound,) = Checker(graph).upper_bounds(at, at, np.ones((1, 1)), np.zeros(1))
+    assert exact <= Fraction(bound)
+
+
+@once
 def test_a_node_takes_only_so_many_folds(tmp_path):
     nodes = [("MatMul", ["h", "w"], {})] + [("Mul", ["h", "c"], {})] * 9
     weights = {"w": np.ones((1, 3), "float32"), "c": np.full(3, 1.1, "float32")}
