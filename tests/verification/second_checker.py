@@ -151,7 +151,11 @@ class Network:
         magnitude = [abs(b) + abs(s) for b, s in zip(beta, shift, strict=True)]
         largest = max(map(abs, gamma + mean + variance + inverse + scale + magnitude)) + epsilon
         spread = [self.spread(v, (len(v),), shape) for v in (scale, bias, magnitude)]
-        return self.elementwise(*spread, shape, largest)
+        node, out = self.elementwise(*spread, shape, largest)
+        lift = [self.spread(v, (len(v),), shape) for v in (inverse, list(map(abs, mean)))]
+        node[3]["lift"] = list(zip(*lift, strict=True))
+        node[3]["sure"] = min(variance) + epsilon >= Fraction(2) ** -100
+        return node, out
 
     def Reshape(self, node, shape):
         return ("same",), tuple(node["out_shape"])
@@ -602,12 +606,16 @@ def own_error(node, m, e):
     reach = [a + b for a, b in zip(m, e, strict=True)]
     widest = max([Fraction(1), *reach]) + about.get("extra", 0)
     found = []
-    for row, magnitude in zip(node[1], about["magnitude"], strict=True):
+    for place, (row, magnitude) in enumerate(zip(node[1], about["magnitude"], strict=True)):
         total = sum(abs(w) * reach[i] for i, w in row) + magnitude
         count = sum(1 for i, w in row if w and reach[i]) if "terms" in about else 16
         relative = g(count + 2) if "terms" in about else g(16)
         under = TINY * (2 * (count + 1) * (1 + widest) + sum(abs(w) for _, w in row))
-        found.append(relative * total + under if max(total, widest) < LARGEST else INFINITE)
+        inverse, mean = about["lift"][place] if "lift" in about else (0, 0)
+        lifted = inverse * (reach[place] + mean) if inverse else 0
+        under += TINY * lifted
+        fits = max(total, widest, lifted) < LARGEST and about.get("sure", True)
+        found.append(relative * total + under if fits else INFINITE)
     return found
 
 
@@ -643,7 +651,9 @@ class Report:
         forms = self.margins(record["predicted"])
         given = zip(forms, errors(self.network, point, at.boxes, forms), strict=True)
         lowest = [(-at.bound(({i: -r for i, r in rows.items()}, -c)), e) for (rows, c), e in given]
-        assert all(low <= error for low, error in lowest)
+        if any(low > 0 for low, _ in lowest):
+            assert all(low <= error for low, error in lowest)
+            return None, False, None
         forms = self.margins(record["label"])
         box = [(max(value - eps, 0), min(value + eps, 1)) for value in x]
         if record["verdict"] == "falsified":

@@ -178,6 +178,8 @@ class Certifier:
     ):
         self.network, self.graph = load_network(model)
         self._weights = [np.array(value) for value in self.network.get_weights()]
+        layers = self.network._flatten_layers()
+        self._float32 = all(layer.compute_dtype == "float32" for layer in layers)
         self.stages = check_stages(stages)
         check_seed(seed)
         check_count("batch_size", batch_size, low=1)
@@ -288,6 +290,8 @@ class Certifier:
             if files is not None:
                 for task in ended:
                     files.write(task, x[task.index], int(y[task.index]), eps, certificates)
+            for task in ended:  # the claim is about float32
+                task.deployed = task.deployed and self._float32
             writer.add([_record(task, x[task.index], int(y[task.index])) for task in ended])
             if progress and ended:
                 progress(writer.report, header["count"])

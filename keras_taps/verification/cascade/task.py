@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras_taps.verification.certificate.rounding import input_interval
+from keras_taps.verification.certificate.rounding import inner_interval, input_interval
 from keras_taps.verification.graph.unsafe import margin_forms, worst_of
 
 
@@ -81,7 +81,9 @@ class Task:
         """The task to prove that no input within `eps` of `x` is taken for another class."""
         forms = margin_forms(label, classes)
         lower, upper = input_interval(x, eps)
-        return cls(lower, upper, forms, np.zeros(classes - 1), np.arange(classes - 1), index)
+        offset, groups = np.zeros(classes - 1), np.arange(classes - 1)
+        inner = *inner_interval(x, eps), offset
+        return cls(lower, upper, forms, offset, groups, index, inner=inner)
 
     @property
     def open_forms(self):

@@ -9,7 +9,7 @@ from keras_taps.verification.certificate.counterexamples import surely_reached
 from keras_taps.verification.certificate.deployed import DeployedNetwork
 from keras_taps.verification.certificate.proofs import pattern, unpack_proof
 from keras_taps.verification.certificate.report import input_hash
-from keras_taps.verification.certificate.rounding import input_interval
+from keras_taps.verification.certificate.rounding import inner_interval, input_interval
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
 from keras_taps.verification.certificate.tree_checker import check_trees
 from keras_taps.verification.graph.arrays import Expected, read_arrays
@@ -22,6 +22,10 @@ _SLACK = 1e-6  # of a bound that another machine derives: it tells nothing of th
 
 class Doubt(Exception):
     """Why a claim is not confirmed."""
+
+
+class Undecided(Doubt):
+    """Why a claim is neither confirmed nor refuted."""
 
 
 @dataclass(frozen=True)
@@ -125,15 +129,23 @@ class Claims:
     # What is claimed
 
     def _check_class(self, subject):
-        """The predicted class is one that the network can give the image, rounded or not."""
+        """The predicted class is one that the network gives the image in real arithmetic.
+
+        Raises:
+            Undecided: If only the rounding of the network as it runs could give it.
+        """
         forms = margin_forms(subject.record["predicted"], self.graph.outputs)
         point = np.asarray(subject.x, "float64")
         nothing = np.zeros(len(forms))
         found, boxes = self.checker.bounds_and_boxes(point, point, -forms, nothing, "ibp")
-        # A margin of another class is at least -found in real arithmetic.
+        if np.all(
+            np.isfinite(found) & (found >= 0)
+        ):  # a margin of another class is at least -found
+            return
         error = self.deployed.margin_errors(point, point, boxes, forms)
-        if not np.all(-found <= error) or not np.all(np.isfinite(error)):
-            raise Doubt(f"the network does not give it the class {subject.record['predicted']}")
+        if np.all(-found <= error):
+            raise Undecided("only rounding could give it the class of the record")
+        raise Doubt(f"the network does not give it the class {subject.record['predicted']}")
 
     def _certified(self, subject, proof):
         record = subject.record
@@ -176,7 +188,7 @@ class Claims:
         return np.fmin(bounds, grown), boxes
 
     def _falsified(self, subject, proof):
-        lower, upper = subject.box
+        lower, upper = inner_interval(subject.x, subject.eps)
         point = np.asarray(proof["point"], "float64")
         if not np.all((point >= lower) & (point <= upper)):
             raise Doubt("the counterexample lies outside the box")

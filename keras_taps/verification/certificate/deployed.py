@@ -25,6 +25,7 @@ from keras_taps.verification.graph.nodes import Conv, Dense, Linear, MaxPool, Re
 
 LARGEST = 2.0**127  # what is no larger does not overflow in float32
 LOST = 2.0**-126  # a result or an operand below it may become 0
+SURE = 2.0**-100  # what flushing adds to a variance and an epsilon is far below their rounding
 ROUGH = 64  # more units of 1 + |x| + |f(x)| than an activation f is wrong by, on any backend
 FEW = 16  # more roundings than a scale or a batch normalisation makes, its square root 4 of them
 _UP = 1 + 1e-9  # above the rounding of the sums of numbers >= 0 here, themselves float64
@@ -193,6 +194,11 @@ class DeployedNetwork:
             relative = self.arithmetic.of(count)
         under = LOST * (2 * (count + 1) * (1 + widest) + sums)
         fits = (total < LARGEST) & (widest < LARGEST)
+        if isinstance(node, BatchNorm):
+            # A gamma that is flushed, and `(x - mean) * inverse` before it is multiplied.
+            lifted = node.inverse * (reach + np.abs(node.mean))
+            under = under + LOST * lifted
+            fits = fits & (lifted < LARGEST) & (node.variance + node.epsilon >= SURE)
         return np.where(fits, relative * total + under, np.inf) * _UP
 
     def _absolute(self, node):

@@ -179,7 +179,7 @@ class _Walk:
         centre = (lower + upper) / 2
         radius = np.maximum(upper - centre, centre - lower) * (1 + 4 * ROUND) + TINY
         size = _size(box)
-        scale = (absolute.apply(size[None])[0] + node.magnitude) * (1 + 1e-9)
+        scale = (absolute.apply(size[None])[0] + node.magnitude) * (1 + 1e-9) + TINY
         middle, spread = node(centre), absolute.apply(radius)
         pad = 2 * gamma(node.terms) * scale + TINY
         return (middle - spread - pad, middle + spread + pad), _Affine(scale, lost(size))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from keras_taps.checks import check_radius
-from keras_taps.verification.certificate.claims import Claims, Doubt
+from keras_taps.verification.certificate.claims import Claims, Doubt, Undecided
 from keras_taps.verification.certificate.report import (
     file_of,
     files_of,
@@ -30,7 +30,8 @@ class Recheck:
         eps: Radius that it is about.
         confirmed: Indices of the images whose record holds.
         rejected: Dictionary from an index to the reason.
-        without: Indices of verdicts without a file to repeat them from.
+        without: Indices of verdicts without a file to repeat them from, and of images so near to a
+            tie that rounding alone could give them the class of the record.
         twice: Indices that several records have, none of which counts.
         missing: Number of images without a record.
         verdicts: Dictionary from each confirmed index to its verdict.
@@ -137,6 +138,9 @@ def _look(found, claims, record, folder):
         path = None
     try:
         deployed = claims.check(record, path)
+    except Undecided:
+        found.without.append(index)
+        return
     except Doubt as doubt:
         found.rejected[index] = str(doubt)
         return

@@ -42,6 +42,38 @@ def input_interval(x, eps):
     )
 
 
+def inner_interval(x, eps):
+    """The float64 points within `eps` of `x` and in [0, 1]: `input_interval` rounded inward.
+
+    A counterexample must lie in it, so that it is one whatever the outer box has beside the ball.
+
+    Args:
+        x: As in `input_interval`.
+        eps: Number.
+
+    Returns:
+        `(lower, upper)`, float64 arrays shaped like `x`.
+
+    Example:
+
+    >>> lower, upper = inner_interval(np.array([0.5]), np.nextafter(0.125, 0))
+    >>> bool(upper[0] < 0.625)
+    True
+    """
+    x = np.asarray(x, "float64")
+    lower, upper = (_towards(x, sign * float(eps)) for sign in (-1, 1))
+    return np.maximum(lower, 0.0), np.minimum(upper, 1.0)
+
+
+def _towards(x, step):
+    """The float64 numbers nearest to the real `x + step` on the side of `x`."""
+    total = x + step
+    other = total - x
+    missed = (x - (total - other)) + (step - other)  # exactly, Knuth's two-sum
+    beyond = missed * np.sign(step) < 0
+    return np.where(beyond, np.nextafter(total, x), total)
+
+
 @dataclass(frozen=True)
 class Form:
     """`rows . z + constant + error` bounds what is asked from above, for every z of a box.

@@ -129,7 +129,7 @@ class Walk:
         lower, upper = box
         centre = (lower + upper) / 2
         radius = np.maximum(upper - centre, centre - lower) * (1 + 4 * ROUND) + TINY
-        scale = (absolute.apply(size_of(box)[None])[0] + node.magnitude) * (1 + 1e-9)
+        scale = (absolute.apply(size_of(box)[None])[0] + node.magnitude) * (1 + 1e-9) + TINY
         middle, spread = node(centre[None])[0], absolute.apply(radius[None])[0]
         pad = 2 * gamma(node.terms) * scale + TINY
         return (middle - spread - pad, middle + spread + pad), AffineRecord(
