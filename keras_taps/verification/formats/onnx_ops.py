@@ -270,7 +270,14 @@ def _window(call, sides, size):
     """`(strides, padding, dilation)` of a convolution or a pooling over `sides`."""
     strides = tuple(call.get("strides", (1, 1)))
     dilation = tuple(call.get("dilations", (1, 1)))
+    for name, pair in (("strides", strides), ("dilations", dilation), ("the window", size)):
+        if len(pair) != 2 or min(pair) < 1:
+            raise call.refuse(f"{name} must be 2 numbers from 1. Received: {list(pair)}")
     pads, auto = call.get("pads", (0, 0, 0, 0)), call.get("auto_pad", "NOTSET")
+    if len(pads) != 4:
+        raise call.refuse(f"pads must be 4 numbers. Received: {list(pads)}")
+    if auto not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
+        raise call.refuse(f"unknown auto_pad {auto!r}")
     pads = (0, 0, 0, 0) if auto == "VALID" else pads
     padding = ((pads[0], pads[2]), (pads[1], pads[3]))
     if auto.startswith("SAME_"):
@@ -292,6 +299,8 @@ def conv(call):
     bias = call.constant(2, np.zeros(kernel.shape[-1]))
     x, shape = call.image()
     groups = call.get("group", 1)
+    if groups < 1 or tuple(call.get("kernel_shape", kernel.shape[:2])) != kernel.shape[:2]:
+        raise call.refuse("its group or kernel_shape does not fit its weights")
     if kernel.shape[2] * groups != shape[-1] or kernel.shape[3] % groups:
         raise call.refuse(f"weights {call.constant(1).shape} do not fit {x.places.shape}")
     strides, padding, dilation = _window(call, shape[:2], kernel.shape[:2])
@@ -327,7 +336,7 @@ def pad(call):
 def _pool(call):
     """`(value, shape, size, strides, padding)` of a pooling without dilation."""
     x, shape = call.image()
-    size = tuple(call.attributes["kernel_shape"])
+    size = tuple(call.get("kernel_shape", ()))
     strides, padding, dilation = _window(call, shape[:2], size)
     if dilation != (1, 1):
         raise call.refuse(f"dilations must be 1. Received: {list(dilation)}")

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from keras_taps.verification.graph.graph import Graph, simplify
 from keras_taps.verification.graph.nodes import Dense
 
 OLDEST_OPSET = 7  # before, arithmetic did not broadcast as in NumPy
+NEWEST_OPSET = 28  # whose operators mean what is read here
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
 _POINTWISE = ("Add", "Sub", "Mul", "Div", "Relu", "LeakyRelu")
 
@@ -92,10 +94,14 @@ def read_onnx(path):
 
 
 def _network(model):
-    versions = {entry.domain: entry.version for entry in model.opset_import}
-    opset = versions.get("", versions.get("ai.onnx", 0))
-    if opset < OLDEST_OPSET:
-        raise ValueError(f"the opset must be at least {OLDEST_OPSET}. Received: {opset}")
+    if model.functions:
+        raise ValueError("functions of the file's own are not supported")
+    opsets = {e.version for e in model.opset_import if e.domain in ("", "ai.onnx")}
+    opset = next(iter(opsets)) if len(opsets) == 1 else None
+    if opset is None or not OLDEST_OPSET <= opset <= NEWEST_OPSET:
+        raise ValueError(
+            f"the opset must be in {OLDEST_OPSET} .. {NEWEST_OPSET}. Received: {sorted(opsets)}"
+        )
     source = _source(model.graph)
     shape = _shape(source)
     values = _constants(model.graph, opset)
@@ -155,12 +161,15 @@ def _constants(graph, opset):
 
 
 def _exact(array):
-    """Floats as float64, which changes none of them."""
-    if array.dtype.kind != "f":  # whole numbers, or fractions
+    """Floats as float64, which changes none of them; whole numbers and fractions as they are."""
+    if array.dtype in (np.float32, np.float64):
+        return array.astype("float64")
+    kind = array.dtype.kind
+    if kind in "iub" or (kind == "O" and all(isinstance(n, (Fraction, float)) for n in array.flat)):
         return array
-    if array.dtype not in (np.float32, np.float64):
-        raise ValueError(f"weights must be float32 or float64. Received: {array.dtype}")
-    return array.astype("float64")
+    raise ValueError(
+        f"constants must be float32, float64, whole or Boolean. Received: {array.dtype}"
+    )
 
 
 def _layout(name, shape, nodes, opset, constants):

@@ -337,6 +337,16 @@ BAD = {
     "pad value": ([("Pad", ["h", "pads", "one"], {})], "Pad_0.*constant zeros"),
     "pad channels": ([("Pad", ["h", "deep"], {})], "Pad_0.*only height and width"),
     "cropped": ([("Conv", ["h", "k"], {"pads": [-1, 0, 0, 0]})], "Conv_0.*negative"),
+    "stride 0": ([("Conv", ["h", "k"], {"strides": [0, 1]})], "Conv_0.*strides must be 2 numbers"),
+    "dilation 0": ([("Conv", ["h", "k"], {"dilations": [0, 0]})], "Conv_0.*dilations must be"),
+    "group 0": ([("Conv", ["h", "k"], {"group": 0})], "Conv_0.*group"),
+    "kernel shape": ([("Conv", ["h", "k"], {"kernel_shape": [1, 1]})], "Conv_0.*kernel_shape"),
+    "three pads": ([("Conv", ["h", "k"], {"pads": [0, 0, 0]})], "Conv_0.*pads must be 4 numbers"),
+    "auto pad": ([("Conv", ["h", "k"], {"auto_pad": "NOPE"})], "Conv_0.*unknown auto_pad 'NOPE'"),
+    "pool stride": (
+        [("MaxPool", ["h"], {"kernel_shape": [1, 1], "strides": [0, 1]})],
+        "MaxPool_0.*strides",
+    ),
     "permuted": (
         [
             ("Relu", ["h"], {}),
@@ -396,6 +406,31 @@ def test_refuses_indices_and_unknown_operators(tmp_path):
         read_model(model, tmp_path)
 
 
+def test_refuses_functions_and_opsets_it_does_not_know(tmp_path):
+    """A function of the file's own may stand for an operator of the standard."""
+    model = model_of([("Relu", ["h"], {})], {}, (1, 3))
+    body = [helper.make_node("Neg", ["a"], ["b"])]
+    model.functions.append(
+        helper.make_function("", "Relu", ["a"], ["b"], body, [helper.make_opsetid("", 15)])
+    )
+    with pytest.raises(ValueError, match="functions of the file's own"):
+        read_model(model, tmp_path)
+    model = model_of([("Relu", ["h"], {})], {}, (1, 3), opset=10**6)
+    with pytest.raises(ValueError, match="opset must be in"):
+        read_model(model, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["BFLOAT16", "FLOAT8E4M3FN", "FLOAT16", "COMPLEX64"])
+def test_refuses_constants_of_other_precisions(kind, tmp_path):
+    """Also where they come in between: what is rounded to them is another number."""
+    there = [("Cast", ["w"], {"to": getattr(TensorProto, kind), "output": "r"})]
+    back = [("Cast", ["r"], {"to": TensorProto.FLOAT, "output": "v"})]
+    weights = {"w": np.full((3, 2), 1.03, "float32")}
+    model = model_of([*there, *back, ("MatMul", ["x", "v"], {})], weights, (1, 3), opset=19)
+    with pytest.raises(ValueError, match=r"constants must be|rounds a constant|Cast_0"):
+        read_model(model, tmp_path)
+
+
 def test_refuses_files(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_onnx(tmp_path / "none.onnx")
@@ -417,11 +452,11 @@ def test_refuses_models(tmp_path):
         with pytest.raises(ValueError, match=message):
             read_model(model, tmp_path)
 
-    refuses(model_of(nodes, weights, (1, 6), opset=6), "opset must be at least 7. Received: 6")
+    refuses(model_of(nodes, weights, (1, 6), opset=6), r"opset must be in 7 .. 28. Received: \[6\]")
     refuses(model_of(nodes, weights, (1, "N")), r"only the batch .* Received: \[1, 0\]")
     refuses(model_of(nodes, weights, (1, 6), kind=TensorProto.FLOAT16), "float32 or float64")
     half = {"w": weights["w"].astype("float16")}
-    refuses(model_of(nodes, half, (1, 6)), "weights must be .* Received: float16")
+    refuses(model_of(nodes, half, (1, 6)), "constants must be .* Received: float16")
     constant = model_of(nodes, weights, (1, 6))
     constant.graph.output[0].name = "other"
     refuses(constant, "does not depend on the input")
