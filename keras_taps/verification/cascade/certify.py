@@ -27,7 +27,13 @@ from keras_taps.verification.cascade.stages import Verifier
 from keras_taps.verification.cascade.task import Task
 from keras_taps.verification.cascade.writer import ReportWriter
 from keras_taps.verification.certificate.report import array_hash, files_of, input_hash
-from keras_taps.verification.certificate.schema import FORMAT, MISCLASSIFIED, NATURAL, UNKNOWN
+from keras_taps.verification.certificate.schema import (
+    CERTIFIED,
+    FORMAT,
+    MISCLASSIFIED,
+    NATURAL,
+    UNKNOWN,
+)
 
 BLOCK = 1024  # inputs that go through the cascade together, so that the last open ones fill batches
 
@@ -347,7 +353,7 @@ def _record(task, x, label):
         "predicted": task.predicted,
         "verdict": task.verdict,
         "stage": task.stage,
-        "bound": bound if math.isfinite(bound) else None,
+        "bound": bound if task.verdict == CERTIFIED and math.isfinite(bound) else None,
         "checked": task.checked,
         "deployed": task.deployed,
         "seconds": task.total_seconds,

@@ -78,6 +78,8 @@ class Claims:
         Raises:
             Doubt: If the claim does not hold.
         """
+        if self.graph.outputs < 2:
+            raise Doubt("the network has one output, and classes need two")
         if not max(record["label"], record["predicted"]) < self.graph.outputs:
             raise Doubt(f"the network has {self.graph.outputs} classes")
         proof = {} if path is None else self._read(record, path)
@@ -85,6 +87,8 @@ class Claims:
         self._check_class(subject)
         if record["verdict"] == CERTIFIED:
             return self._certified(subject, proof)
+        if record["bound"] is not None and record["bound"] < 0:
+            raise Doubt("its bound is below 0, and it is not certified")
         if record["verdict"] == FALSIFIED:
             self._falsified(subject, proof)
         return False

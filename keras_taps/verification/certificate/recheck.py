@@ -16,6 +16,8 @@ from keras_taps.verification.certificate.report import (
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED, MISCLASSIFIED
 from keras_taps.verification.graph.graph import Graph
 
+# What numbers may do to code that is made for others; whoever wrote them has shown nothing.
+_BEYOND = (ArithmeticError, LookupError, MemoryError, RecursionError, ValueError)
 _NEEDED = (CERTIFIED, FALSIFIED)  # what the image alone does not show
 
 
@@ -144,6 +146,9 @@ def _look(found, claims, record, folder):
     except Doubt as doubt:
         found.rejected[index] = str(doubt)
         return
+    except _BEYOND as error:
+        found.rejected[index] = f"it cannot be checked: {error!r:.200}"
+        return
     found.confirmed.append(index)
     found.verdicts[index] = verdict
     if deployed:
@@ -155,5 +160,5 @@ def _stored(path):
         raise FileNotFoundError(f"The network of the report, '{path}', is not there.")
     try:
         return Graph.load(path)
-    except (ValueError, OSError) as error:
+    except (*_BEYOND, OSError) as error:
         raise ValueError(f"'{path}' is damaged ({error}).") from error

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import sys
 
 FORMAT = "keras_taps certification report 2"
 CERTIFIED, FALSIFIED, UNKNOWN = "certified", "falsified", "unknown"
@@ -19,7 +20,8 @@ def _whole(value):
 
 
 def _number(value):
-    return type(value) in (int, float) and math.isfinite(value)
+    most = sys.float_info.max  # a whole number in JSON may be beyond it
+    return type(value) in (int, float) and -most <= value <= most
 
 
 def _seconds(value):
@@ -61,7 +63,7 @@ _HEADER_ALSO = {
     "data": _hash,
     "shard": _or_none(_text),
     "check": _truth,
-    "timeout": lambda value: type(value) in (int, float) and value > 0,  # or infinite
+    "timeout": lambda value: value == math.inf or (_number(value) and value > 0),
     "provenance": lambda value: type(value) is dict,
 }
 _RECORD = {
@@ -113,6 +115,10 @@ def read_record(line, header):
         raise ValueError(f"its stage {stage!r} cannot give the verdict {verdict!r}")
     if verdict == CERTIFIED and header.get("check") and not record["checked"]:
         raise ValueError("it is certified, and the checker has not confirmed it")
+    if verdict != CERTIFIED and record.get("deployed"):
+        raise ValueError(f"it is {verdict}, and proved of the network as it is deployed")
+    if verdict not in (CERTIFIED, FALSIFIED) and record["checked"]:
+        raise ValueError(f"it is {verdict}, which no checker confirms")
     if "solver" in record and verdict != UNKNOWN:
         raise ValueError("it has a verdict and the word of a solver")
     if not set(record["stage_seconds"]) <= set(known):

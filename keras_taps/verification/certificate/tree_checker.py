@@ -2,9 +2,18 @@
 
 import numpy as np
 
+from keras_taps.verification.certificate.leaves import Cuts
 from keras_taps.verification.certificate.tree import dequantise
 
 _BATCH = 2**27  # bytes that the multipliers of leaves may take at a time
+
+
+def _used(cuts, total):
+    """Sorted numbers of the cuts that some leaves use; one beyond `total` is refused."""
+    used = np.unique(np.concatenate([np.zeros(0, int), *cuts]))
+    if used.size and not 0 <= used[0] <= used[-1] < total:
+        raise ValueError(f"A leaf names a cut that is none of the {total}.")
+    return used
 
 
 def leaf_bounds(root, forms, offset, groups, trees, cuts=None):
@@ -35,12 +44,13 @@ def leaf_bounds(root, forms, offset, groups, trees, cuts=None):
         leaves = tree.leaves
         bounds.append(np.full(len(leaves), np.inf))
         todo += [(tree, leaf, bounds[-1], at) for at, leaf in enumerate(leaves)]
-    todo = [item for item in todo if item[0].proof(item[1]) is not None]
-    size = max(1, _BATCH // (32 * max(root.neurons, 1)))
+    todo = [(*item, proof[3]) for item in todo if (proof := item[0].proof(item[1])) is not None]
+    kept = _used([item[-1] for item in todo], 0 if cuts is None else len(cuts.members))
+    size = max(1, _BATCH // (32 * max(root.neurons, 1) + 8 * kept.size))
     for start in range(0, len(todo), size):
         part = todo[start : start + size]
         found = bound_leaves(root, forms, offset, groups, [item[:2] for item in part], cuts)
-        for (_, _, values, at), bound in zip(part, found, strict=True):
+        for (_, _, values, at, _), bound in zip(part, found, strict=True):
             values[at] = bound
     return bounds
 
@@ -83,24 +93,25 @@ def bound_leaves(root, forms, offset, groups, leaves, cuts):
         leaves: List of pairs of a `Tree` and the number of a closed node of it.
         cuts: `Cuts` or `None`.
     """
-    count, total = len(leaves), 0 if cuts is None else len(cuts.members)
+    proofs = [tree.proof(node) for tree, node in leaves]
+    kept = _used([proof[3] for proof in proofs], 0 if cuts is None else len(cuts.members))
+    cuts = Cuts(*(part[kept] for part in cuts)) if kept.size else None
+    count = len(leaves)
     signs = np.zeros((count, root.neurons), "int8")
     slopes = np.full((count, root.neurons), np.nan)
     betas = np.zeros((count, root.neurons))
     weights = np.zeros((count, len(groups)))
-    gammas = np.zeros((count, total))
-    for i, (tree, node) in enumerate(leaves):
-        levels, own_betas, mix, used, values = tree.proof(node)
+    gammas = np.zeros((count, kept.size))
+    for i, ((tree, node), proof) in enumerate(zip(leaves, proofs, strict=True)):
+        levels, own_betas, mix, used, values = proof
         mine = np.flatnonzero(groups == tree.group)
         if mix.shape != mine.shape:
             raise ValueError(f"Group {tree.group} has {len(mine)} forms, not {mix.size}.")
-        if np.any((used < 0) | (used >= total)):
-            raise ValueError(f"A leaf names a cut that is none of the {total}.")
         signs[i, tree.neurons] = tree.signs(node)
         slopes[i, tree.neurons] = dequantise(levels, root.kinks[tree.neurons])
         betas[i, tree.neurons] = own_betas
         weights[i, mine] = mix
-        gammas[i, used] = values
+        gammas[i, np.searchsorted(kept, used)] = values
     mixed = root.mixed(weights, forms, offset)
     bounds = np.zeros(count)
     for fixed, rows in _by_base(root, leaves):

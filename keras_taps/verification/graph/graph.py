@@ -42,6 +42,8 @@ class Graph:
     def __post_init__(self):
         if self.source is None:
             object.__setattr__(self, "source", tuple(self.nodes))
+        if not self.nodes:
+            raise ValueError("a network must do something: it has no node but reshapes")
 
     def __repr__(self):
         kinds = " ".join(type(node).__name__ for node in self.nodes)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import sys
 from dataclasses import fields
 
 import numpy as np
@@ -14,6 +15,7 @@ from keras_taps.verification.graph.nodes import Conv, Dense, MaxPool, Relu, Resh
 
 FORMAT = "keras_taps network 2"
 WIDEST = 2**27  # numbers in a layer
+DEEPEST = 50  # sums in one another
 _KINDS = {
     c.__name__: c for c in (Dense, Conv, Scale, BatchNorm, Reshape, Relu, Curve, MaxPool, Sum)
 }
@@ -124,7 +126,9 @@ def unpack(structure, arrays):
     return nodes
 
 
-def _unpack(packed, arrays, used):
+def _unpack(packed, arrays, used, depth=0):
+    if depth > DEEPEST:
+        raise ValueError(f"its sums are nested more than {DEEPEST} deep")
     kind = packed["kind"]
     if set(packed) != {"kind", *_FIELDS[kind]}:
         raise ValueError(f"a {kind} node must have {', '.join(_FIELDS[kind])}")
@@ -132,7 +136,8 @@ def _unpack(packed, arrays, used):
     for name in _FIELDS[kind]:
         value = packed[name]
         if name == "branches":
-            value = tuple(tuple(_unpack(i, arrays, used) for i in branch) for branch in value)
+            inner = depth + 1
+            value = tuple(tuple(_unpack(i, arrays, used, inner) for i in b) for b in value)
         elif isinstance(value, dict):
             used.append(value["array"])
             value = np.asarray(arrays[value["array"]], "float64")
@@ -161,6 +166,11 @@ def _whole(values, low):
     return all(type(n) is int and low <= n <= WIDEST for n in values)
 
 
+def _number(value):
+    most = sys.float_info.max  # a whole number in JSON may be beyond it
+    return type(value) in (int, float) and -most <= value <= most
+
+
 def _pairs(low, *values):
     return all(len(value) == 2 and _whole(value, low) for value in values)
 
@@ -181,7 +191,8 @@ def _conv(node):
     _, _, inputs, outputs = node.kernel.shape
     groups = node.groups
     return (
-        _pairs(1, node.strides, node.dilation)
+        _whole(node.kernel.shape, 1)
+        and _pairs(1, node.strides, node.dilation)
         and _pairs(0, *node.padding)
         and len(node.padding) == 2
         and _whole((groups, *node.in_shape), 1)
@@ -204,9 +215,9 @@ def _scale(node):
 
 
 def _batch_norm(node):
-    known = type(node.epsilon) in (int, float) and 0 <= node.epsilon < math.inf
     return (
-        known
+        _number(node.epsilon)
+        and node.epsilon >= 0
         and _arrays(node, *[node.in_shape[-1:]] * 4)
         and bool(np.all(node.variance >= 0) and np.all(node.variance + node.epsilon > 0))
         and bool(np.all(np.isfinite(node.scale)) and np.all(np.isfinite(node.bias)))
@@ -218,11 +229,11 @@ def _reshape(node):
 
 
 def _relu(node):
-    return type(node.slope) in (int, float)
+    return _number(node.slope)
 
 
 def _curve(node):
-    return type(node.function) is str and type(node.alpha) in (int, float)
+    return type(node.function) is str and _number(node.alpha)
 
 
 def _max_pool(node):
@@ -232,6 +243,7 @@ def _max_pool(node):
         and _pairs(1, node.size, node.strides)
         and _pairs(0, *node.padding)
         and inside
+        and math.prod((*node.out_shape, *node.size)) <= WIDEST  # entries of all windows
     )
 
 

@@ -1,0 +1,196 @@
+"""What a hostile hand can put in a report ends in one sentence, never in a verdict."""
+
+import json
+
+import numpy as np
+import pytest
+
+from keras_taps.verification import Graph, recheck
+from keras_taps.verification.certificate.checker import Checker
+from keras_taps.verification.certificate.leaves import Cuts
+from keras_taps.verification.certificate.report import input_hash
+from keras_taps.verification.certificate.schema import FORMAT
+from keras_taps.verification.certificate.tree import Tree
+from keras_taps.verification.certificate.tree_checker import leaf_bounds
+from keras_taps.verification.graph import storage
+from keras_taps.verification.graph.nodes import Dense, Relu
+
+pytestmark = pytest.mark.once
+
+ROBUST = Graph((Dense(np.array([[1.0, -1.0]]), np.array([1.0, 0.0])),))
+EVEN = Graph((Dense(np.array([[1.0, -1.0]]), np.zeros(2)),))
+HUGE = 10**400
+X = np.full(1, 0.5, "<f4")
+
+
+def write(folder, graph, verdict="certified", x=X, header=(), proof=None, **changed):
+    """A report of one image; its path. `graph` writes itself, or is `(structure, arrays)`."""
+    path, files = folder / "r.jsonl", folder / "r.files"
+    files.mkdir()
+    if isinstance(graph, Graph):
+        graph.save(files / "network.npz")
+        digest = graph.hash
+    else:
+        structure, arrays = graph
+        named = {f"array_{i}": np.asarray(a, "<f8") for i, a in enumerate(arrays)}
+        text = json.dumps({"format": storage.FORMAT, "nodes": structure}, sort_keys=True)
+        np.savez(files / "network.npz", structure=text, **named)
+        digest = storage.digest(structure, list(named.values()))
+    kind = {"certified": "certificate", "falsified": "counterexample"}.get(verdict, "image")
+    proof = proof or {"certified": {"method": "ibp"}, "falsified": {"point": 0 * x}}.get(
+        verdict, {}
+    )
+    numbers = {"label": np.int64(0), "eps": np.float64(0.1)}
+    np.savez(files / f"{kind}-000000.npz", x=x, **numbers, **proof)
+    head = {"format": FORMAT, "network": digest, "eps": 0.1, "count": 1, "stages": ["ibp"]}
+    record = {"index": 0, "input": input_hash(x), "label": 0, "predicted": 0, "verdict": verdict}
+    record |= {"stage": None if verdict == "unknown" else "ibp", "bound": None, "checked": False}
+    record |= {"seconds": 0, "stage_seconds": {}}
+    lines = {**head, **dict(header)}, {**record, **changed}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_an_honest_report_holds(tmp_path):
+    assert recheck(write(tmp_path, ROBUST, checked=True, bound=-0.5, deployed=True)).holds
+
+
+@pytest.mark.parametrize(
+    ("verdict", "changed", "reason"),
+    [
+        ("unknown", {"deployed": True}, "as it is deployed"),
+        ("falsified", {"deployed": True}, "as it is deployed"),
+        ("unknown", {"checked": True}, "no checker confirms"),
+        ("certified", {"seconds": HUGE}, "`seconds`"),
+        ("certified", {"bound": HUGE}, "`bound`"),
+        ("certified", {"bound": -HUGE}, "`bound`"),
+        ("certified", {"stage_seconds": {"ibp": HUGE}}, "`stage_seconds`"),
+        ("certified", {"header": {"eps": HUGE}}, "`eps`"),
+        ("certified", {"header": {"timeout": HUGE}}, "`timeout`"),
+    ],
+)
+def test_fields_are_refused(tmp_path, verdict, changed, reason):
+    with pytest.raises(ValueError, match=reason):
+        recheck(write(tmp_path, ROBUST, verdict, **changed))
+
+
+@pytest.mark.parametrize("verdict", ["unknown", "falsified"])
+def test_a_bound_below_0_is_a_claim(tmp_path, verdict):
+    found = recheck(write(tmp_path, EVEN, verdict, bound=-5.0))
+    assert not found.confirmed
+    assert found.rejected
+
+
+def node(kind, **fields):
+    return {"kind": kind, **fields}
+
+
+def dense(first):
+    return node("Dense", kernel={"array": first}, bias={"array": first + 1})
+
+
+def relu(*shape):
+    return node("Relu", in_shape=list(shape), slope=0.0)
+
+
+def conv(shape):
+    places = {"kernel": {"array": 0}, "bias": {"array": 1}, "padding": [[0, 0], [0, 0]]}
+    ones = {"strides": [1, 1], "dilation": [1, 1], "groups": 1}
+    return node("Conv", in_shape=shape, **places, **ones)
+
+
+def pool(side, size):
+    ones = {"strides": [1, 1], "padding": [[0, 0], [0, 0]]}
+    return node("MaxPool", in_shape=[side, side, 1], size=[size, size], **ones)
+
+
+def nested(depth):
+    chain = [relu(1)]
+    for _ in range(depth):
+        chain = [node("Sum", in_shape=[1], branches=[chain])]
+    return [*chain, dense(0)]
+
+
+LAST = [np.array([[1.0, -1.0]]), np.array([1.0, 0.0])]
+NORM = {name: {"array": i} for i, name in enumerate(("gamma", "beta", "mean", "variance"))}
+FLAT = node("Reshape", in_shape=[4, 3, 1], out_shape=[12])
+IMAGE = np.zeros((3, 3, 1), "<f4")
+NETWORKS = {
+    "kernel of height 0": (
+        [conv([3, 3, 1]), FLAT, dense(2)],
+        [np.zeros((0, 1, 1, 1)), np.zeros(1), np.ones((12, 2)), np.zeros(2)],
+        IMAGE,
+    ),
+    "epsilon": (
+        [node("BatchNorm", **NORM, epsilon=HUGE, in_shape=[1]), dense(4)],
+        [*np.ones((4, 1)), *LAST],
+        X,
+    ),
+    "windows": (
+        [
+            pool(999, 500),
+            pool(500, 500),
+            node("Reshape", in_shape=[1, 1, 1], out_shape=[1]),
+            dense(0),
+        ],
+        LAST,
+        np.zeros((999, 999, 1), "<f4"),
+    ),
+    "nothing": ([node("Reshape", in_shape=[1], out_shape=[1])], [], X),
+    "depth": (nested(51), LAST, X),
+    "depth of thousands": (nested(300), LAST, X),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_are_refused(tmp_path, name):
+    structure, arrays, x = NETWORKS[name]
+    with pytest.raises(ValueError, match=r"network\.npz' is damaged"):
+        recheck(write(tmp_path, (structure, arrays), x=x))
+
+
+def test_sums_up_to_the_limit_are_checked(tmp_path):
+    assert recheck(write(tmp_path, (nested(50), LAST))).confirmed == [0]
+
+
+def test_one_output_has_no_classes(tmp_path):
+    found = recheck(write(tmp_path, Graph((Dense(np.ones((1, 1)), np.zeros(1)),))))
+    assert "one output" in found.rejected[0]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError, RecursionError, ZeroDivisionError, OverflowError, IndexError, ValueError]
+)
+def test_what_fails_in_a_record_is_no_proof_and_no_end(tmp_path, monkeypatch, error):
+    def fail(*args):
+        raise error("deep inside")
+
+    path = write(tmp_path, ROBUST)
+    monkeypatch.setattr("keras_taps.verification.certificate.claims.Claims.check", fail)
+    found = recheck(path)
+    assert "cannot be checked" in found.rejected[0]
+    assert not found.confirmed
+
+
+def test_cuts_that_no_leaf_uses_take_nothing(monkeypatch):
+    """Multipliers stand for the cuts in use, whatever a file has beside them."""
+    hidden = Dense(np.ones((1, 2)), np.full(2, -0.5))
+    graph = Graph((hidden, Relu((2,)), Dense(np.ones((2, 1)), np.zeros(1))))
+    root = Checker(graph).root(np.zeros(1), np.ones(1))
+    tree = Tree(0, [0, 1])
+    tree.close(0, np.zeros(2, "uint8"), np.zeros(2), np.ones(1), np.eye(1, 8, 7)[0])
+    many = 10**6
+    members = np.tile([[0, 1]], (many, 1))
+    cuts = Cuts(members, np.ones((many, 2)), np.zeros((many, 2)))
+    given = root, np.ones((1, 1)), np.zeros(1), np.zeros(1, int), [tree]
+    seen = []
+    bounds = type(root).upper_bounds
+
+    def watch(self, *args):
+        seen.append(args[6].shape)
+        return bounds(self, *args)
+
+    monkeypatch.setattr(type(root), "upper_bounds", watch)
+    (found,) = leaf_bounds(*given, cuts)
+    assert seen == [(1, 1)]
+    assert np.isfinite(found).all()
