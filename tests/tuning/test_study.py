@@ -148,7 +148,7 @@ def test_folders(tmp_path, untrained):
     create(tmp_path / "study")
     with pytest.raises(FileExistsError, match="tune --resume"):
         create(tmp_path / "study")
-    with pytest.raises(FileNotFoundError, match="no study folder"):
+    with pytest.raises(FileNotFoundError, match="not a study folder"):
         Study.open(tmp_path)
     write_json(tmp_path / "study.json", {"study": {"recipe": {}}})
     with pytest.raises(ValueError, match="not the config of a study"):
