@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from keras_taps.verification.certificate.backward import affine_back, pool, pool_back
 from keras_taps.verification.certificate.lines import LayerCuts, LeafLines, ReluLines
-from keras_taps.verification.certificate.rounding import Form, input_interval, largest, size_of
+from keras_taps.verification.certificate.rounding import (
+    Form,
+    inner_interval,
+    input_interval,
+    largest,
+    size_of,
+)
 from keras_taps.verification.certificate.walk import Walk
 from keras_taps.verification.graph.exact_values import _node, _whole
 from keras_taps.verification.graph.graph import Graph
@@ -257,3 +263,18 @@ def test_the_box_of_an_image(seed):
         exact = Fraction(value) - Fraction(eps), Fraction(value) + Fraction(eps)
         assert Fraction(low) <= max(exact[0], 0)
         assert min(exact[1], 1) <= Fraction(high)
+
+
+@given(SEEDS)
+@USUAL
+def test_where_a_counterexample_may_lie(seed):
+    """Exactly within the ball, and the last number that is."""
+    own = np.random.default_rng(seed)
+    x, eps = own.random(20) * 10.0 ** -own.integers(0, 20, 20), float(own.random())
+    lower, upper = inner_interval(x, eps)
+    for low, value, high in zip(lower, x, upper, strict=True):
+        ends = Fraction(value) - Fraction(eps), Fraction(value) + Fraction(eps)
+        assert max(ends[0], 0) <= Fraction(low)
+        assert Fraction(high) <= min(ends[1], 1)
+        assert low == 0 or Fraction(np.nextafter(low, -1)) < ends[0]
+        assert high == 1 or Fraction(np.nextafter(high, 2)) > ends[1]

@@ -1,0 +1,207 @@
+"""Sums that float64 gets wrong by all that it can: ones, and after them dust that each add loses.
+
+In every lane of a vectorised sum a one comes first, and what is added to it is less than half a
+unit of it. So thousands of terms are lost, while the few roundings of the sum itself, which other
+steps pay for, stay as small as they are.
+"""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from keras_taps.verification.certificate.clipping import clipped
+from keras_taps.verification.certificate.deadline import NEVER
+from keras_taps.verification.certificate.lines import LayerCuts, LeafLines, ReluLines
+from keras_taps.verification.certificate.many_boxes import ManyBoxes, _relu_back, _Walk
+from keras_taps.verification.certificate.rounding import Form, largest, size_of
+from keras_taps.verification.graph.graph import Graph
+from keras_taps.verification.graph.nodes import Dense, Relu, Scale, Sum
+from tests.verification.certificate.test_every_step import holds, normal, outputs, values
+
+pytestmark = pytest.mark.once
+SPECK = 0.9 * 2.0**-53
+DUST = np.concatenate([np.ones(64), np.full(8192, SPECK)])
+ONES = np.ones(len(DUST))
+POINT = ONES, ONES
+ONE = np.zeros(1, int)  # the number of the only box
+EXACT = sum(map(Fraction, DUST.tolist()))
+
+
+def bare(rows):
+    return Form(rows, np.zeros(len(rows)), np.zeros(len(rows)))
+
+
+def many(x):
+    """A walk over one box, which is a point."""
+    return _Walk({}, (x[None], x[None]), NEVER)
+
+
+def test_the_dust_is_lost():
+    assert Fraction(float(DUST @ ONES)) < EXACT - 4000 * Fraction(SPECK)
+
+
+@pytest.mark.parametrize("signs", [(1, 1), (-1, -1)])
+def test_the_largest_value(signs):
+    row, x = (sign * values for sign, values in zip(signs, (DUST, ONES), strict=True))
+    assert Fraction(largest(bare(row[None]), (x, x))[0]) >= EXACT
+    assert Fraction(many(x).largest(bare(row[None]), ONE)[0]) >= EXACT
+
+
+def test_the_largest_value_keeps_the_error_of_a_form():
+    form = Form(np.zeros((1, 1)), np.zeros(1), np.ones(1))
+    assert largest(form, (np.zeros(1), np.zeros(1)))[0] >= 1
+    assert many(np.zeros(1)).largest(form, ONE)[0] >= 1
+
+
+def test_errors_that_are_added():
+    form = Form(np.zeros((1, 1)), np.zeros(1), np.ones(1)).plus(np.zeros(1), np.full(1, SPECK))
+    assert Fraction(form.error[0]) >= 1 + Fraction(SPECK)
+
+
+def test_what_a_relu_lifts():
+    lines = ReluLines.of((-ONES, ONES), 0.0)
+    lines = ReluLines(**(vars(lines) | {"steep": 0 * ONES, "below": 0 * ONES[None], "over": ONES}))
+    found = lines.back(bare(DUST[None]))
+    assert Fraction(found.constant[0]) + Fraction(found.error[0]) >= EXACT
+    arrays = {name: v[None] for name, v in vars(lines).items() if name not in ("slope", "size")}
+    arrays["below"] = lines.below
+    each = ReluLines(**arrays, slope=0.0, size=lines.size)
+    found = _relu_back(each, bare(DUST[None]), ONE)
+    assert Fraction(found.constant[0]) + Fraction(found.error[0]) >= EXACT
+
+
+def one_cut(places, outer, inner, limits, size):
+    return LayerCuts(np.arange(len(places)), places, outer, inner, limits, size)
+
+
+def leaf_of(box, slope=0.0, **given):
+    lines = vars(ReluLines.of(box, slope))
+    signs = given.pop("signs", np.zeros((1, box[0].size), "int8"))
+    return LeafLines(
+        **lines, **({"pushes": None, "cuts": None, "gammas": None} | given), signs=signs
+    )
+
+
+@pytest.mark.parametrize("side", ["outer", "inner"])
+def test_many_cuts_of_one_neuron(side):
+    """With `-z <= -1` at z = 1: the multipliers add up to what float64 loses."""
+    parts = {"outer": np.zeros((len(DUST), 1)), "inner": np.zeros((len(DUST), 1))}
+    parts[side] = -np.ones((len(DUST), 1))
+    cuts = one_cut(np.zeros((len(DUST), 1), int), **parts, limits=0 * DUST, size=np.ones(1))
+    rows, error = cuts.taken(np.zeros((1, 1)), DUST[None], parts[side])
+    assert Fraction(rows[0, 0]) + Fraction(error[0]) >= EXACT
+
+
+def test_a_cut_that_vanishes_in_a_row():
+    cuts = one_cut(np.zeros((1, 1), int), -np.ones((1, 1)), None, np.zeros(1), np.ones(1))
+    rows, error = cuts.taken(np.ones((1, 1)), np.full((1, 1), SPECK), cuts.outer)
+    assert Fraction(rows[0, 0]) + Fraction(error[0]) >= 1 + Fraction(SPECK)
+
+
+def test_a_cut_that_names_a_neuron_often():
+    """The coefficients of one neuron are added up before they are multiplied."""
+    cuts = one_cut(np.zeros((1, len(DUST)), int), -DUST[None], None, np.zeros(1), np.ones(1))
+    rows, error = cuts.taken(np.zeros((1, 1)), np.ones((1, 1)), cuts.outer)
+    assert Fraction(rows[0, 0]) + Fraction(error[0]) >= EXACT
+
+
+def test_limits_of_many_cuts():
+    nothing = np.zeros((len(DUST), 1))
+    cuts = one_cut(np.zeros((len(DUST), 1), int), nothing, nothing, ONES, np.zeros(1))
+    form = cuts.before(bare(np.zeros((1, 1))), DUST[None])
+    assert Fraction(form.constant[0]) + Fraction(form.error[0]) >= EXACT
+
+
+def test_cuts_on_both_sides_of_a_leaf():
+    """At a point with slack 0: what the cuts add to the form is 0, up to rounding."""
+    for seed in range(50):
+        x = np.abs(normal(seed, 3))
+        outer, inner = np.full((1, 1), -1.1), np.full((1, 1), 1.1)
+        cuts = one_cut(np.zeros((1, 1), int), outer, inner, np.zeros(1), x)
+        gammas, rows = np.abs(normal(seed + 1, 20, 1)), normal(seed + 2, 20, 3)
+        leaf = leaf_of((x, x), cuts=cuts, gammas=gammas, signs=np.zeros((20, 3), "int8"))
+        exact = outputs(Relu((3,)), x)
+        holds(values(bare(rows), exact), values(leaf.back(bare(rows)), x))
+
+
+def test_a_push_that_vanishes():
+    """A multiplier of a split that only rounding takes away, at z = -1 of a leaf with z <= 0."""
+    signs, x = np.array([[1]], "int8"), np.ones(1)
+    leaf = leaf_of((x, x), signs=signs, pushes=np.full((1, 1), SPECK))
+    form = leaf.back(bare(np.ones((1, 1))))
+    assert values(form, x)[0] >= 1 + Fraction(SPECK)
+
+
+def test_products_of_a_leaf():
+    """Split neurons of a leaky ReLU: one product each, and nothing else."""
+    for seed in range(50):
+        x, rows = -np.abs(normal(seed, 2)), normal(seed + 1, 20, 2)
+        leaf = leaf_of((x - 1, -x), 0.1, signs=np.full((20, 2), -1, "int8"))
+        exact = outputs(Relu((2,), 0.1), x)
+        holds(values(bare(rows), exact), values(leaf.back(bare(rows)), x))
+
+
+def test_steps_of_many_boxes():
+    """Sums, affine nodes and leaky ReLUs, each alone, with forms that come without an error."""
+    own = np.random.default_rng(0)
+    nodes = {
+        "sum": Sum((2,), ((), (), ())),
+        "dense": Dense(own.normal(size=(2, 2)), own.normal(size=2)),
+        "scale": Scale(own.normal(size=2), np.zeros(2), (2,)),
+        "relu": Relu((2,), 0.1),
+    }
+    for seed in range(50):
+        x, rows = -np.abs(normal(seed, 2)), normal(seed + 1, 20, 2)
+        for node in nodes.values():
+            walk, at = many(x), np.zeros(20, int)
+            box, record = walk._forward(node, walk.input, None)
+            exact = outputs(node, x)
+            for low, value, high in zip(box[0][0], exact, box[1][0], strict=True):
+                assert Fraction(low) <= value <= Fraction(high)
+            found = walk._backward(node, record, bare(rows), at)
+            holds(values(bare(rows), exact), values(found, x))
+
+
+def test_affine_nodes_of_many_boxes():
+    node = Dense(DUST[:, None], np.zeros(1))
+    walk = many(ONES)
+    (lower, upper), record = walk._forward(node, walk.input, None)
+    assert Fraction(lower[0, 0]) <= EXACT <= Fraction(upper[0, 0])
+    back = Dense(DUST[None], np.zeros(len(DUST)))  # its rows are sums of as many products
+    walk = many(np.ones(1))
+    _, record = walk._forward(back, walk.input, None)
+    form = walk._backward(back, record, bare(ONES[None]), ONE)
+    assert values(form, np.ones(1))[0] >= EXACT
+    biased = Dense(np.zeros((1, len(DUST))), DUST)
+    _, record = walk._forward(biased, walk.input, None)
+    form = walk._backward(biased, record, bare(ONES[None]), ONE)
+    assert values(form, np.ones(1))[0] >= EXACT
+
+
+def test_boxes_in_which_a_number_is_not_finite():
+    """Their bounds are infinite, though this one number would not be needed; others keep theirs."""
+    graph = Graph((Dense(np.full((1, 1), 0.5), np.zeros(1)),))
+    x = np.array([[1.5e308], [1.0]])
+    found = ManyBoxes(graph).bounds(x, x, np.ones((1, 1)), np.zeros(1))
+    assert found.values[:, 0].tolist() == [np.inf, found.values[1, 0]]
+    assert found.constant[:, 0].tolist() == [np.inf, found.constant[1, 0]]
+    assert 0.5 <= found.values[1, 0] < np.inf
+
+
+def test_a_cut_of_a_box():
+    """The half-space `x0 + 64 + dust >= 0`, whose constant float64 adds up too small."""
+    lower, upper = np.concatenate([[-100.0], ONES]), np.concatenate([[0.0], ONES])
+    rows = np.concatenate([[1.0], DUST])
+    low, high = clipped(
+        lower[None], upper[None], rows[None, None], np.zeros((1, 1)), np.zeros(1, int)
+    )
+    assert Fraction(low[0, 0]) <= -EXACT < Fraction(-64)
+    low, high = clipped(
+        -upper[None], -lower[None], -rows[None, None], np.zeros((1, 1)), np.zeros(1, int)
+    )
+    assert Fraction(high[0, 0]) >= EXACT > 64
+
+
+def test_the_size_of_a_box():
+    assert size_of((np.array([-3.0, 1.0]), np.array([2.0, 4.0]))).tolist() == [3.0, 4.0]
