@@ -224,16 +224,18 @@ def main():
             continue
         path, began = ROOM / name, time.time()
         source = path.read_text()
-        if failed := killer(path, ast.parse(source), tests, options.examples):
-            sys.exit(f"the tests of {name} fail without any change: {failed}")
         chosen = mutants(source, options.seed)
         known = {_key(r): r for r in results if r["file"] == name}
         if options.again:
             chosen = [c for c in chosen if _survived(known.get(_key(c[2])))]
-        for number, kind, record in chosen if options.again else chosen[: options.count]:
+        else:
+            chosen = [c for c in chosen[: options.count] if _key(c[2]) not in known]
+        if not chosen:
+            continue
+        if failed := killer(path, ast.parse(source), tests, options.examples):
+            sys.exit(f"the tests of {name} fail without any change: {failed}")
+        for number, kind, record in chosen:
             old = known.get(_key(record))
-            if old is not None and not options.again:
-                continue
             record = {"file": name, **record}
             record["killed_by"] = killer(
                 path, mutated(source, number, kind), tests, options.examples
