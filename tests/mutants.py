@@ -33,8 +33,8 @@ OWN = f"{TESTS}/certificate/test_"
 CHECKER = [f"{OWN}{name}.py" for name in ("dust", "every_step", "checker", "leaves", "places")]
 EXACT = f"{TESTS}/test_false_verdicts.py"
 GRAPH = [f"{TESTS}/graph", CHECKER[1], EXACT]
-RECHECKING = [f"{OWN}{name}.py" for name in ("recheck", "forgery", "report")]
-TREES = [f"{OWN}tree.py", *CHECKER]
+RECHECKING = [f"{OWN}{name}.py" for name in ("recheck", "hostile_files", "forgery", "report")]
+TREES = [f"{OWN}tree.py", f"{OWN}hostile_files.py", *CHECKER]
 SPLITTING = [*CHECKER[:2], f"{OWN}many_boxes.py", f"{TESTS}/search/test_input_splitting.py"]
 FILES = {  # and the tests that must notice, the quickest first
     "certificate/rounding.py": CHECKER,

@@ -121,7 +121,10 @@ def recheck(path, graph=None, x=None, y=None, eps=None, progress=None):
     if len(known) > header["count"]:
         raise ValueError(f"The report has {len(known)} inputs; its header says {header['count']}.")
     found.missing = max(total, header["count"]) - len(inside)
-    claims = Claims(graph, header["eps"], images, labels)
+    try:
+        claims = Claims(graph, header["eps"], images, labels)
+    except _BEYOND as error:
+        raise ValueError(f"The network of '{path}' cannot be checked: {error!r:.200}.") from error
     todo = [record for record in records if record["index"] not in found.twice]
     for done, record in enumerate(todo):
         _look(found, claims, record, files_of(path))

@@ -172,6 +172,16 @@ def test_what_fails_in_a_record_is_no_proof_and_no_end(tmp_path, monkeypatch, er
     assert not found.confirmed
 
 
+def test_a_network_that_no_checker_takes(tmp_path, monkeypatch):
+    def fail(*args):
+        raise MemoryError("deep inside")
+
+    path = write(tmp_path, ROBUST)
+    monkeypatch.setattr("keras_taps.verification.certificate.claims.Checker", fail)
+    with pytest.raises(ValueError, match=r"network of .*r\.jsonl' cannot be checked"):
+        recheck(path)
+
+
 def test_cuts_that_no_leaf_uses_take_nothing(monkeypatch):
     """Multipliers stand for the cuts in use, whatever a file has beside them."""
     hidden = Dense(np.ones((1, 2)), np.full(2, -0.5))
