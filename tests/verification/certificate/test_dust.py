@@ -2,7 +2,7 @@
 
 In every lane of a vectorised sum a one comes first, and what is added to it is less than half a
 unit of it. So thousands of terms are lost, while the few roundings of the sum itself, which other
-steps pay for, stay as small as they are.
+steps pay for, stay as small as they are. At the end: products so small that float64 has 0 for them.
 """
 
 from fractions import Fraction
@@ -10,11 +10,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from keras_taps.verification.certificate.backward import affine_back
 from keras_taps.verification.certificate.clipping import clipped
 from keras_taps.verification.certificate.deadline import NEVER
 from keras_taps.verification.certificate.lines import LayerCuts, LeafLines, ReluLines
 from keras_taps.verification.certificate.many_boxes import ManyBoxes, _relu_back, _Walk
 from keras_taps.verification.certificate.rounding import Form, largest, size_of
+from keras_taps.verification.certificate.walk import Walk
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import Dense, Relu, Scale, Sum
 from tests.verification.certificate.test_every_step import holds, normal, outputs, values
@@ -205,3 +207,64 @@ def test_a_cut_of_a_box():
 
 def test_the_size_of_a_box():
     assert size_of((np.array([-3.0, 1.0]), np.array([2.0, 4.0]))).tolist() == [3.0, 4.0]
+
+
+def test_lines_of_the_smallest_boxes():
+    """Both lines at both ends, where products underflow."""
+    small = 5e-324 * np.arange(1.0, 9.0)
+    lower, upper = (v.reshape(-1) for v in np.meshgrid(-small, small))
+    for slope in (0.0, 0.1):
+        lines = ReluLines.of((lower, upper), slope)
+        for x in (lower, upper):
+            wanted = outputs(Relu(x.shape, slope), x)
+            for i, value in enumerate(wanted):
+                at = Fraction(x[i])
+                assert Fraction(lines.steep[i]) * at + Fraction(lines.over[i]) >= value
+                assert Fraction(lines.below[0, i]) * at <= value
+
+
+def test_products_that_underflow():
+    """Every step with rows and inputs whose products float64 takes for 0."""
+    tiny = np.full(3, 1e-170)
+    form, limit = bare(tiny[None]), Fraction(1e-170) ** 2
+    assert Fraction(largest(form, (tiny, tiny))[0]) >= 3 * limit
+    assert Fraction(many(tiny).largest(form, ONE)[0]) >= 3 * limit
+    shrinking = Scale(tiny, np.zeros(3), (3,))
+    (lower, upper), record = Walk({})._forward(shrinking, (-tiny, tiny), None)
+    assert Fraction(upper[0]) >= limit
+    assert Fraction(lower[0]) <= -limit
+    form = affine_back(shrinking, record, bare(tiny[None]))
+    assert values(form, np.ones(3))[0] >= 3 * limit
+    walk = many(np.ones(3))
+    _, record = walk._forward(shrinking, walk.input, None)
+    form = walk._backward(shrinking, record, bare(tiny[None]), ONE)
+    assert values(form, np.ones(3))[0] >= 3 * limit
+    nothing = np.zeros((1, 3))
+    leaky = ReluLines.of((-np.ones(3), -np.ones(3)), 1e-170)
+    assert values(leaky.back(bare(-tiny[None])), -np.ones(3))[0] >= 3 * limit
+    walk = many(-np.ones(3))
+    _, record = walk._forward(Relu((3,), 1e-170), walk.input, None)
+    form = _relu_back(record, bare(-tiny[None]), ONE)
+    assert values(form, -np.ones(3))[0] >= 3 * limit
+    cuts = one_cut(np.zeros((1, 1), int), -tiny[None, :1], nothing[:, :1], tiny[:1], np.ones(3))
+    rows, error = cuts.taken(nothing, tiny[None, :1], cuts.outer)
+    assert Fraction(rows[0, 0]) + Fraction(error[0]) >= limit
+    form = cuts.before(bare(nothing), tiny[None, :1])
+    assert values(form, np.ones(3))[0] >= 2 * limit
+    rows = np.array([[[-1e-170, 1e-170]]])  # `1e-340 - 1e-170 x0 >= 0` cuts x0 at 1e-170
+    low, high = np.array([[0.0, 1e-170]]), np.array([[1.0, 1e-170]])
+    _, high = clipped(low, high, rows, np.zeros((1, 1)), np.zeros(1, int))
+    assert high[0, 0] >= 1e-170
+
+
+def test_boxes_after_leaky_relus():
+    """Products with a slope, rounded outward however small they are."""
+    for slope in (0.1, 1e-170):
+        for x in (-1.1, -1e-150, -5e-324):
+            x, node = np.array([x]), Relu((1,), slope)
+            exact = outputs(node, x)[0]
+            (low, high), _ = Walk({}, refine=False)._forward(node, (x, x), None)
+            assert Fraction(low[0]) <= exact <= Fraction(high[0])
+            walk = many(x)
+            (low, high), _ = walk._forward(node, walk.input, None)
+            assert Fraction(low[0, 0]) <= exact <= Fraction(high[0, 0])
