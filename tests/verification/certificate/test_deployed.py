@@ -1,6 +1,7 @@
 """What floating point adds to margins never exceeds the bound, in whatever order sums are taken."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -244,3 +245,26 @@ def test_underflow_counts():
     kernel = np.array([[2.0**-149, 0.0, 0.0]])
     graph = Graph((Dense(kernel, np.zeros(3)), Dense(np.eye(3) * 2.0**60, np.zeros(3))))
     assert np.all(bound(graph, np.zeros(1), np.ones(1)) >= 2.0**-149 * 2.0**60)
+
+
+@pytest.mark.parametrize("unit", [2.0**-24, 2.0**-8, 0.01])
+def test_relative_errors_are_those_of_as_many_roundings(unit):
+    arithmetic = Arithmetic(unit)
+    for terms in (1, 3, 20):
+        real = (1 + Fraction(unit)) ** (terms + 2) - 1
+        assert Fraction(float(arithmetic.of(np.array(terms)))) >= real
+        assert Fraction(arithmetic.few(terms + 2)) >= real
+    assert arithmetic.few(int(1 / unit) + 1) == np.inf
+    assert arithmetic.of(np.array(int(1 / unit) + 1)) == np.inf
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.1])
+def test_an_error_that_lifts_an_input_above_0(slope):
+    """A real input just below 0 is computed above it: the output is wrong by nearly the error."""
+    node, error = Relu((3,), slope), np.full(3, 0.5)
+    upper = np.array([-0.125, -0.5, -1.0])
+    _, found = DeployedNetwork(Graph((node,)))._relu(node, 2 * error, error, upper - 1, upper)
+    for real in (upper, upper - 0.25):
+        computed = real + error
+        wrong = np.maximum(computed, slope * computed) - slope * real
+        assert np.all(found >= wrong)

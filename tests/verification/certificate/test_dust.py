@@ -257,6 +257,31 @@ def test_products_that_underflow():
     assert high[0, 0] >= 1e-170
 
 
+def test_large_rows_of_tiny_outputs():
+    """The sizes of the outputs underflow, and the rows make up for it."""
+    node, x = Dense(normal(0, 2, 5) * 1e-200, np.zeros(5)), np.full(2, 1e-125)
+    form, walk = bare(normal(1, 20, 5) * 1e300), many(x)
+    exact = values(form, outputs(node, x))
+    _, record = Walk({})._forward(node, (x, x), None)
+    holds(exact, values(affine_back(node, record, form), x))
+    _, record = walk._forward(node, walk.input, None)
+    holds(exact, values(walk._backward(node, record, form, np.zeros(20, int)), x))
+
+
+def test_cuts_among_the_smallest_numbers():
+    for parts in range(1, 20):
+        constant = -1e-20 * parts  # `1e300 x >= 1e-20 parts`
+        found = [
+            clipped(-np.ones((1, 1)), np.ones((1, 1)), rows, np.full((1, 1), c), np.zeros(1, int))
+            for rows, c in (
+                (np.full((1, 1, 1), 1e300), constant),
+                (np.full((1, 1, 1), -1e300), -constant),
+            )
+        ]
+        exact = Fraction(-constant) / Fraction(1e300)
+        assert Fraction(found[0][0][0, 0]) <= exact <= Fraction(found[1][1][0, 0])
+
+
 def test_boxes_after_leaky_relus():
     """Products with a slope, rounded outward however small they are."""
     for slope in (0.1, 1e-170):

@@ -70,6 +70,24 @@ def test_missing_files_are_reported(original, copy):
     assert recheck(path, x=tiny()[1], y=tiny()[2]).without == found.without
 
 
+def test_images_and_labels_that_differ_a_little_are_rejected(original):
+    """The proofs would hold for them too, or nearly: what was claimed is about others."""
+    _, x, y = tiny()
+    near = np.where(x > 0.5, x - 1e-6, x + 1e-6).astype("float32")
+    for given, labels, reason in (
+        (near, y, "the image is another in the data"),
+        (near, None, "the image is another in the data"),
+        (x, np.asarray(y) + 1, "the label is another in the data"),
+    ):
+        found = recheck(original.path, x=given, y=labels)
+        assert not found.confirmed
+        assert set(found.rejected) == set(range(COUNT))
+        assert set(found.rejected.values()) == {reason}
+    found = recheck(original.path, x=x[:2], y=y[:2])
+    assert sorted(found.confirmed) == [0, 1]
+    assert set(found.rejected.values()) == {"there is no such image in the data"}
+
+
 def certificate(folder, index):
     return folder / f"certificate-{index:06d}.npz"
 
