@@ -96,7 +96,7 @@ def multiplications(stage, graph, tasks, verifier):
         "ibp": 2,
         "crown-ibp": 2 + forms,
         "crown": 2 + forms,
-        "alpha-crown": 2 + 2 * forms * (verifier.iterations + 1),
+        "alpha-crown": 2 + 2 * forms * (verifier.options.iterations + 1),
         "attack": forms * 3 * 20,
     }[stage]
     total = passes * whole * len(tasks)

@@ -5,14 +5,8 @@ import time
 
 import numpy as np
 
-from keras_taps.checks import (
-    check_choice,
-    check_count,
-    check_radius,
-    check_real,
-    check_seed,
-)
-from keras_taps.choices import BRANCHINGS, CUTS, DEFAULT_STAGES, MEMORY
+from keras_taps.checks import check_radius, check_real
+from keras_taps.choices import DEFAULT_STAGES
 from keras_taps.processes import one_writer
 from keras_taps.provenance import provenance
 from keras_taps.verification.cascade.evidence import Evidence
@@ -23,6 +17,7 @@ from keras_taps.verification.cascade.given import (
     own_outputs,
     parse_shard,
 )
+from keras_taps.verification.cascade.options import Options
 from keras_taps.verification.cascade.stages import Verifier
 from keras_taps.verification.cascade.task import Task
 from keras_taps.verification.cascade.writer import ReportWriter
@@ -48,16 +43,9 @@ def certify(
     timeout=60,
     out=None,
     shard=None,
-    check=True,
     certificates=False,
-    batch_size=32,
-    iterations=20,
-    branching="kfsb",
-    cuts=CUTS,
-    recompute=0,
-    memory=MEMORY,
-    seed=0,
     progress=None,
+    **options,
 ):
     """Prove or refute the robustness of a model on every input of a test set.
 
@@ -83,19 +71,12 @@ def certify(
             where it stopped, and one with more images or a longer timeout adds to it.
             Counterexamples and certificates lie in a folder beside it.
         shard: Text "i/n": only every n-th input, from the i-th; `merge_reports` joins the reports.
-        check: Whether 'certified' needs the float64 checker; without it verdicts rest on float32.
         certificates: Whether to keep for each certified input what `recheck` needs to repeat the
             proof; inputs that an earlier run certified without it are proved again.
-        batch_size: Inputs at a time.
-        iterations: Steps of alpha-CROWN.
-        branching: How branch and bound chooses neurons: 'kfsb', 'babsr' or 'gap'.
-        cuts: Multi-neuron constraints of each input and class, at most; 0 for none.
-        recompute: After how many splits branch and bound derives the bounds of all neurons again,
-            knowing the signs that are fixed by then; 0 for never.
-        memory: Bytes for the open domains of branch and bound.
-        seed: Whole number for the random starts of attacks.
         progress: Called as `progress(report, total)` with what the report held before, and again
             when verdicts have come in.
+        **options: Fields of `Options`: `check`, `batch_size`, `iterations`, `branching`, `cuts`,
+            `recompute`, `memory`, `seed`.
 
     Returns:
         `Report`.
@@ -115,18 +96,7 @@ def certify(
     References:
         Mao et al. 2023, section 4 and appendix C; the works named at each stage.
     """
-    certifier = Certifier(
-        model,
-        stages=stages,
-        check=check,
-        batch_size=batch_size,
-        iterations=iterations,
-        branching=branching,
-        cuts=cuts,
-        recompute=recompute,
-        memory=memory,
-        seed=seed,
-    )
+    certifier = Certifier(model, stages=stages, **options)
     return certifier.certify(
         x,
         y,
@@ -147,14 +117,7 @@ class Certifier:
     Args:
         model: As for `certify`, like the rest.
         stages: Names out of `STAGES`, in order.
-        check: Whether 'certified' needs the float64 checker.
-        batch_size: Inputs at a time.
-        iterations: Steps of alpha-CROWN.
-        branching: How branch and bound chooses neurons.
-        cuts: Multi-neuron constraints of each input and class, at most.
-        recompute: After how many splits branch and bound derives bounds again.
-        memory: Bytes for the open domains of branch and bound.
-        seed: Whole number for the random starts of attacks.
+        **options: Fields of `Options`.
 
     Raises:
         FileNotFoundError: If `model` is a path without a file.
@@ -168,55 +131,15 @@ class Certifier:
     [2, 2]
     """
 
-    def __init__(
-        self,
-        model,
-        *,
-        stages=DEFAULT_STAGES,
-        check=True,
-        batch_size=32,
-        iterations=20,
-        branching="kfsb",
-        cuts=CUTS,
-        recompute=0,
-        memory=MEMORY,
-        seed=0,
-    ):
+    def __init__(self, model, *, stages=DEFAULT_STAGES, **options):
+        self.options = Options.of(options)
         self.network, self.graph = load_network(model)
         self._weights = [np.array(value) for value in self.network.get_weights()]
         layers = self.network._flatten_layers()
         self._float32 = all(layer.compute_dtype == "float32" for layer in layers)
         self.stages = check_stages(stages)
-        check_seed(seed)
-        check_count("batch_size", batch_size, low=1)
-        check_count("iterations", iterations)
-        check_choice("branching", branching, BRANCHINGS)
-        check_count("cuts", cuts)
-        check_count("recompute", recompute)
-        check_count("memory", memory, low=1)
-        self._memory = memory
-        self._about = {
-            "stages": list(self.stages),
-            "check": bool(check),
-            "iterations": iterations,
-            "branching": branching,
-            "cuts": cuts,
-            "recompute": recompute,
-            "seed": seed,
-        }
-        self._own = own_outputs(self.network, batch_size)
-        self._verifier = Verifier(
-            self.graph,
-            self._own,
-            batch_size,
-            check,
-            seed,
-            iterations,
-            branching=branching,
-            cuts=cuts,
-            recompute=recompute,
-            memory=memory,
-        )
+        self._own = own_outputs(self.network, self.options.batch_size)
+        self._verifier = Verifier(self.graph, self._own, **options)
 
     def certify(
         self, x, y, eps, *, timeout=60, out=None, shard=None, certificates=False, progress=None
@@ -259,7 +182,8 @@ class Certifier:
             "count": len(range(first, len(x), step)),
             "shard": shard,
             "timeout": timeout,
-            **self._about,
+            "stages": list(self.stages),
+            **self.options.about,
             "provenance": provenance(),
         }
 
@@ -323,7 +247,7 @@ class Certifier:
                 tasks = [task for task in tasks if task.verdict is None]
                 verifier.run(stage, tasks, timeout, write)
             left += [task for task in tasks if task.verdict is None]
-            if sum(task.bytes for task in left) > self._memory:
+            if sum(task.bytes for task in left) > self.options.memory:
                 for task in left:
                     task.boxes = task.proved = None  # they will be derived again
         for budget in _budgets(timeout) if deep < len(stages) else ():

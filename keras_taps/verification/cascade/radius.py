@@ -4,14 +4,14 @@ import math
 
 import numpy as np
 
-from keras_taps.checks import check_count, check_real, check_seed
-from keras_taps.choices import CUTS, MEMORY
-from keras_taps.verification.cascade.certify import (
+from keras_taps.checks import check_real
+from keras_taps.verification.cascade.given import (
     check_stages,
     checked_data,
     load_network,
     own_outputs,
 )
+from keras_taps.verification.cascade.options import Options
 from keras_taps.verification.cascade.stages import Verifier
 from keras_taps.verification.cascade.task import Task
 from keras_taps.verification.certificate.schema import CERTIFIED
@@ -28,15 +28,8 @@ def certified_radius(
     *,
     stages=BOUNDS,
     timeout=60,
-    check=True,
-    batch_size=32,
-    iterations=20,
-    branching="kfsb",
-    cuts=CUTS,
-    recompute=0,
-    memory=MEMORY,
-    seed=0,
     progress=None,
+    **options,
 ):
     """Bisect the radius of every input.
 
@@ -51,15 +44,8 @@ def certified_radius(
         tolerance: Width > 0 at which the bisection ends.
         stages: Names out of `STAGES` that decide about one radius.
         timeout: Seconds for one radius of one input.
-        check: Whether every radius needs the float64 checker.
-        batch_size: Inputs at a time.
-        iterations: Steps of alpha-CROWN.
-        branching: As for `certify`, for the stage 'bab'.
-        cuts: Likewise.
-        recompute: Likewise.
-        memory: Likewise.
-        seed: Whole number for the random starts of attacks.
         progress: Called as `progress(done, total)` with numbers of halvings.
+        **options: Fields of `Options`.
 
     Returns:
         Array `(count,)`: a radius at which each input is certified, at most `tolerance` below one
@@ -79,21 +65,8 @@ def certified_radius(
     stages = check_stages(stages)
     check_real("high", high, 0, 1, low_open=True)
     check_real("tolerance", tolerance, 0, 1, low_open=True)
-    check_count("batch_size", batch_size, low=1)
-    check_seed(seed)
-    own = own_outputs(network, batch_size)
-    verifier = Verifier(
-        graph,
-        own,
-        batch_size,
-        check,
-        seed,
-        iterations,
-        branching=branching,
-        cuts=cuts,
-        recompute=recompute,
-        memory=memory,
-    )
+    own = own_outputs(network, Options.of(options).batch_size)
+    verifier = Verifier(graph, own, **options)
     right = np.flatnonzero(own(x).argmax(-1) == y) if len(x) else []
     low, top = np.full(len(x), -1.0), np.full(len(x), float(high))
     low[right] = 0.0

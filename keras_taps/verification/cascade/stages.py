@@ -8,11 +8,10 @@ from keras import ops
 
 from keras_taps import backend
 from keras_taps.attacks.falsifier import Falsifier
-from keras_taps.checks import check_choice, check_count
-from keras_taps.choices import BRANCHINGS, CUTS, MEMORY
 from keras_taps.interval import Interval
 from keras_taps.verification.bridges.to_keras import build_network
 from keras_taps.verification.cascade.judge import Judge
+from keras_taps.verification.cascade.options import Options
 from keras_taps.verification.certificate.checker import Checker
 from keras_taps.verification.certificate.deadline import NEVER, Deadline, OutOfTime
 from keras_taps.verification.certificate.deployed import DeployedNetwork
@@ -39,56 +38,30 @@ class Verifier:
         own_outputs: Function from inputs `(batch, ...)` to the outputs of the model in its own
             precision, which a counterexample must break too; by default the float32 network that
             is built from the graph.
-        batch_size: Boxes at a time.
-        check: Whether 'certified' needs the float64 checker.
-        seed: Whole number for the random starts of attacks.
-        iterations: Steps of alpha-CROWN.
         strong: Arguments `steps` and `restarts` of the strong attack.
-        branching: How branch and bound chooses neurons, as in `BranchAndBound`.
-        cuts: Multi-neuron constraints of each input and class, at most.
-        recompute: After how many splits branch and bound derives the boxes of all neurons again.
-        memory: Bytes for the open domains of branch and bound.
         charge_compilation: Whether the seconds of a task include compilation.
         clock: Function that returns the seconds now.
+        **options: Fields of `Options`.
     """
 
     def __init__(
         self,
         graph,
         own_outputs=None,
-        batch_size=32,
-        check=True,
-        seed=0,
-        iterations=20,
+        *,
         strong=STRONG,
-        branching="kfsb",
-        cuts=CUTS,
-        recompute=0,
-        memory=MEMORY,
         charge_compilation=False,
         clock=time.perf_counter,
+        **options,
     ):
-        check_choice("branching", branching, BRANCHINGS)
-        check_count("cuts", cuts)
-        check_count("recompute", recompute)
-        check_count("memory", memory, low=1)
+        self.options = Options.of(options)
         self.graph = graph
         self.network = build_network(graph)
-        self.engine = BoundEngine(self.network, batch_size)
+        self.engine = BoundEngine(self.network, self.options.batch_size)
         self.checker = Checker(graph)
         self.deployed = DeployedNetwork(graph)
-        self.check = check
-        self.seed = seed
-        self.iterations = iterations
         self.strong = strong
         self.charge_compilation, self.clock = charge_compilation, clock
-        self._search_options = {
-            "check": check,
-            "branching": branching,
-            "cuts": cuts,
-            "recompute": recompute,
-            "memory": memory,
-        }
         self._branch_and_bound = None
         self._judge = Judge(graph, self.checker, own_outputs or self._network_outputs)
         self._falsifiers = {}
@@ -154,7 +127,7 @@ class Verifier:
         self._take(tasks, chosen, found, "crown-ibp")
 
     def _crown(self, tasks, timeout):
-        if not self.check:
+        if not self.options.check:
             chosen = [task.open_forms for task in tasks]
             found = self.engine.crown(*_box(tasks), *_gathered(tasks, chosen), self._boxes(tasks))
             self._take(tasks, chosen, found, "crown")
@@ -189,7 +162,7 @@ class Verifier:
         return Deadline.after(timeout - task.total_seconds, self.clock)
 
     def _alpha_crown(self, tasks, timeout):
-        if self.check:
+        if self.options.check:
             tasks = [
                 task
                 for task in self._proved(tasks, timeout, "alpha-crown")
@@ -202,7 +175,7 @@ class Verifier:
             *_box(tasks),
             *_gathered(tasks, chosen),
             self._boxes(tasks),
-            iterations=self.iterations,
+            iterations=self.options.iterations,
         )
         for i, task in enumerate(tasks):
             task.slopes = np.full((len(task.offset), slopes.shape[-1]), np.nan, "float32")
@@ -233,7 +206,7 @@ class Verifier:
         if not safe(task.groups, task.bounds):
             return False
         task.method = method
-        if self.check:
+        if self.options.check:
             boxes = task.proved if method in ("crown", "alpha-crown") else None
             bounds, boxes = self.checker.bounds_and_boxes(
                 *(task.lower, task.upper, task.forms, task.offset, method, task.slopes), boxes=boxes
@@ -290,9 +263,9 @@ class Verifier:
             found = self._falsifiers[key] = Falsifier(self.network, list(key[1]), **options)
             if backend.compiles():
                 began = time.perf_counter()
-                found(Interval(lower, upper), forms, offset, self.seed, seconds=0)
+                found(Interval(lower, upper), forms, offset, self.options.seed, seconds=0)
                 self.engine.compile_s += time.perf_counter() - began
-        points, _ = found(Interval(lower, upper), forms, offset, self.seed, seconds)
+        points, _ = found(Interval(lower, upper), forms, offset, self.options.seed, seconds)
         return ops.convert_to_numpy(points)[: len(box[0])]
 
     def _network_outputs(self, points):
@@ -333,7 +306,7 @@ class Verifier:
                 self._attempt,
                 charge_compilation=self.charge_compilation,
                 clock=self.clock,
-                **self._search_options,
+                **self.options.search,
             )
         return self._branch_and_bound
 

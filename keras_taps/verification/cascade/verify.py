@@ -2,14 +2,15 @@
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
 
-from keras_taps.checks import check_choice, check_count, check_real, check_seed
-from keras_taps.choices import BRANCHINGS, CUTS, MEMORY, PROPERTY_STAGES, STAGES
+from keras_taps.checks import check_choice, check_real
+from keras_taps.choices import PROPERTY_STAGES, STAGES
 from keras_taps.verification.cascade.judge import Judge
+from keras_taps.verification.cascade.options import Options
 from keras_taps.verification.cascade.task import Task
 from keras_taps.verification.certificate.checker import METHODS, Checker
 from keras_taps.verification.certificate.deadline import Deadline, OutOfTime
@@ -56,14 +57,9 @@ def verify(
     unsafe_sets,
     timeout=60,
     stages=None,
-    check=True,
-    seed=0,
     *,
-    branching="kfsb",
-    cuts=CUTS,
-    recompute=0,
-    memory=MEMORY,
     trust_solver=False,
+    **options,
 ):
     """Decide whether any input of a list of unsafe sets is reached.
 
@@ -74,15 +70,9 @@ def verify(
         stages: Names out of `PROPERTY_STAGES`, in order. By default `STAGES`, and before them
             'input-split', branch and bound over the inputs, where few inputs vary and the network
             is small.
-        check: Whether 'unsat' needs the float64 checker.
-        seed: Whole number for the random starts of attacks.
-        branching: How branch and bound chooses neurons: 'kfsb', 'babsr' or 'gap'.
-        cuts: Multi-neuron constraints of each set, at most; 0 for none.
-        recompute: After how many splits branch and bound derives the bounds of all neurons again;
-            0 for never.
-        memory: Bytes for the open domains of branch and bound.
         trust_solver: Whether the word of the exact solver (stage 'milp') is enough for 'unsat'; it
             rests on floating-point arithmetic that nothing confirms.
+        **options: Fields of `Options` but `batch_size`, which is 1.
 
     Returns:
         `Answer`.
@@ -103,13 +93,7 @@ def verify(
         stages = [check_choice("stages", stage, PROPERTY_STAGES) for stage in stages]
     for unsafe in unsafe_sets:
         _check(graph, unsafe)
-    check_choice("branching", branching, BRANCHINGS)
-    check_count("cuts", cuts)
-    check_count("recompute", recompute)
-    check_count("memory", memory, low=1)
-    check_seed(seed)
-    options = {"branching": branching, "cuts": cuts, "recompute": recompute, "memory": memory}
-    runner = _Runner(graph, check, seed, options, began + timeout)
+    runner = _Runner(graph, Options.of({**options, "batch_size": 1}), began + timeout)
     decided = []
     for task in _tasks(unsafe_sets):
         runner.run(task, stages)
@@ -135,9 +119,8 @@ def verify(
 class _Runner:
     """Sends tasks through stages; what Keras is needed for is made when the first stage asks."""
 
-    def __init__(self, graph, check, seed, options, deadline):
-        self.graph, self.deadline = graph, deadline
-        self.options, self.seed = {"check": check, "seed": seed, **options}, seed
+    def __init__(self, graph, options, deadline):
+        self.graph, self.options, self.deadline = graph, options, deadline
         self.judge = Judge(graph, Checker(graph))
         self.ended = []  # `(stage, why)`, in their order
 
@@ -146,7 +129,7 @@ class _Runner:
         """The stages that run on a Keras network."""
         from keras_taps.verification.cascade.stages import Verifier
 
-        return Verifier(self.graph, batch_size=1, charge_compilation=True, **self.options)
+        return Verifier(self.graph, charge_compilation=True, **asdict(self.options))
 
     def run(self, task, stages):
         """Send a task through stages, by default those that fit the network."""
@@ -176,7 +159,7 @@ class _Runner:
         if stage in STARTS:
             until = Deadline.after(ATTACKS * deadline.left)
             attempt = self._attempt(task, stage)
-            ascend(self.graph, task, attempt, until, self.seed, STARTS[stage])
+            ascend(self.graph, task, attempt, until, self.options.seed, STARTS[stage])
             return None
         task.error = None
         self.verifier.run(stage, [task], timeout=deadline.left + task.total_seconds)
