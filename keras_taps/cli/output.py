@@ -4,6 +4,7 @@ import contextlib
 import json
 import tempfile
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -76,8 +77,8 @@ def certification_table(reports, title="Percent of the test images", estimates=N
     """Table of what is proved of several models or radii, in percent.
 
     The columns of the paper's tables: IBP and CROWN-IBP count what is proved by their end, and
-    'complete' what is proved at all, if a complete stage was among the stages; 'as deployed' what
-    is proved of the float32 network too.
+    'complete' what is proved at all, if a complete stage was among the stages; 'deployed' what is
+    proved of the float32 network too.
 
     Args:
         reports: Dictionary from a label to a `Report`, all of the same stages.
@@ -88,9 +89,15 @@ def certification_table(reports, title="Percent of the test images", estimates=N
     bounds = {"ibp": "IBP", "crown-ibp": "CROWN-IBP"}
     bounds = {stage: name for stage, name in bounds.items() if stage in stages}
     whole = "complete" if {"bab", "milp"} & set(stages) else "certified"
-    table = Table(title=title, title_justify="left", pad_edge=False)
+    narrow = {
+        "box": box.SIMPLE_HEAD,
+        "show_edge": False,
+        "pad_edge": False,
+        "padding": (0, 1, 0, 0),
+    }
+    table = Table(title=title, title_justify="left", **narrow)
     table.add_column(overflow="fold")
-    names = ("natural", "adversarial", *bounds.values(), whole, "as deployed", "unknown")
+    names = ("natural", "adversarial", *bounds.values(), whole, "deployed", "unknown")
     for name in (*names, *estimates):
         table.add_column(name, justify="right")
     for label, report in reports.items():

@@ -27,7 +27,7 @@ def test_columns_say_what_was_run(stages, columns):
     ]
     report = Report({"stages": stages}, records)
     table = certification_table({"net": report}, estimates={"TAPS": {"net": 0.7}})
-    names = ["", "natural", "adversarial", *columns, "as deployed", "unknown", "TAPS"]
+    names = ["", "natural", "adversarial", *columns, "deployed", "unknown", "TAPS"]
     assert [column.header for column in table.columns] == names
     found = {column.header: list(column.cells) for column in table.columns}
     assert found[""] == ["net"]
