@@ -181,6 +181,18 @@ def test_affine_nodes_of_many_boxes():
     assert values(form, np.ones(1))[0] >= EXACT
 
 
+def test_many_biases():
+    """A scale has one product an output, its biases add up in a form."""
+    node, x = Scale(np.zeros(1), DUST, DUST.shape), np.zeros(len(DUST))
+    walk = many(x)
+    _, record = walk._forward(node, walk.input, None)
+    form = walk._backward(node, record, bare(ONES[None]), ONE)
+    assert Fraction(form.constant[0]) + Fraction(form.error[0]) >= EXACT
+    _, record = Walk({})._forward(node, (x, x), None)
+    form = affine_back(node, record, bare(ONES[None]))
+    assert Fraction(form.constant[0]) + Fraction(form.error[0]) >= EXACT
+
+
 def test_boxes_in_which_a_number_is_not_finite():
     """Their bounds are infinite, though this one number would not be needed; others keep theirs."""
     graph = Graph((Dense(np.full((1, 1), 0.5), np.zeros(1)),))
