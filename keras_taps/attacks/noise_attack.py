@@ -1,4 +1,4 @@
-"""Adversarial points in the zonotope behind an extractor, found in the space of its errors."""
+"""Adversarial points in the zonotope after an extractor, found in the space of its errors."""
 
 import math
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class LatentZonotope:
 
     @classmethod
     def of(cls, extractor, box):
-        """The zonotope behind a `Segment`, whose weights are constants of it."""
+        """The zonotope after a `Segment`, whose weights are constants of it."""
         stop = ops.stop_gradient
         box = Interval(*(stop(bound) for bound in box))
         with constants(extractor) as frozen:
@@ -86,14 +86,14 @@ def noise_attack(zonotope, classifier, labels, seed, steps=7, step_size=0.125):
 
     Args:
         zonotope: `LatentZonotope` of the extractor.
-        classifier: `Segment` behind the extractor, which ends in a Dense layer of logits.
+        classifier: `Segment` after the extractor, which ends in a Dense layer of logits.
         labels: Integer tensor `(batch,)`.
         seed: Tensor of two integers for the random start.
         steps: Gradient steps >= 0.
         step_size: First step in (0, 1] relative to the width 2 of the errors.
 
     Returns:
-        Tensor `(batch, ...)` of latent points, without gradient. Entries may be negative behind a
+        Tensor `(batch, ...)` of latent points, without gradient. Entries may be negative after a
         ReLU, as the zonotope is.
 
     References:

@@ -29,7 +29,7 @@ _FLOATS = 2**24  # numbers in the rows that are sent back at a time, where they 
 def fixed_slope_margins(network, box, labels, floats=_FLOATS):
     """Upper bounds of the margins by parallel lines, the boxes of all ReLUs bounded likewise.
 
-    The inputs of the first ReLU are bounded by IBP, which is exact behind one affine layer. For
+    The inputs of the first ReLU are bounded by IBP, which is exact after one affine layer. For
     evaluation: the cost grows with the number of neurons, one backward row for each.
 
     Args:

@@ -32,7 +32,7 @@ def convert(model):
     Returns:
         An `IntervalSequential` with its own copy of the weights and the same outputs, in the form
         of a classifier: a softmax at the end is taken off, with a warning; one output, with or
-        without a sigmoid, becomes the two logits 0 and z; behind an end that is no Dense layer
+        without a sigmoid, becomes the two logits 0 and z; after an end that is no Dense layer
         comes one with the identity. A fused activation becomes a layer of its own, so that the
         network can be split after it.
 

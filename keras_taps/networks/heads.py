@@ -13,7 +13,7 @@ _SOFTMAXES = ("softmax", "log_softmax")
 
 
 class Softmax:
-    """Stands for a softmax while a model is converted; there are no boxes behind it.
+    """Stands for a softmax while a model is converted; there are no boxes after it.
 
     Args:
         layer: The stock layer that applies it.

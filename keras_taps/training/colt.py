@@ -1,4 +1,4 @@
-"""COLT: adversarial points in the zonotope behind a frozen extractor that grows stage by stage."""
+"""COLT: adversarial points in the zonotope after a frozen extractor that grows stage by stage."""
 
 from dataclasses import replace
 from itertools import takewhile
@@ -88,7 +88,7 @@ class COLTModel(CertifiedModel):
         if stage not in stages:
             raise ValueError(
                 f"`stage` must be one of {', '.join(map(str, sorted(stages)))}: at least one of "
-                f"the {network.relus} ReLUs stays behind the cut. Received: stage={stage}"
+                f"the {network.relus} ReLUs stays after the cut. Received: stage={stage}"
             )
         self.previous = check_choice("previous", previous, (True, False))
         self.stability = check_real("stability", stability, 0, float("inf"))
@@ -182,13 +182,13 @@ class _Trained:
 
 
 def next_relu(zonotope, classifier):
-    """Box of the inputs of the first activation behind a `LatentZonotope`.
+    """Box of the inputs of the first activation after a `LatentZonotope`.
 
     Its gradient goes to the layers between the two.
 
     Args:
         zonotope: `LatentZonotope`.
-        classifier: `Segment` behind it, with an activation.
+        classifier: `Segment` after it, with an activation.
 
     Returns:
         `Interval`, by the zonotope; by interval arithmetic, which is exact, where the zonotope is

@@ -78,7 +78,7 @@ class Verifier:
             stage: One of `STAGES`.
             tasks: List of `Task`; those with a verdict are left alone.
             timeout: Seconds a task; one that has used them up is left alone.
-            after: Called with the tasks of each batch behind it.
+            after: Called with the tasks of each batch after it.
             budget: Seconds a task in branch and bound, all its calls together.
         """
         work = {

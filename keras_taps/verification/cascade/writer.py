@@ -14,7 +14,7 @@ _FREE = ("provenance", "data", *_GROWS)  # of the data inputs are compared one b
 class ReportWriter:
     """Appends records to a report file, each flushed to the disk; goes on with one that is there.
 
-    A report may grow: more inputs behind those that it has, or more seconds for each. With more
+    A report may grow: more inputs after those that it has, or more seconds for each. With more
     seconds the inputs that were left unknown are open again.
 
     Args:

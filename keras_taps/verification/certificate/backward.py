@@ -50,7 +50,7 @@ def affine_back(node, record, form):
 
 
 def pool(node, box):
-    """Box behind max pooling, and the record of its way back."""
+    """Box after max pooling, and the record of its way back."""
     low, high = (node.windows(bound[None])[0] for bound in box)
     best = low.argmax(-1)
     others = high.copy()

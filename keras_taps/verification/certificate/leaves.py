@@ -68,7 +68,7 @@ class RootBox:
 
     def __init__(self, walk, records, outputs, within):
         self._within, self._parts = within, {}
-        self._walk = walk  # forward behind it
+        self._walk = walk  # forward after it
         self._pulls, walk.pulls = walk.pulls, None  # of the ReLUs; they hold the walk
         self._records = records
         self._outputs = outputs

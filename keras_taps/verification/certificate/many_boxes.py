@@ -129,7 +129,7 @@ class _Walk:
         self.absolutes, self.input, self.deadline = absolutes, box, deadline
         self.size = _size(box)
         self.lost = np.zeros(len(box[0]), bool)  # boxes in which a number was not finite
-        self.mixed = 0  # products so far: behind the first, intervals are exact
+        self.mixed = 0  # products so far: after the first, intervals are exact
 
     def forward(self, nodes, box, ask):
         """Boxes after the nodes, and what each node needs on the way back."""

@@ -67,7 +67,7 @@ class Crops:
 
     @cached_property
     def _pixels(self):
-        """Numbers of the pixels `(P, height, width)`, outside that behind the last."""
+        """Numbers of the pixels `(P, height, width)`, outside that after the last."""
         at = [self.origins[:, side, None] + np.arange(self.size[side]) for side in (0, 1)]
         numbers = at[0][:, :, None] * self.shape[1] + at[1][:, None, :]
         return np.where(self._inside, numbers, self.shape[0] * self.shape[1])

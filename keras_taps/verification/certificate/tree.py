@@ -321,7 +321,7 @@ class Tree:
         waiting, leaves = [self.root], []
         for neuron in preorder.tolist():
             if not waiting:
-                raise ValueError("`preorder` goes on behind the end of the tree.")
+                raise ValueError("`preorder` goes on after the end of the tree.")
             node = waiting.pop()
             if neuron == -1:
                 leaves.append(node)

@@ -78,7 +78,7 @@ class Walk:
     # Forward
 
     def forward(self, nodes, box, ask):
-        """Box behind the nodes, and what each needs on the way back.
+        """Box after the nodes, and what each needs on the way back.
 
         `ask` bounds a form of the inputs of these nodes by the inputs of the network.
         """
@@ -174,7 +174,7 @@ class Walk:
     # Backward
 
     def pull(self, nodes, records, form, ask):
-        """Bounds of a form behind these nodes; in parts where its rows would be too many."""
+        """Bounds of a form after these nodes; in parts where its rows would be too many."""
         for index in range(len(nodes) - 1, -1, -1):
             node, place = nodes[index], form.place
             entries = max(place.entries(node.out_shape), place.before(node).entries(node.in_shape))

@@ -45,7 +45,7 @@ class Value:
         return tuple(self.nodes[-1].out_shape if self.nodes else self.in_shape)
 
     def then(self, *nodes, places=None):
-        """The value behind more nodes; `places` stay unless given."""
+        """The value after more nodes; `places` stay unless given."""
         places = self.places if places is None else places
         return replace(self, nodes=self.nodes + nodes, places=places)
 

@@ -151,7 +151,7 @@ def _unpack(packed, arrays, used, depth=0):
 
 
 def _through(nodes, shape):
-    """Shape behind a chain, or `ValueError`."""
+    """Shape after a chain, or `ValueError`."""
     for node in nodes:
         fits = _whole(shape, 1) and tuple(node.in_shape) == shape and _CHECKS[type(node)](node)
         if not fits:

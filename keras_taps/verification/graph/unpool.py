@@ -49,7 +49,7 @@ def _rewritten(nodes, positive):
         if isinstance(node, MaxPool):
             if np.any(node.padding) and not positive:
                 raise ValueError(
-                    f"Max pooling with padding {node.padding} can be written as ReLUs only behind "
+                    f"Max pooling with padding {node.padding} can be written as ReLUs only after "
                     "a ReLU, where zeros never win. Accepted: no padding, or a ReLU before it."
                 )
             found += _pooling(node)

@@ -194,7 +194,7 @@ class DomainEngine(BoundEngine):
 class _Relaxation:
     """The Lagrangian bound of a batch of domains as a function of its parameters.
 
-    Parameters `(batch, 1, count)` are slopes, betas, gammas and the mix, one behind the other.
+    Parameters `(batch, 1, count)` are slopes, betas, gammas and the mix, one after the other.
     """
 
     def __init__(self, engine, box, given):

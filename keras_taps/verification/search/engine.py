@@ -245,7 +245,7 @@ class BoundEngine:
         return max(1, 2 ** int(np.log2(max(rows, 1))))
 
     def _walk(self, box, known, here=None):
-        """Propagate with known boxes at the first sites, and look at the site behind them."""
+        """Propagate with known boxes at the first sites, and look at the site after them."""
         taken, seen = iter(known), []
 
         def refine(node, arrived, pull):

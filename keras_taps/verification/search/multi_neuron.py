@@ -127,7 +127,7 @@ def vertices(limits):
 def _corners(size):
     """Array `(planes, T, K)`: sides of all planes times it are the points where K of them meet.
 
-    The planes are the faces of an octahedron and behind them z_j = 0.
+    The planes are the faces of an octahedron and after them z_j = 0.
     """
     normals = np.concatenate([directions(size), np.eye(size)])
     numbers = np.array(list(itertools.combinations(range(len(normals)), size)))

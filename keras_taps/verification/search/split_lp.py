@@ -242,7 +242,7 @@ def _back(nodes, rows, sites):
 
 
 def _longer(rows, count):
-    """The rows with as many zero rows behind them as are missing."""
+    """The rows with as many zero rows after them as are missing."""
     return np.concatenate([rows, np.zeros((count - len(rows), *rows.shape[1:]))])
 
 

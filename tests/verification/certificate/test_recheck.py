@@ -273,7 +273,7 @@ def test_cuts_are_confirmed(tmp_path):
     ("name", "changed", "reason"),
     [
         ("preorder", lambda a: a[:-1], "ends before"),
-        ("preorder", lambda a: np.append(a, np.int32(-1)), "goes on behind"),
+        ("preorder", lambda a: np.append(a, np.int32(-1)), "goes on after"),
         ("preorder", lambda a: np.where(a >= 0, np.int32(77), a), "is none"),
         ("preorder", lambda a: np.array([-1], "int32"), "for each node"),
         ("rebased", lambda a: a.astype(int), "has the type <i8"),
