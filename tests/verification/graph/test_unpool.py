@@ -98,7 +98,7 @@ def test_padding_behind_a_relu(size, strides, padding):
 )
 def test_padding_that_could_win_is_refused(before):
     graph = pooling((2, 2), (2, 2), ((1, 0), (0, 0)), before)
-    with pytest.raises(ValueError, match="only behind a ReLU"):
+    with pytest.raises(ValueError, match="only after a ReLU"):
         without_pooling(graph)
 
 
