@@ -245,7 +245,7 @@ def main():
             record["killed_by"] = killer(
                 path, mutated(source, number, kind), tests, options.examples
             )
-            if old is not None:
+            if old in results:  # two of a line may look alike: a + b + c has two sums
                 results.remove(old)
                 if not record["killed_by"] and "because" in old:
                     record["because"] = old["because"]

@@ -1,5 +1,6 @@
 """Every Python and YAML block of the README and the docs runs."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -91,3 +92,13 @@ def test_table_of_methods_is_complete():
     page = (ROOT / "docs" / "methods.md").read_text()
     for name, cls in kt.training.METHODS.items():
         assert f"| `{cls.__name__}` | `{name}` |" in page
+
+
+@pytest.mark.once
+def test_mutants_are_counted_and_survivors_have_a_reason():
+    results = json.loads((ROOT / "benchmarks/results/mutants.json").read_text())
+    alive = [result for result in results if result["killed_by"] is None]
+    assert all(result.get("because") for result in alive)
+    text = " ".join((ROOT / "docs/certification.md").read_text().split())
+    files = len({result["file"] for result in results})
+    assert f"Of {len(results)} changes in {files} files, {len(alive)} survive" in text

@@ -221,10 +221,15 @@ def test_the_size_of_a_box():
     assert size_of((np.array([-3.0, 1.0]), np.array([2.0, 4.0]))).tolist() == [3.0, 4.0]
 
 
-def test_lines_of_the_smallest_boxes():
-    """Both lines at both ends, where products underflow."""
+def test_lines_of_small_and_of_uneven_boxes():
+    """Both lines at both ends, where products underflow or the chord is nearly an axis."""
     small = 5e-324 * np.arange(1.0, 9.0)
     lower, upper = (v.reshape(-1) for v in np.meshgrid(-small, small))
+    uneven = 1.1 * 10.0 ** -np.arange(0, 15.0)
+    lower, upper = (
+        np.append(lower, [-uneven, 0 * uneven - 1.1]),
+        np.append(upper, [1.3 + 0 * uneven, uneven]),
+    )
     for slope in (0.0, 0.1):
         lines = ReluLines.of((lower, upper), slope)
         for x in (lower, upper):
@@ -281,10 +286,11 @@ def test_large_rows_of_tiny_outputs():
 
 
 def test_cuts_among_the_smallest_numbers():
+    wide = np.full((1, 1), 1e-318)
     for parts in range(1, 20):
         constant = -1e-20 * parts  # `1e300 x >= 1e-20 parts`
         found = [
-            clipped(-np.ones((1, 1)), np.ones((1, 1)), rows, np.full((1, 1), c), np.zeros(1, int))
+            clipped(-wide, wide, rows, np.full((1, 1), c), np.zeros(1, int))
             for rows, c in (
                 (np.full((1, 1, 1), 1e300), constant),
                 (np.full((1, 1, 1), -1e300), -constant),

@@ -270,7 +270,8 @@ def test_the_box_of_an_image(seed):
 def test_where_a_counterexample_may_lie(seed):
     """Exactly within the ball, and the last number that is."""
     own = np.random.default_rng(seed)
-    x, eps = own.random(20) * 10.0 ** -own.integers(0, 20, 20), float(own.random())
+    x = own.random(20) * 10.0 ** -own.integers(0, 20, 20)
+    eps = float(own.random() * 10.0 ** -own.integers(0, 20))
     lower, upper = inner_interval(x, eps)
     for low, value, high in zip(lower, x, upper, strict=True):
         ends = Fraction(value) - Fraction(eps), Fraction(value) + Fraction(eps)
