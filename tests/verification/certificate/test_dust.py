@@ -276,7 +276,7 @@ def test_products_that_underflow():
 
 def test_large_rows_of_tiny_outputs():
     """The sizes of the outputs underflow, and the rows make up for it."""
-    node, x = Dense(normal(0, 2, 5) * 1e-200, np.zeros(5)), np.full(2, 1e-125)
+    node, x = Dense(normal(0, 2, 5) * 1e-200, np.zeros(5)), np.full(2, 1e-135)
     form, walk = bare(normal(1, 20, 5) * 1e300), many(x)
     exact = values(form, outputs(node, x))
     _, record = Walk({})._forward(node, (x, x), None)
