@@ -7,6 +7,7 @@ import pytest
 from keras_taps import cli, verification
 from keras_taps.choices import BRANCHINGS, CUTS, DEFAULT_STAGES, MEMORY, STAGES
 from keras_taps.cli.search import GIB
+from keras_taps.verification.cascade.options import Options
 
 
 def defaults(function):
@@ -17,16 +18,20 @@ def defaults(function):
 @pytest.mark.parametrize("name", ["certify", "verify", "certified_radius"])
 def test_functions(name):
     found = defaults(getattr(verification, name))
-    assert (found["cuts"], found["memory"]) == (CUTS, MEMORY)
-    assert found["branching"] in BRANCHINGS
     assert found["stages"] is None or set(found["stages"]) <= set(STAGES)
+
+
+def test_options():
+    found = Options()
+    assert (found.cuts, found.memory) == (CUTS, MEMORY)
+    assert found.branching in BRANCHINGS
 
 
 @pytest.mark.parametrize("command", [cli.certify, cli.verify])
 def test_commands(command):
     found = defaults(command.run)
     assert (found["cuts"], found["memory"] * GIB) == (CUTS, MEMORY)
-    assert found["branching"] == defaults(verification.certify)["branching"]
+    assert (found["branching"], found["recompute"]) == (Options().branching, Options().recompute)
 
 
 def test_all_but_the_exact_solver_by_default():

@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import re
 
 import numpy as np
 import pytest
@@ -107,9 +108,9 @@ def test_several_models_make_one_table_and_one_picture(capsys, stock, tmp_path, 
 
 
 def _rows(printed):
-    """Cells of the rows of a printed table."""
-    lines = [line for line in printed.splitlines() if line.startswith("│")]
-    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+    """Cells of the rows of a printed table, which two spaces or more divide."""
+    cells = [re.split(r"\s{2,}", line.strip()) for line in printed.splitlines()]
+    return [row for row in cells if ", eps " in row[0] and len(row) > 2]
 
 
 def test_branch_and_bound(capsys, stock, tmp_path):
