@@ -44,7 +44,9 @@ def ascend(graph, task, attempt, deadline, seed=0, starts=3):
         points = np.broadcast_to(points, (len(groups), *lower.shape))
         turned = rng.normal(size=(len(groups), graph.outputs)) if done else 0.0
         turned = turned * (np.arange(len(groups)) // len(open_groups) % 2)[:, None]
-        if _climb(graph, task, points, groups, turned, attempt, deadline):
+        with np.errstate(all="ignore"):  # what overflows climbs nowhere
+            accepted = _climb(graph, task, points, groups, turned, attempt, deadline)
+        if accepted:
             return True
         if deadline.left <= 0:
             return False
@@ -69,7 +71,7 @@ def _climb(graph, task, points, groups, turned, attempt, deadline):
         rows = task.forms[mine.argmin(1)]
         if len(sizes) > len(STEPS) and number < len(TURNS):
             rows = np.where(np.any(turned, axis=1)[:, None], turned, rows)
-        points = np.clip(points + size * width * np.sign(back(rows)), lower, upper)
+        points = np.clip(points + size * width * np.sign(np.nan_to_num(back(rows))), lower, upper)
     return False
 
 
