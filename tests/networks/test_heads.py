@@ -16,7 +16,7 @@ from tests.helpers import close, numbers, numpy, randomise
 
 def stock_with(*head):
     inputs = keras.Input((5,))
-    x = layers.Dense(6, activation="relu")(inputs)
+    x = layers.Dense(6, activation="relu", name="hidden")(inputs)  # heads have their names already
     for layer in head:
         x = layer(x)
     model = keras.Model(inputs, x)
