@@ -41,18 +41,10 @@ def conv_med(
     References:
         Balunovic and Vechev, "Adversarial Training and Provable Defenses: Bridging the Gap", 2020.
     """
-    width = check_count("width", width, low=1)
-    first = check_count("w1", w1, low=1) * width
-    second = 2 * check_count("w2", w2, low=1) * width
-    layers = [
-        *normalization(input_shape, mean, std),
-        *hidden(conv(first, 5, 2, 2, initializer), False),
-        *hidden(conv(second, 4, 2, 1, initializer), False),
-        IntervalFlatten(data_format=LAST),
-        *hidden(dense(check_count("units", units, low=1), initializer), False),
-        head(num_classes),
-    ]
-    return assemble(layers, input_shape, "conv_med")
+    plan = ((w1, "w1", 1, 5, 2, 2), (w2, "w2", 2, 4, 2, 1))
+    return _network(
+        "conv_med", input_shape, num_classes, width, mean, std, plan, units, initializer
+    )
 
 
 def conv_med_big(
@@ -93,16 +85,21 @@ def conv_med_big(
     References:
         Balunovic and Vechev, "Adversarial Training and Provable Defenses: Bridging the Gap", 2020.
     """
+    plan = ((w1, "w1", 1, 3, 1, 1), (w2, "w2", 1, 4, 2, 1), (w3, "w3", 2, 4, 2, 1))
+    name = "conv_med_big"
+    return _network(name, input_shape, num_classes, width, mean, std, plan, units, initializer)
+
+
+def _network(name, input_shape, num_classes, width, mean, std, plan, units, initializer):
+    """Convolutions `(factor, its name, times, kernel, stride, padding)`, and two Dense layers."""
     width = check_count("width", width, low=1)
-    first, second = (check_count(name, w, 1) * width for name, w in (("w1", w1), ("w2", w2)))
-    third = 2 * check_count("w3", w3, low=1) * width
-    layers = [
-        *normalization(input_shape, mean, std),
-        *hidden(conv(first, 3, 1, 1, initializer), False),
-        *hidden(conv(second, 4, 2, 1, initializer), False),
-        *hidden(conv(third, 4, 2, 1, initializer), False),
+    layers = normalization(input_shape, mean, std)
+    for factor, argument, times, *window in plan:
+        filters = times * check_count(argument, factor, low=1) * width
+        layers += hidden(conv(filters, *window, initializer), False)
+    layers += [
         IntervalFlatten(data_format=LAST),
         *hidden(dense(check_count("units", units, low=1), initializer), False),
         head(num_classes),
     ]
-    return assemble(layers, input_shape, "conv_med_big")
+    return assemble(layers, input_shape, name)
