@@ -21,6 +21,7 @@ from itertools import product
 from pathlib import Path
 
 from gpu_files import missing_modules
+from gpu_steps import TF32
 from provenance import ROOT, provenance, read_json, write_json
 
 HERE = Path(__file__).resolve().parent
@@ -40,9 +41,6 @@ RUNS = (
 LEAST = 100  # seconds that a wave needs for a first epoch and an evaluation
 KEPT = ("ibp-64", "ibp-16", "taps-16", "ibp-tiny")  # eight files come back, and no more
 TINY_RUNS = ({"ibp-tiny": ("mnist-0.3-ibp", {"width": 1, "epochs": 2, "anneal_epochs": 1})},)
-# TF32 as the libraries have it by default: on in JAX, in convolutions alone on PyTorch.
-NO_TF32 = {"NVIDIA_TF32_OVERRIDE": "0", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
-TF32 = {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1", "JAX_DEFAULT_MATMUL_PRECISION": "tensorfloat32"}
 
 
 class Runner:
@@ -115,7 +113,7 @@ def numbers(runner, seconds):
         return {"rows": []}
     options = runner.options
     networks = ["cnn3"] if options.tiny else list(NETWORKS)
-    modes = {"off": NO_TF32} if options.tiny else {"off": NO_TF32, "on": TF32}
+    modes = {"off": TF32["off"]} if options.tiny else TF32
     drafts, calls = {}, []
     for key in product(BACKENDS, modes, networks):
         backend, mode, network = key

@@ -23,7 +23,7 @@ from provenance import write_json
 from step_configurations import parse
 from training_step import PRODUCTS, Worker, ceiling, summary
 
-TF32 = {
+TF32 = {  # by variables of the libraries; on is what JAX does unasked, PyTorch in convolutions
     "off": {"NVIDIA_TF32_OVERRIDE": "0", "JAX_DEFAULT_MATMUL_PRECISION": "highest"},
     "on": {
         "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1",
