@@ -103,8 +103,8 @@ def monotone_lines(function, box):
     """Parallel lines of a non-decreasing function whose derivative has no dip inside an interval.
 
     The slope is the smaller derivative of the two ends, a little less for rounding; the lines
-    pass through the ends. All accepted activations are of this kind: sigmoids, ELUs, softplus,
-    clipped ReLUs. The slope is a constant of the gradient.
+    pass through the ends. A ReLU with a threshold, which jumps, is of this kind and has no other
+    lines. The slope is a constant of the gradient.
 
     Args:
         function: Elementwise function of tensors.

@@ -55,9 +55,9 @@ def certify(
     bound comes last and deepens: all inputs get a second, then those left ten, and so on, so that
     most verdicts are in early. Ties count as not robust.
 
-    What is proved is about the network in real arithmetic, with the parameters of the model: a
-    float64 checker re-derives every bound with its rounding errors. It says nothing about the
-    rounding errors of a float32 run.
+    A float64 checker derives every bound again with its rounding errors, and proves two things:
+    'certified' is about the network in real arithmetic, with the parameters of the model;
+    `certified_as_deployed` about the float32 network that runs, whatever the order of its sums.
 
     Args:
         model: `IntervalSequential`, a model of certified training, a Keras model that `convert`

@@ -3,7 +3,7 @@
 It shares nothing with the code of the fast bounds. Every box is rounded outward, and every linear
 form carries a bound on the rounding errors made on its way back (`rounding.py`). What it proves is
 about the real arithmetic network whose parameters are those of the graph, for every real input in
-the box. It does not speak of the rounding errors that the network makes when it runs in float32.
+the box. Of the rounding errors that the network makes when it runs in float32 `deployed` tells.
 """
 
 import numpy as np
