@@ -1,6 +1,5 @@
 """The ends of classifiers: whatever gives probabilities or one number becomes logits."""
 
-import math
 import warnings
 
 import keras
@@ -65,8 +64,7 @@ def with_logits(layers, model):
     shape = model.output_shape[1:]
     if len(shape) != 1 or not layers or shape[0] is None:
         return layers
-    count = math.prod(shape)
-    last = layers[-1]
+    (count,), last = shape, layers[-1]
     if count == 1 and _is_sigmoid(last):
         layers.pop()
         _say(model, "The sigmoid at the end", "class 1 has the larger logit where it is above 0.5")

@@ -20,7 +20,8 @@ from keras_taps.files import write_atomically, write_csv
 from keras_taps.training import METHODS, IBPModel
 from keras_taps.tuning.front import CERTIFIED, ESTIMATED, NATURAL, scalarise
 from keras_taps.tuning.space import declare, recipe_changes, search_space
-from keras_taps.verification.cascade.certify import certify, check_stages
+from keras_taps.verification.cascade.certify import certify
+from keras_taps.verification.cascade.given import check_stages
 
 SCALARISED = "val_scalarised_accuracy"
 MEASURED = (NATURAL, "val_ibp_certified_accuracy", ESTIMATED)  # of every trial

@@ -125,6 +125,11 @@ class _Runner:
         self.ended = []  # `(stage, why)`, in their order
 
     @cached_property
+    def bounder(self):
+        """What bounds many boxes of inputs; `ValueError` if the graph has nodes that it cannot."""
+        return ManyBoxes(without_pooling(self.graph))
+
+    @cached_property
     def verifier(self):
         """The stages that run on a Keras network."""
         from keras_taps.verification.cascade.stages import Verifier
@@ -196,7 +201,7 @@ class _Runner:
     def _split(self, task, deadline):
         """Branch and bound over the inputs; the account of it."""
         try:
-            bounder = ManyBoxes(without_pooling(self.graph))
+            bounder = self.bounder
         except ValueError as error:
             return str(error)
         outcome = split_inputs(bounder, task, self._attempt(task, "input-split"), deadline)
