@@ -1,11 +1,11 @@
-"""How linear forms go back through affine nodes and max pooling, with their rounding errors."""
+"""How boxes and linear forms pass affine nodes and max pooling, with their rounding errors."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from keras_taps.verification.certificate.places import WHOLE
-from keras_taps.verification.certificate.rounding import gamma, size_of
+from keras_taps.verification.certificate.rounding import ROUND, TINY, gamma, lost, size_of
 from keras_taps.verification.graph.nodes import Conv, Reshape
 
 
@@ -28,6 +28,27 @@ class PoolRecord:
     decided: np.ndarray
     highest: np.ndarray
     size: np.ndarray
+
+
+def affine_box(node, absolutes, box, size):
+    """Boxes after an affine node, and its record for the way back.
+
+    Args:
+        node: Affine node.
+        absolutes: Dictionary that keeps the affine nodes with absolute coefficients.
+        box: Pair of arrays `(boxes, ...)`.
+        size: Array of the shape of one input, at least |x| in all the boxes.
+    """
+    if id(node) not in absolutes:  # the graph keeps its nodes, so ids stay theirs
+        absolutes[id(node)] = node.absolute()
+    absolute = absolutes[id(node)]
+    lower, upper = box
+    centre = (lower + upper) / 2
+    radius = np.maximum(upper - centre, centre - lower) * (1 + 4 * ROUND) + TINY
+    scale = (absolute.apply(size[None])[0] + node.magnitude) * (1 + 1e-9) + TINY
+    middle, spread = node(centre), absolute.apply(radius)
+    pad = 2 * gamma(node.terms) * scale + TINY
+    return (middle - spread - pad, middle + spread + pad), AffineRecord(scale, lost(size))
 
 
 def affine_back(node, record, form):

@@ -63,6 +63,15 @@ class ReluLines:
         return replace(form.plus(lifted, error), rows=rows)
 
 
+def through_relu(slope, box):
+    """Boxes after a ReLU with this slope for negative inputs, rounded outward."""
+    lower, upper = box
+    return (
+        np.where(lower >= 0, lower, slope * lower * (1 + 4 * ROUND) - TINY * (slope > 0)),
+        np.where(upper >= 0, upper, slope * upper * (1 - 4 * ROUND) + TINY * (slope > 0)),
+    )
+
+
 @dataclass(frozen=True)
 class LayerCuts:
     """The cuts of one ReLU that are used; `rows` are their numbers, `size` bounds its inputs.

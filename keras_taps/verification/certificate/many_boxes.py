@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from keras_taps.verification.certificate.backward import affine_box
 from keras_taps.verification.certificate.deadline import NEVER
-from keras_taps.verification.certificate.lines import ReluLines
+from keras_taps.verification.certificate.lines import ReluLines, through_relu
 from keras_taps.verification.certificate.rounding import (
     ROUND,
     TINY,
@@ -89,7 +90,7 @@ class ManyBoxes:
         count, shape = len(lower), (len(lower), len(offset))
         walk = _Walk(self._absolutes, (lower, upper), deadline)
         with np.errstate(all="ignore"):  # what is not finite ends as an infinite bound
-            _, records = walk.forward(self.graph.nodes, (lower, upper), walk.ask)
+            _, records = walk.forward(self.graph.nodes, (lower, upper), walk.largest)
             at = np.repeat(np.arange(count), len(offset))
             nothing = np.zeros(len(at))
             form = Form(np.tile(forms, (count, 1)), np.tile(offset, count), nothing)
@@ -112,14 +113,6 @@ def _check(nodes):
                 _check(branch)
         elif not isinstance(node, (Linear, Relu)):
             raise ValueError(f"Boxes cannot be bounded through {type(node).__name__} nodes.")
-
-
-@dataclass(frozen=True)
-class _Affine:
-    """`scale` bounds |W||x| + |b| in every box; `lost` what underflow can take from a form."""
-
-    scale: np.ndarray
-    lost: float
 
 
 class _Walk:
@@ -145,10 +138,6 @@ class _Walk:
             records.append(record)
         return box, records
 
-    def ask(self, form, at):
-        """Largest values of forms of the inputs of the network."""
-        return self.largest(form, at)
-
     def _forward(self, node, box, pull):
         if isinstance(node, Reshape):
             return tuple(bound.reshape(-1, *node.out_shape) for bound in box), None
@@ -158,7 +147,7 @@ class _Walk:
             if self.mixed > 1:
                 box = self._refined(box, pull)
             lines = ReluLines.of(box, node.slope)
-            return _through_relu(node.slope, box), replace(
+            return through_relu(node.slope, box), replace(
                 lines, below=lines.below[0], size=_size(box)
             )
         return self._sum(node, box, pull)
@@ -172,17 +161,7 @@ class _Walk:
 
     def _linear(self, node, box):
         self.mixed += not isinstance(node, Scale)
-        if id(node) not in self.absolutes:  # the graph keeps its nodes, so ids stay theirs
-            self.absolutes[id(node)] = node.absolute()
-        absolute = self.absolutes[id(node)]
-        lower, upper = box
-        centre = (lower + upper) / 2
-        radius = np.maximum(upper - centre, centre - lower) * (1 + 4 * ROUND) + TINY
-        size = _size(box)
-        scale = (absolute.apply(size[None])[0] + node.magnitude) * (1 + 1e-9) + TINY
-        middle, spread = node(centre), absolute.apply(radius)
-        pad = 2 * gamma(node.terms) * scale + TINY
-        return (middle - spread - pad, middle + spread + pad), _Affine(scale, lost(size))
+        return affine_box(node, self.absolutes, box, _size(box))
 
     def _refined(self, box, pull):
         """The boxes with every unstable neuron bounded by a pass back to the inputs."""
@@ -253,14 +232,6 @@ def _relu_back(lines, form, at):
     error = gamma(lines.size.size) * lifted + lost(lines.size)
     error = error + 4 * ROUND * dot(np.abs(rows), lines.size)
     return replace(form.plus(lifted, error), rows=rows)
-
-
-def _through_relu(slope, box):
-    lower, upper = box
-    return (
-        np.where(lower >= 0, lower, slope * lower * (1 + 4 * ROUND) - TINY * (slope > 0)),
-        np.where(upper >= 0, upper, slope * upper * (1 - 4 * ROUND) + TINY * (slope > 0)),
-    )
 
 
 def _size(box):

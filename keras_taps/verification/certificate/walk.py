@@ -4,19 +4,23 @@ from dataclasses import replace
 
 import numpy as np
 
-from keras_taps.verification.certificate.backward import AffineRecord, affine_back, pool, pool_back
+from keras_taps.verification.certificate.backward import (
+    AffineRecord,
+    affine_back,
+    affine_box,
+    pool,
+    pool_back,
+)
 from keras_taps.verification.certificate.curves import CurveLines, image
 from keras_taps.verification.certificate.deadline import NEVER
-from keras_taps.verification.certificate.lines import Branches, ReluLines
+from keras_taps.verification.certificate.lines import Branches, ReluLines, through_relu
 from keras_taps.verification.certificate.places import Crops
 from keras_taps.verification.certificate.rounding import (
     MOST,
     ROUND,
     TINY,
     Form,
-    gamma,
     largest,
-    lost,
     size_of,
     unit,
 )
@@ -107,7 +111,7 @@ class Walk:
             self.boxes.append(box)
             if self.pulls is not None:
                 self.pulls.append(pull)
-            return _relu(node, box)
+            return through_relu(node.slope, box), ReluLines.of(box, node.slope)
         if isinstance(node, (Curve, MaxPool)):
             box = self._between(box)
             box = self._refined(box, box[0] < box[1], pull)
@@ -123,18 +127,9 @@ class Walk:
         return (lower - pad, upper + pad), Branches(records, size_of(box))
 
     def _linear(self, node, box):
-        if id(node) not in self.absolutes:  # the graph keeps its nodes, so ids stay theirs
-            self.absolutes[id(node)] = node.absolute()
-        absolute = self.absolutes[id(node)]
-        lower, upper = box
-        centre = (lower + upper) / 2
-        radius = np.maximum(upper - centre, centre - lower) * (1 + 4 * ROUND) + TINY
-        scale = (absolute.apply(size_of(box)[None])[0] + node.magnitude) * (1 + 1e-9) + TINY
-        middle, spread = node(centre[None])[0], absolute.apply(radius[None])[0]
-        pad = 2 * gamma(node.terms) * scale + TINY
-        return (middle - spread - pad, middle + spread + pad), AffineRecord(
-            scale, lost(size_of(box))
-        )
+        boxes = tuple(bound[None] for bound in box)
+        (lower, upper), record = affine_box(node, self.absolutes, boxes, size_of(box))
+        return (lower[0], upper[0]), record
 
     def _refined(self, box, unstable, pull):
         """The box with every unstable neuron bounded by a pass back to the input."""
@@ -252,16 +247,6 @@ def _asked_by_pixel(unstable):
         nothing = np.zeros(len(rows))
         place = Crops(origins, (1, 1), (height, width))
         yield group[:, None] * channels + chosen, Form(rows, nothing, nothing, place)
-
-
-def _relu(node, box):
-    lower, upper = box
-    slope = node.slope
-    out = (
-        np.where(lower >= 0, lower, slope * lower * (1 + 4 * ROUND) - TINY * (slope > 0)),
-        np.where(upper >= 0, upper, slope * upper * (1 - 4 * ROUND) + TINY * (slope > 0)),
-    )
-    return out, ReluLines.of(box, slope)
 
 
 def _curve(node, box):
