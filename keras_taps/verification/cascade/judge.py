@@ -5,7 +5,7 @@ import numpy as np
 from keras_taps.verification.certificate.counterexamples import surely_reached
 from keras_taps.verification.certificate.schema import FALSIFIED
 from keras_taps.verification.graph.nodes import Sum
-from keras_taps.verification.graph.unsafe import worst_of
+from keras_taps.verification.graph.unsafe import ordered, worst_of
 
 
 class Judge:
@@ -33,8 +33,7 @@ class Judge:
             Whether one was.
         """
         lower, upper, offset = task.inner
-        # Bounds that cross fix an input to a number between two neighbours in float64.
-        low, high = np.minimum(lower, upper), np.maximum(lower, upper)
+        low, high = ordered(lower, upper)
         points = np.clip(points.astype("float64"), low, high)
         exact = self.graph(points) @ task.forms.T + offset
         for point, values in zip(points, exact, strict=True):

@@ -50,8 +50,7 @@ class Unsafe:
         points = np.asarray(points, "float64")
         axes = tuple(range(1, points.ndim))
         lower, upper, offset = self.meant
-        # Between bounds that cross lies one number that float64 does not hold: both sides serve.
-        low, high = np.minimum(lower, upper), np.maximum(lower, upper)
+        low, high = ordered(lower, upper)
         inside = np.all((points >= low) & (points <= high), axis=axes)
         forms = graph(points) @ self.weights.T + offset
         return inside & np.all((forms > 0) | ((forms == 0) & ~self.strict), axis=-1)
@@ -81,3 +80,11 @@ def safe(groups, bounds):
     """Whether upper bounds rule every group out: each has a finite one below 0."""
     bounds = np.where(np.isfinite(bounds), bounds, np.inf)
     return bool(np.all(worst_of(groups, bounds) < 0))
+
+
+def ordered(lower, upper):
+    """The bounds `meant` for a counterexample in their order: some may cross.
+
+    Between two that cross lies one number that float64 does not hold, so both sides serve.
+    """
+    return np.minimum(lower, upper), np.maximum(lower, upper)

@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_taps.verification.graph.curves import Curve
 from keras_taps.verification.graph.nodes import Linear, MaxPool, Relu
+from keras_taps.verification.graph.unsafe import ordered
 
 STEPS = (0.25,) * 5 + (0.1,) * 5 + (0.03,) * 5 + (0.01,) * 5  # of the width of the box
 TURNS = (0.5,) * 3  # the steps along a random direction of the outputs
@@ -32,7 +33,7 @@ def ascend(graph, task, attempt, deadline, seed=0, starts=3):
     References:
         Tashiro et al. 2020, "Diversity can be Transferred" (the turned starts).
     """
-    lower, upper = np.minimum(*task.inner[:2]), np.maximum(*task.inner[:2])
+    lower, upper = ordered(*task.inner[:2])
     open_groups = np.unique(task.groups[task.open_forms])
     rng, done = np.random.default_rng(seed), 0
     most = max(1, TOGETHER // (lower.size * max(len(open_groups), 1)))
@@ -45,7 +46,9 @@ def ascend(graph, task, attempt, deadline, seed=0, starts=3):
         turned = rng.normal(size=(len(groups), graph.outputs)) if done else 0.0
         turned = turned * (np.arange(len(groups)) // len(open_groups) % 2)[:, None]
         with np.errstate(all="ignore"):  # what overflows climbs nowhere
-            accepted = _climb(graph, task, points, groups, turned, attempt, deadline)
+            accepted = _climb(
+                graph, task, (lower, upper), points, groups, turned, attempt, deadline
+            )
         if accepted:
             return True
         if deadline.left <= 0:
@@ -54,9 +57,9 @@ def ascend(graph, task, attempt, deadline, seed=0, starts=3):
     return False
 
 
-def _climb(graph, task, points, groups, turned, attempt, deadline):
-    """Move points up; whether one was accepted."""
-    lower, upper = np.minimum(*task.inner[:2]), np.maximum(*task.inner[:2])
+def _climb(graph, task, box, points, groups, turned, attempt, deadline):
+    """Move points of a box up; whether one was accepted."""
+    lower, upper = box
     width = upper - lower
     sizes = (*TURNS, *STEPS) if np.any(turned) else STEPS
     for number, size in enumerate((*sizes, 0.0)):
