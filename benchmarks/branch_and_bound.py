@@ -94,7 +94,7 @@ def main(arguments=None):
     import keras
 
     import keras_taps as kt
-    from keras_taps.verification.cascade.certify import load_network
+    from keras_taps.verification.cascade.given import load_network
 
     _, graph = load_network(options.model)
     x, y = (part[: options.count] for part in kt.datasets.load(options.dataset).test)

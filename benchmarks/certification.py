@@ -49,8 +49,8 @@ def cascade(options, x, y):
 
 def throughput(options, x, y):
     """Inputs a second of each stage alone, and the share of its time that its products need."""
-    from keras_taps.verification import Task, Verifier
-    from keras_taps.verification.cascade.certify import load_network
+    from keras_taps.verification import Verifier
+    from keras_taps.verification.cascade.given import load_network
 
     _, graph = load_network(options.model)
     found, peak = {}, gigaflops()
@@ -58,16 +58,7 @@ def throughput(options, x, y):
     for stage in ("ibp", "crown-ibp", "crown", "alpha-crown", "attack"):
         verifier = Verifier(graph, batch_size=64, check=False)
         for _ in range(2):  # the first round compiles
-            tasks = [
-                Task.around(x[i], int(y[i]), options.eps, graph.outputs, i) for i in range(count)
-            ]
-            if stage == "alpha-crown":
-                verifier.run("crown", tasks)
-                for task in tasks:
-                    task.verdict, task.bounds = None, np.full(len(task.offset), np.inf)
-            began = time.perf_counter()
-            verifier.run(stage, tasks)
-            seconds = time.perf_counter() - began
+            tasks, seconds = timed(verifier, stage, x[:count], y, options.eps)
         flop = multiplications(stage, graph, tasks, verifier) * 2
         found[stage] = {
             "inputs_per_second": count / seconds,
@@ -76,6 +67,21 @@ def throughput(options, x, y):
         }
         print(stage, found[stage], flush=True)
     return {"count": count, "peak_gflops": peak, "stages": found}
+
+
+def timed(verifier, stage, x, y, eps):
+    """Fresh tasks of images after a stage, and the seconds that it took."""
+    from keras_taps.verification import Task
+
+    outputs = verifier.graph.outputs
+    tasks = [Task.around(x[i], int(y[i]), eps, outputs, i) for i in range(len(x))]
+    if stage == "alpha-crown":  # which has its boxes from the stage before
+        verifier.run("crown", tasks)
+        for task in tasks:
+            task.verdict, task.bounds = None, np.full(len(task.offset), np.inf)
+    began = time.perf_counter()
+    verifier.run(stage, tasks)
+    return tasks, time.perf_counter() - began
 
 
 def multiplications(stage, graph, tasks, verifier):
@@ -164,7 +170,7 @@ def bounds(options, x, y):
     """CROWN on every unstable neuron of the first images, whatever cheaper bounds prove."""
     from keras_taps.verification import Checker, Task
     from keras_taps.verification.bridges.to_keras import build_network
-    from keras_taps.verification.cascade.certify import load_network
+    from keras_taps.verification.cascade.given import load_network
     from keras_taps.verification.search.boxes import covering
     from keras_taps.verification.search.engine import BoundEngine
 

@@ -13,19 +13,12 @@ import argparse
 import time
 from pathlib import Path
 
-import numpy as np
+from certification import timed
 from gpu_training import unpack
 from provenance import write_json
 
 STAGES = ("ibp", "attack", "crown-ibp", "crown", "alpha-crown")
 MOST = 4096  # images of a stage
-
-
-def tasks_of(graph, x, y, eps, count):
-    """Fresh tasks of the first images."""
-    from keras_taps.verification import Task
-
-    return [Task.around(x[i], int(y[i]), eps, graph.outputs, i) for i in range(count)]
 
 
 def throughput(graph, stage, x, y, eps, batch_size, seconds):
@@ -35,14 +28,7 @@ def throughput(graph, stage, x, y, eps, batch_size, seconds):
     verifier = Verifier(graph, batch_size=batch_size, check=False)
 
     def run(count):
-        tasks = tasks_of(graph, x, y, eps, count)
-        if stage == "alpha-crown":  # which has its boxes from the stage before
-            verifier.run("crown", tasks)
-            for task in tasks:
-                task.verdict, task.bounds = None, np.full(len(task.offset), np.inf)
-        began = time.perf_counter()
-        verifier.run(stage, tasks)
-        return tasks, time.perf_counter() - began
+        return timed(verifier, stage, x[:count], y, eps)
 
     _, first = run(min(batch_size, len(x)))
     tasks, again = run(min(batch_size, len(x)))
@@ -61,10 +47,10 @@ def throughput(graph, stage, x, y, eps, batch_size, seconds):
 
 def search(graph, x, y, eps, seconds, batch_size):
     """Domains a second of branch and bound on images that nothing before decides."""
-    from keras_taps.verification import Verifier
+    from keras_taps.verification import Task, Verifier
 
     verifier = Verifier(graph, batch_size=batch_size, check=False)
-    tasks = tasks_of(graph, x, y, eps, len(x))
+    tasks = [Task.around(x[i], int(y[i]), eps, graph.outputs, i) for i in range(len(x))]
     for stage in ("ibp", "attack", "crown-ibp"):
         verifier.run(stage, tasks)
         tasks = [task for task in tasks if task.verdict is None]

@@ -161,9 +161,8 @@ Networks and properties of 2021 and 2022 on which the competition's tools agree,
 {competition}
 
 Where bounds, attacks and splits in NumPy do not decide, a backend is started, PyTorch if nobody
-chose another. On two rows whose bounds were made to run on the backend (256x2 by `crown-ibp`, a
-residual network by `crown`) one process of PyTorch, which compiles nothing, took 5.0 and 9.2 s of
-CPU, of TensorFlow 5.3 and 15.3, of JAX 6.7 and 33.6.
+chose another: it compiles nothing, and took the least CPU of the three on the two rows on which
+they were compared, in single runs on a busy machine that were not kept.
 
 Run it with `python benchmarks/competition.py --folder DIR`.
 """
