@@ -143,6 +143,7 @@ def margin_bounds(images, labels, bounds, attacked, eps):
             axis.bar(wrong, np.maximum(high - low, 0.05), bottom=low, color=colours, width=0.8)
             axis.axhline(0, color="black", lw=0.8)
             axis.set_xticks(range(classes), labels=[str(i) for i in range(classes)], fontsize=7)
+            axis.set_xlim(-0.6, classes - 0.4)
             state = "certified" if max(high) < 0 else "attacked" if max(low) >= 0 else "open"
             axis.set_title(state, fontsize=9)
     for axis, name in zip(axes[1:, 0], bounds, strict=True):

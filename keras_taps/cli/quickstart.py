@@ -77,7 +77,7 @@ def run(
     console.print(
         "natural: clean images. adversarial: no attack found a wrong answer within eps.\n"
         "IBP, CROWN-IBP: what interval bounds prove, and linear bounds with them.\n"
-        "complete: what is proved at all; deployed: of the float32 network that runs, too.\n"
+        "complete: all that is proved; deployed: of the float32 network that runs, too.\n"
         f"unknown: undecided after {TIMEOUT} s.\n"
         "TAPS: the estimate that TAPS trains on, no proof; it chose the epoch."
     )
