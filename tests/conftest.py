@@ -6,6 +6,8 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # The tests compile many tiny functions and run each of them once.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# Half of the time goes into code generation if XLA fuses what it compiles.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
 # Many are alike, so compilations are kept; by each worker alone, for JAX does not lock its files.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR",
@@ -43,6 +45,16 @@ USUAL = hypothesis.settings(max_examples=100, derandomize=False)
 def seed():
     """Every test starts from the same global seed and names its layers anew."""
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def memory():
+    """What JAX compiled for one file takes memory and time of all that follow."""
+    yield
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.clear_caches()
 
 
 def pytest_collection_modifyitems(config, items):

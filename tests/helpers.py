@@ -105,6 +105,15 @@ def weight_gradients(function, variables):
     return gradients(pure, *(ops.copy(v.value) for v in variables))
 
 
+def jitted(function):
+    """The function of tensors and boxes; compiled on JAX, where each operation alone would be."""
+    if BACKEND != "jax":
+        return function
+    import jax
+
+    return jax.jit(function)
+
+
 def seed_tensor(a=0, b=0):
     """Seed for the attacks, of the integer type of the backend."""
     return backend.seed_tensor(a, b)

@@ -20,6 +20,7 @@ from training_step import is_measured  # noqa: E402
 import keras_taps as kt  # noqa: E402
 
 
+@pytest.mark.once
 def test_quick_mode(tmp_path):
     output = tmp_path / "step.json"
     names = ["eager-torch", keras.backend.backend(), "products"]

@@ -1,5 +1,7 @@
 """Lines of activations lie above and below the function on the whole interval."""
 
+from functools import cache
+
 import keras
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ from keras_taps.bounds.curves import curve_lines
 from keras_taps.bounds.lines import kinked_lines, monotone_lines, parallel_lines
 from keras_taps.interval import Interval
 from keras_taps.layers.curves import CURVES
-from tests.helpers import gradients, numpy
+from tests.helpers import gradients, jitted, numpy
 
 ends = st.floats(-6, 6, width=32)
+# As many each time, so that what is compiled serves them all.
+eight = st.lists(st.tuples(ends, ends), min_size=8, max_size=8)
 
 
 def box_of(pairs):
@@ -21,57 +25,88 @@ def box_of(pairs):
     return Interval(*(ops.convert_to_tensor(side) for side in pairs.T))
 
 
+compiled = cache(jitted)  # once a function
+
+
 def assert_between(function, box, lines):
     lower, upper = numpy(box)
     x = np.linspace(lower, upper, 101, dtype="float32")
-    y = numpy(function(ops.convert_to_tensor(x)))
+    y = numpy(compiled(function)(ops.convert_to_tensor(x)))
     up, up_0, low, low_0 = (numpy(line) for line in lines[:4])
     slack = 1e-5 * (1 + np.abs(y))
     assert np.all(up * x + up_0 >= y - slack)
     assert np.all(low * x + low_0 <= y + slack)
 
 
-@given(st.lists(st.tuples(ends, ends), min_size=1, max_size=8), st.sampled_from([0.0, 0.1, 1.0]))
+@cache
+def of_kink(slope):
+    """The function, and its two kinds of lines."""
+
+    def lines(box):
+        return kinked_lines(slope, box)[:4], parallel_lines(slope, box)[:4]
+
+    return (lambda x: ops.maximum(x, slope * x)), jitted(lines)
+
+
+@given(eight, st.sampled_from([0.0, 0.1, 1.0]))
 def test_kinked(pairs, slope):
+    function, lines_of = of_kink(slope)
     box = box_of(pairs)
-    for lines in (kinked_lines(slope, box), parallel_lines(slope, box)):
-        assert_between(lambda x: ops.maximum(x, slope * x), box, lines)
+    for lines in lines_of(box):
+        assert_between(function, box, lines)
 
 
 MONOTONE = ["relu", "leaky_relu", *(n for n, curve in CURVES.items() if curve.bottom is None)]
 
 
+@cache
+def of_monotone(name):
+    function = keras.activations.get(name)
+    return jitted(lambda box: monotone_lines(function, box)[:4])
+
+
 @pytest.mark.parametrize("name", MONOTONE)
-@given(st.lists(st.tuples(ends, ends), min_size=1, max_size=8))
+@given(eight)
 def test_monotone(name, pairs):
-    function, box = keras.activations.get(name), box_of(pairs)
-    assert_between(function, box, monotone_lines(function, box))
+    box = box_of(pairs)
+    assert_between(keras.activations.get(name), box, of_monotone(name)(box))
+
+
+@cache
+def of_curve(name):
+    """Its lines, and those with a share of its largest slope below."""
+    function, curve = keras.activations.get(name), CURVES[name]
+
+    def lines(box, share):
+        found = curve_lines(curve, function, box)
+        low, high = curve.flattest, min(curve.steepest, 1e3)
+        slope = ops.full_like(box.lower, 1.0) * (low + share * (high - low))
+        return found[:4], (*found[:2], slope, found.under(slope))
+
+    return jitted(lines)
 
 
 @pytest.mark.parametrize("name", CURVES)
-@given(st.lists(st.tuples(ends, ends), min_size=1, max_size=8), st.floats(0, 1, width=32))
+@given(eight, st.floats(0, 1, width=32))
 def test_curves(name, pairs, share):
-    function, box, curve = keras.activations.get(name), box_of(pairs), CURVES[name]
-    lines = curve_lines(curve, function, box)
-    assert_between(function, box, lines[:4])
-    low, high = curve.flattest, min(curve.steepest, 1e3)
-    slope = ops.full_like(box.lower, low + share * (high - low))
-    assert_between(function, box, (*lines[:2], slope, lines.under(slope)))
+    box = box_of(pairs)
+    for lines in of_curve(name)(box, ops.convert_to_tensor(share, dtype="float32")):
+        assert_between(keras.activations.get(name), box, lines)
 
 
 @pytest.mark.parametrize("name", CURVES)
 def test_curves_are_no_looser_than_parallel_lines(name):
-    function, box = keras.activations.get(name), box_of([(-4, 1), (-1, 3), (0.5, 1), (-3, -2.5)])
+    box = box_of([(-4, 1), (-1, 3), (0.5, 1), (-3, -2.5)] * 2)
     middle = (box.lower + box.upper) / 2
 
     def distance(lines):
         up, up_0, low, low_0 = (numpy(line) for line in lines[:4])
         return (up - low) * numpy(middle) + up_0 - low_0
 
-    mine = distance(curve_lines(CURVES[name], function, box))
+    mine = distance(of_curve(name)(box, 0.5)[0])
     assert np.all(mine >= -1e-6)
     if CURVES[name].bottom is None:
-        assert np.all(mine <= distance(monotone_lines(function, box)) + 1e-4)
+        assert np.all(mine <= distance(of_monotone(name)(box)) + 1e-4)
 
 
 def test_degenerate_intervals():

@@ -18,6 +18,7 @@ def needs(name):
         pytest.skip(f"no {name} in TFDS_DATA_DIR={folder!r}")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_the_data_are_what_the_catalogue_says(name):
     needs(name)

@@ -36,6 +36,7 @@ def test_boxes_of_the_exact_solver_are_rigorous():
     assert verify(graph, [unsafe([1], 0)], timeout=20).verdict != "unsat"
 
 
+@pytest.mark.once
 def test_what_is_no_number_is_no_counterexample():
     large = Dense(np.full((10, 2), 1.7e308), np.zeros(2))
     graph = Graph((large, Dense(np.array([[1.0], [-1.0]]), -np.ones(1))))

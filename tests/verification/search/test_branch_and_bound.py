@@ -100,6 +100,7 @@ def test_one_at_a_time():
     assert [task.verdict for task in tasks] == [task.verdict for task in alone] == truth
 
 
+@pytest.mark.once
 def test_proofs_survive_a_file():
     search = loaded(KINDS[0], 3)
     tasks, _ = problems(search.graph, 6, seed=20)
@@ -255,6 +256,7 @@ def test_an_undecided_leaf_does_not_hide_a_counterexample(tiny, monkeypatch):
     assert alone.verdict is None
 
 
+@pytest.mark.once
 def test_stuck_cases_go_on():
     """As long as there are domains; then the task is left open, and no domain is missed."""
     search = loaded(KINDS[0], 2)
@@ -295,6 +297,7 @@ def test_engine_and_checker_speak_of_the_same(monkeypatch):
 # Limits
 
 
+@pytest.mark.once
 def test_time(monkeypatch):
     """A task whose time is up stays open; one that has none left is not begun."""
     search = loaded(KINDS[0], 2)
@@ -321,6 +324,7 @@ def _loose(root):
     return found
 
 
+@pytest.mark.once
 def test_seconds_are_all_of_the_time():
     """What goes by between the batches is booked too."""
     search = loaded(KINDS[0], 4)
@@ -332,6 +336,7 @@ def test_seconds_are_all_of_the_time():
     assert sum(task.total_seconds for task in tasks) == pytest.approx(spent, rel=0.1, abs=0.02)
 
 
+@pytest.mark.once
 def test_memory(monkeypatch):
     """The input with the most domains is left open, the others are decided."""
     search = loaded(KINDS[0], 2)
@@ -381,6 +386,7 @@ NONSENSE = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", NONSENSE)
 def test_the_checker_saves_us(monkeypatch, name):
     """Whatever the engine returns, nothing false is certified and nothing loops or is lost."""
@@ -393,6 +399,7 @@ def test_the_checker_saves_us(monkeypatch, name):
         assert task.verdict in (None, right)
 
 
+@pytest.mark.once
 def test_points_are_not_believed(monkeypatch):
     search = loaded(KINDS[0], 2)
     tasks, truth = problems(search.graph, 4, seed=7)
