@@ -78,7 +78,7 @@ def timed(verifier, stage, x, y, eps):
     if stage == "alpha-crown":  # which has its boxes from the stage before
         verifier.run("crown", tasks)
         for task in tasks:
-            task.verdict, task.bounds = None, np.full(len(task.offset), np.inf)
+            task.verdict, task.bounds = None, np.full(len(task.query.offset), np.inf)
     began = time.perf_counter()
     verifier.run(stage, tasks)
     return tasks, time.perf_counter() - began
@@ -88,7 +88,7 @@ def multiplications(stage, graph, tasks, verifier):
     """Multiplications of the affine maps that a stage needs for all tasks."""
     from keras_taps.verification.graph.nodes import Conv, Dense, Relu
 
-    forms = len(tasks[0].offset)
+    forms = len(tasks[0].query.offset)
     macs, before = [], []  # of each affine node, and of those before each ReLU
     for node in graph.nodes:
         if isinstance(node, Dense):
@@ -180,11 +180,13 @@ def bounds(options, x, y):
     checker, seconds, largest, unstable = Checker(graph), [], [], []
     for task in tasks:
         began = time.process_time()
-        found, boxes = checker.bounds_and_boxes(task.lower, task.upper, task.forms, task.offset)
+        found, boxes = checker.bounds_and_boxes(
+            task.query.lower, task.query.upper, task.query.forms, task.query.offset
+        )
         seconds.append(time.process_time() - began)
         largest.append(float(found.max()))
         unstable.append([int(np.sum((low < 0) & (high > 0))) for low, high in boxes])
-        print(task.index, seconds[-1], largest[-1], unstable[-1], flush=True)
+        print(task.query.index, seconds[-1], largest[-1], unstable[-1], flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     engine = BoundEngine(build_network(graph), batch_size=count)
     box = covering(*(np.stack([getattr(t, side) for t in tasks]) for side in ("lower", "upper")))

@@ -61,10 +61,10 @@ def run(
 
 def robustness(x, label, eps, classes):
     """One `Unsafe` set for each wrong class of the image `x`."""
-    from keras_taps.verification import Task, Unsafe
+    from keras_taps.verification import Query, Unsafe
 
-    task = Task.around(x, label, eps, classes)
-    return [Unsafe(task.lower, task.upper, form[None], np.zeros(1)) for form in task.forms]
+    query = Query.around(x, label, eps, classes)
+    return [Unsafe(query.lower, query.upper, form[None], np.zeros(1)) for form in query.forms]
 
 
 def parse_indices(texts, count):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # for editors and type checkers alone
     from keras_taps.verification.cascade.certify import Certifier, certify
     from keras_taps.verification.cascade.radius import certified_radius
     from keras_taps.verification.cascade.stages import Verifier
-    from keras_taps.verification.cascade.task import Task
+    from keras_taps.verification.cascade.task import Query, Task
     from keras_taps.verification.cascade.verify import verify
     from keras_taps.verification.certificate.checker import Checker
     from keras_taps.verification.certificate.recheck import recheck
@@ -39,7 +39,7 @@ _NAMES = {
     "keras_taps.verification.cascade.certify": ("Certifier", "certify"),
     "keras_taps.verification.cascade.radius": ("certified_radius",),
     "keras_taps.verification.cascade.stages": ("Verifier",),
-    "keras_taps.verification.cascade.task": ("Task",),
+    "keras_taps.verification.cascade.task": ("Query", "Task"),
     "keras_taps.verification.cascade.verify": ("verify",),
     "keras_taps.verification.certificate.checker": ("Checker",),
     "keras_taps.verification.certificate.recheck": ("recheck",),

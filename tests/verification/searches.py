@@ -71,7 +71,7 @@ def problem(graph, seed, margin, index=0):
         mine = groups == group
         goal = margin if group == broken else -margin * rng.choice([1, 100])
         offset[mine] += goal - largest(graph, lower, upper, forms[mine], offset[mine])
-    return Task(lower, upper, forms, offset, groups, index), unsafe
+    return Task.of(lower, upper, forms, offset, groups, index), unsafe
 
 
 @lru_cache
@@ -84,8 +84,12 @@ def _search(kind, cuts):
 
 def attempt(graph, task, points):
     """Decide a task by a counterexample in float64."""
-    for point, values in zip(points, graph(points) @ task.forms.T + task.offset, strict=True):
-        if np.all((point >= task.lower) & (point <= task.upper)) and task.reached(values):
+    for point, values in zip(
+        points, graph(points) @ task.query.forms.T + task.query.offset, strict=True
+    ):
+        if np.all((point >= task.query.lower) & (point <= task.query.upper)) and task.query.reached(
+            values
+        ):
             task.point = point
             task.decide(FALSIFIED, "bab")
 
@@ -108,7 +112,7 @@ def with_graph(search, graph, branching="kfsb", check=True):
 
 def proved(search, task):
     """Rigorous bounds on the groups of a task, of the box alone or of the task's trees."""
-    root = search.checker.root(task.lower, task.upper)
-    about = task.forms, task.offset
-    alone = worst_of(task.groups, root.upper_bounds(*about, slopes=task.slopes))
-    return np.fmin(alone, check_trees(root, *about, task.groups, task.trees, task.cuts))
+    root = search.checker.root(task.query.lower, task.query.upper)
+    about = task.query.forms, task.query.offset
+    alone = worst_of(task.query.groups, root.upper_bounds(*about, slopes=task.slopes))
+    return np.fmin(alone, check_trees(root, *about, task.query.groups, task.trees, task.cuts))

@@ -219,14 +219,18 @@ class Certifier:
             ended = [task for task in batch if task.verdict is not None]
             if files is not None:
                 for task in ended:
-                    files.write(task, x[task.index], int(y[task.index]), eps, certificates)
+                    files.write(
+                        task, x[task.query.index], int(y[task.query.index]), eps, certificates
+                    )
             for task in ended:  # the claim is about float32
                 task.deployed = task.deployed and self._float32
-            writer.add([_record(task, x[task.index], int(y[task.index])) for task in ended])
+            writer.add(
+                [_record(task, x[task.query.index], int(y[task.query.index])) for task in ended]
+            )
             if progress and ended:
                 progress(writer.report, header["count"])
             for task in ended:  # which stay in lists until the last of thousands is decided
-                task.boxes = task.proved = task.slopes = task.trees = task.cuts = None
+                task.release()
 
         left = []
         for start in range(0, len(waiting), BLOCK):
@@ -249,7 +253,7 @@ class Certifier:
             left += [task for task in tasks if task.verdict is None]
             if sum(task.bytes for task in left) > self.options.memory:
                 for task in left:
-                    task.boxes = task.proved = None  # they will be derived again
+                    task.forget_boxes()
         for budget in _budgets(timeout) if deep < len(stages) else ():
             left = [task for task in left if task.verdict is None]
             verifier.run("bab", left, timeout, write, budget)
@@ -271,7 +275,7 @@ def _budgets(timeout):
 def _record(task, x, label):
     bound = float(task.bound)
     record = {
-        "index": int(task.index),
+        "index": int(task.query.index),
         "input": input_hash(x),
         "label": label,
         "predicted": task.predicted,

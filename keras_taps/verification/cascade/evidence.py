@@ -38,7 +38,7 @@ class Evidence:
                 content["slopes"] = task.slopes.astype("<f4")
             if task.method == "bab":
                 content.update(pack_proof(task.trees or [], task.cuts))
-        self._save(task.index, task.verdict, x, label, eps, **content)
+        self._save(task.query.index, task.verdict, x, label, eps, **content)
 
     def keep_image(self, record, x, eps):
         """Write the image of a record that needs nothing else, if it is not there."""

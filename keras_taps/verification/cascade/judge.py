@@ -32,15 +32,17 @@ class Judge:
         Returns:
             Whether one was.
         """
-        lower, upper, offset = task.inner
+        lower, upper, offset = task.query.inner
         low, high = ordered(lower, upper)
         points = np.clip(points.astype("float64"), low, high)
-        exact = self.graph(points) @ task.forms.T + offset
+        exact = self.graph(points) @ task.query.forms.T + offset
         for point, values in zip(points, exact, strict=True):
             inside = np.all((point >= low) & (point <= high))
-            if inside and task.reached(values):
+            if inside and task.query.reached(values):
                 own = np.asarray(self._own_outputs(point[None])[0], "float64")
-                if task.reached(task.forms @ own + offset) and self._surely(task, point, values):
+                if task.query.reached(task.query.forms @ own + offset) and self._surely(
+                    task, point, values
+                ):
                     task.point, task.checked = point, True
                     task.decide(FALSIFIED, stage)
                     return True
@@ -48,14 +50,19 @@ class Judge:
 
     def _surely(self, task, point, values):
         """Whether all forms of some group reach 0 at a point, rounding considered."""
-        lower, upper, offset = task.inner
+        lower, upper, offset = task.query.inner
         beside = np.where(lower > upper, np.where(point == lower, upper, lower), point)
-        reached = np.flatnonzero(worst_of(task.groups, values) >= 0)
+        reached = np.flatnonzero(worst_of(task.query.groups, values) >= 0)
         return any(
             surely_reached(
-                self.checker, point, task.forms[mine], offset[mine], task.strict[mine], beside
+                self.checker,
+                point,
+                task.query.forms[mine],
+                offset[mine],
+                task.query.strict[mine],
+                beside,
             )
-            for mine in (task.groups == group for group in reached)
+            for mine in (task.query.groups == group for group in reached)
         )
 
     def _rounded(self, points):

@@ -75,7 +75,7 @@ def certified_radius(
         tasks = [Task.around(x[i], int(y[i]), eps[i], graph.outputs, i) for i in chosen]
         for stage in stages:
             verifier.run(stage, tasks, timeout)
-        return np.array([task.index for task in tasks if task.verdict == CERTIFIED], int)
+        return np.array([task.query.index for task in tasks if task.verdict == CERTIFIED], int)
 
     halvings = max(0, math.ceil(math.log2(high / tolerance)))
     done = proved(top, right)

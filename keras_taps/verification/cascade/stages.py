@@ -117,7 +117,7 @@ class Verifier:
     # Bounds
 
     def _ibp(self, tasks, timeout):
-        chosen = [np.arange(len(task.offset)) for task in tasks]
+        chosen = [np.arange(len(task.query.offset)) for task in tasks]
         found = self.engine.ibp(*_box(tasks), *_gathered(tasks, chosen))
         self._take(tasks, chosen, found, "ibp")
 
@@ -142,7 +142,8 @@ class Verifier:
                 began, deadline = self.clock(), self._deadline(task, timeout)
                 try:
                     bounds, task.proved = self.checker.bounds_and_boxes(
-                        *(task.lower, task.upper, task.forms, task.offset), deadline=deadline
+                        *(task.query.lower, task.query.upper, task.query.forms, task.query.offset),
+                        deadline=deadline,
                     )
                 except OutOfTime:
                     task.error = f"{stage}: the time was over"
@@ -152,7 +153,7 @@ class Verifier:
                 if task.proved is None:
                     continue
                 task.improve(np.arange(len(bounds)), bounds)
-                task.bound = float(worst_of(task.groups, task.bounds).max())
+                task.bound = float(worst_of(task.query.groups, task.bounds).max())
             yield task
 
     def _deadline(self, task, timeout):
@@ -178,7 +179,7 @@ class Verifier:
             iterations=self.options.iterations,
         )
         for i, task in enumerate(tasks):
-            task.slopes = np.full((len(task.offset), slopes.shape[-1]), np.nan, "float32")
+            task.slopes = np.full((len(task.query.offset), slopes.shape[-1]), np.nan, "float32")
             task.slopes[chosen[i]] = slopes[i, : len(chosen[i])]
         self._take(tasks, chosen, found, "alpha-crown")
 
@@ -198,21 +199,29 @@ class Verifier:
     def _take(self, tasks, chosen, found, method):
         for task, forms, bounds in zip(tasks, chosen, found, strict=True):
             task.improve(forms, bounds[: len(forms)])
-            task.bound = float(worst_of(task.groups, task.bounds).max())
+            task.bound = float(worst_of(task.query.groups, task.bounds).max())
             self._certify(task, method)
 
     def _certify(self, task, method):
         """Certify a task, whose bounds allow it, if the checker confirms it; whether it did."""
-        if not safe(task.groups, task.bounds):
+        if not safe(task.query.groups, task.bounds):
             return False
         task.method = method
         if self.options.check:
             boxes = task.proved if method in ("crown", "alpha-crown") else None
             bounds, boxes = self.checker.bounds_and_boxes(
-                *(task.lower, task.upper, task.forms, task.offset, method, task.slopes), boxes=boxes
+                *(
+                    task.query.lower,
+                    task.query.upper,
+                    task.query.forms,
+                    task.query.offset,
+                    method,
+                    task.slopes,
+                ),
+                boxes=boxes,
             )
-            task.bound = float(worst_of(task.groups, bounds).max())
-            task.checked = safe(task.groups, bounds)
+            task.bound = float(worst_of(task.query.groups, bounds).max())
+            task.checked = safe(task.query.groups, bounds)
             if not task.checked:
                 task.bounds = bounds  # rounding decides nothing: a later stage may prove more
                 return False
@@ -222,9 +231,9 @@ class Verifier:
 
     def _deploy(self, task, bounds, boxes):
         """See whether rigorous bounds leave room for the rounding of the network itself."""
-        if not task.conjunctive:
-            box = task.lower, task.upper
-            task.deployed = self.deployed.holds(*box, boxes, task.forms, bounds)
+        if not task.query.conjunctive:
+            box = task.query.lower, task.query.upper
+            task.deployed = self.deployed.holds(*box, boxes, task.query.forms, bounds)
 
     # Attacks
 
@@ -236,16 +245,16 @@ class Verifier:
         self._search(tasks, "strong-attack", self.strong, seconds)
 
     def _search(self, tasks, stage, options, seconds):
-        if tasks[0].conjunctive:  # the forms of a property belong together
-            chosen = [np.arange(len(task.offset)) for task in tasks]
-            groups = tuple(int(group) for group in tasks[0].groups)
+        if tasks[0].query.conjunctive:  # the forms of a property belong together
+            chosen = [np.arange(len(task.query.offset)) for task in tasks]
+            groups = tuple(int(group) for group in tasks[0].query.groups)
             forms, offset = _gathered(tasks, chosen, exact=True)
         else:
             forms, offset = _gathered(tasks, [task.open_forms for task in tasks])
             groups = tuple(range(forms.shape[1]))
         inner = [
             np.stack(side)
-            for side in zip(*(within(*task.inner[:2]) for task in tasks), strict=True)
+            for side in zip(*(within(*task.query.inner[:2]) for task in tasks), strict=True)
         ]
         # Few inputs come here, and an attack is long: its batches may be smaller.
         size = min(self.batch_size, max(8, 2 ** int(np.ceil(np.log2(len(tasks))))))
@@ -283,13 +292,14 @@ class Verifier:
             return
         if search.graph is not self.graph:
             for task in tasks:
-                task.slopes = task.proved = None  # of other neurons
+                task.forget_boxes()
+                task.slopes = None  # of other neurons
         search.solve(tasks, np.inf if timeout is None else timeout, budget, account)
         for task in tasks:
             if task.verdict == CERTIFIED and task.checked:
-                box = task.lower, task.upper
+                box = task.query.lower, task.query.upper
                 _, boxes = self.checker.bounds_and_boxes(
-                    *box, task.forms, task.offset, boxes=task.proved
+                    *box, task.query.forms, task.query.offset, boxes=task.proved
                 )
                 self._deploy(task, task.bound, boxes)
 
@@ -312,7 +322,7 @@ class Verifier:
 
     def _attempt(self, task, points, stage="bab"):
         """Try points near an unsafe set, as the nearest that the model can be given."""
-        low, high = within(*task.inner[:2])
+        low, high = within(*task.query.inner[:2])
         self._judge.accept(task, np.clip(points.astype(low.dtype), low, high), stage)
 
     def _milp(self, tasks, timeout):
@@ -335,12 +345,12 @@ class Verifier:
     def _asked(self, task, timeout):
         """Verdict and point of the exact solver; decides the task if there is nothing to ask."""
         # Neither the boxes nor what is left out may rest on float32: both from the checker.
-        box = task.lower, task.upper
+        box = task.query.lower, task.query.upper
         method = "crown" if task.slopes is None else "alpha-crown"
-        given = *box, task.forms, task.offset, method, task.slopes
+        given = *box, task.query.forms, task.query.offset, method, task.slopes
         deadline = self._deadline(task, timeout)
         proved, boxes = self.checker.bounds_and_boxes(*given, deadline, task.proved)
-        worst = worst_of(task.groups, np.where(np.isfinite(proved), proved, np.inf))
+        worst = worst_of(task.query.groups, np.where(np.isfinite(proved), proved, np.inf))
         numbers = np.flatnonzero(~(worst < 0))
         if not len(numbers):
             task.bound, task.method, task.checked = float(worst.max()), method, True
@@ -348,8 +358,8 @@ class Verifier:
             task.decide(CERTIFIED, "milp")
             return CERTIFIED, None
         sets = [
-            Unsafe(*box, task.forms[mine], task.offset[mine])
-            for mine in (task.groups == number for number in numbers)
+            Unsafe(*box, task.query.forms[mine], task.query.offset[mine])
+            for mine in (task.query.groups == number for number in numbers)
         ]
         left = max((timeout or 1e9) - task.total_seconds, 1e-3)
         return exact_verdict(self.graph, sets, boxes, timeout=left, bounds=worst[numbers])[:2]
@@ -357,15 +367,17 @@ class Verifier:
 
 def _box(tasks):
     """Boxes in float32, rounded outward."""
-    return covering(np.stack([t.lower for t in tasks]), np.stack([t.upper for t in tasks]))
+    return covering(
+        np.stack([t.query.lower for t in tasks]), np.stack([t.query.upper for t in tasks])
+    )
 
 
 def _gathered(tasks, chosen, exact=False):
     """Forms `(batch, n, outputs)` and offsets of the chosen forms, the first repeated to fill."""
     most = max(len(forms) for forms in chosen)
-    total = max(len(task.offset) for task in tasks)
+    total = max(len(task.query.offset) for task in tasks)
     size = most if exact else min(total, 2 ** int(np.ceil(np.log2(max(most, 1)))))
     index = [np.pad(c, (0, size - len(c)), mode="edge") for c in chosen]
-    forms = np.stack([task.forms[i] for task, i in zip(tasks, index, strict=True)])
-    offset = np.stack([task.offset[i] for task, i in zip(tasks, index, strict=True)])
+    forms = np.stack([task.query.forms[i] for task, i in zip(tasks, index, strict=True)])
+    offset = np.stack([task.query.offset[i] for task, i in zip(tasks, index, strict=True)])
     return forms, offset

@@ -1,4 +1,4 @@
-"""One input, or one property, on its way through the stages of verification."""
+"""One input, or one property: what is asked, and its way through the stages of verification."""
 
 from dataclasses import dataclass, field
 
@@ -8,9 +8,9 @@ from keras_taps.verification.certificate.rounding import inner_interval, input_i
 from keras_taps.verification.graph.unsafe import margin_forms, worst_of
 
 
-@dataclass
-class Task:
-    """A box of inputs, what must not be reached in it, and what is known so far.
+@dataclass(frozen=True, eq=False)
+class Query:
+    """What is asked: a box of inputs, and what must not be reached in it.
 
     Args:
         lower: Float64 array of the shape of one input.
@@ -18,9 +18,55 @@ class Task:
         forms: Array `(n, outputs)`.
         offset: Array `(n,)`.
         groups: Integer array `(n,)`: it is unsafe if at one input all forms of a group are >= 0.
-        index: Number by which the caller knows the task.
+        index: Number by which the caller knows it.
         strict: Boolean array `(n,)`: forms that must be > 0 there; by default none.
-        inner: `(lower, upper, offset)` for counterexamples, as in `Unsafe`.
+        inner: `(lower, upper, offset)` for counterexamples, as in `Unsafe`; by default as above.
+    """
+
+    lower: np.ndarray
+    upper: np.ndarray
+    forms: np.ndarray
+    offset: np.ndarray
+    groups: np.ndarray
+    index: int = 0
+    strict: np.ndarray = None
+    inner: tuple = None
+
+    def __post_init__(self):
+        if self.strict is None:
+            object.__setattr__(self, "strict", np.zeros(len(self.offset), bool))
+        if self.inner is None:
+            object.__setattr__(self, "inner", (self.lower, self.upper, self.offset))
+
+    @classmethod
+    def around(cls, x, label, eps, classes, index=0):
+        """Whether some input within `eps` of `x` is taken for another class than the label."""
+        forms = margin_forms(label, classes)
+        lower, upper = input_interval(x, eps)
+        offset, groups = np.zeros(classes - 1), np.arange(classes - 1)
+        inner = *inner_interval(x, eps), offset
+        return cls(lower, upper, forms, offset, groups, index, inner=inner)
+
+    @property
+    def conjunctive(self):
+        """Whether some group has several forms."""
+        return len(self.groups) > self.groups.max() + 1
+
+    def reached(self, values):
+        """Whether form values `(n,)` at one point are unsafe: some group has none below 0.
+
+        What is not finite reaches nothing, and 0 is not enough for a strict form.
+        """
+        enough = np.isfinite(values) & ((values > 0) | ((values == 0) & ~self.strict))
+        return bool(np.any(worst_of(self.groups, np.where(enough, 1.0, -1.0)) > 0))
+
+
+@dataclass(eq=False)
+class Task:
+    """A query, and what is known about it so far.
+
+    Args:
+        query: `Query`.
 
     Attributes:
         bounds: Array `(n,)`, the best upper bounds so far, of the fast arithmetic.
@@ -31,6 +77,7 @@ class Task:
         cuts: The `Cuts` that their leaves use, or `None`.
         verdict: 'certified', 'falsified', 'unknown', or `None` while it is open.
         stage: The stage that decided.
+        method: What the checker repeats, or `None`.
         checked: Whether the float64 checker confirmed the verdict.
         deployed: Whether it is proved of the float32 network too, however it rounds.
         solver: 'certified' if the exact solver says so and the checker could not confirm it, which
@@ -42,14 +89,7 @@ class Task:
         seconds: Seconds by stage, without compilation.
     """
 
-    lower: np.ndarray
-    upper: np.ndarray
-    forms: np.ndarray
-    offset: np.ndarray
-    groups: np.ndarray
-    index: int = 0
-    strict: np.ndarray = None
-    inner: tuple = None
+    query: Query
     bounds: np.ndarray = None
     boxes: list = None
     proved: list = None
@@ -69,31 +109,24 @@ class Task:
     seconds: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        if self.strict is None:
-            self.strict = np.zeros(len(self.offset), bool)
-        if self.inner is None:
-            self.inner = self.lower, self.upper, self.offset
         if self.bounds is None:
-            self.bounds = np.full(len(self.offset), np.inf)
+            self.bounds = np.full(len(self.query.offset), np.inf)
 
     @classmethod
-    def around(cls, x, label, eps, classes, index=0):
-        """The task to prove that no input within `eps` of `x` is taken for another class."""
-        forms = margin_forms(label, classes)
-        lower, upper = input_interval(x, eps)
-        offset, groups = np.zeros(classes - 1), np.arange(classes - 1)
-        inner = *inner_interval(x, eps), offset
-        return cls(lower, upper, forms, offset, groups, index, inner=inner)
+    def of(cls, *arguments, **named):
+        """A task about a new query; arguments of `Query`."""
+        return cls(Query(*arguments, **named))
+
+    @classmethod
+    def around(cls, *arguments, **named):
+        """A task about an image; arguments of `Query.around`."""
+        return cls(Query.around(*arguments, **named))
 
     @property
     def open_forms(self):
         """Indices of the forms of the groups that are not ruled out yet."""
-        return np.flatnonzero(worst_of(self.groups, self.bounds)[self.groups] >= 0)
-
-    @property
-    def conjunctive(self):
-        """Whether some group has several forms."""
-        return len(self.groups) > self.groups.max() + 1
+        groups = self.query.groups
+        return np.flatnonzero(worst_of(groups, self.bounds)[groups] >= 0)
 
     def improve(self, forms, bounds):
         """Take bounds `(m,)` of the forms with these indices, where they are better."""
@@ -103,6 +136,15 @@ class Task:
     def decide(self, verdict, stage):
         """End the task."""
         self.verdict, self.stage = verdict, stage
+
+    def forget_boxes(self):
+        """Drop the boxes, which can be derived again."""
+        self.boxes = self.proved = None
+
+    def release(self):
+        """Drop all that only later stages and a certificate need."""
+        self.forget_boxes()
+        self.slopes = self.trees = self.cuts = None
 
     def spend(self, stage, seconds):
         """Add seconds to the account of a stage."""
@@ -119,11 +161,3 @@ class Task:
     def total_seconds(self):
         """Seconds of all stages."""
         return sum(self.seconds.values())
-
-    def reached(self, values):
-        """Whether form values `(n,)` at one point are unsafe: some group has none below 0.
-
-        What is not finite reaches nothing, and 0 is not enough for a strict form.
-        """
-        enough = np.isfinite(values) & ((values > 0) | ((values == 0) & ~self.strict))
-        return bool(np.any(worst_of(self.groups, np.where(enough, 1.0, -1.0)) > 0))

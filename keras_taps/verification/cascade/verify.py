@@ -175,15 +175,15 @@ class _Runner:
 
     def _bound(self, task, method, deadline):
         """Bounds of the checker alone: one property is bounded before a backend has started."""
-        box = task.lower, task.upper
+        box = task.query.lower, task.query.upper
         bounds, boxes = self.judge.checker.bounds_and_boxes(
-            *box, task.forms, task.offset, method, deadline=deadline
+            *box, task.query.forms, task.query.offset, method, deadline=deadline
         )
         task.improve(np.arange(len(bounds)), bounds)
-        task.bound = float(worst_of(task.groups, task.bounds).max())
+        task.bound = float(worst_of(task.query.groups, task.bounds).max())
         if method == "crown":
             task.proved = boxes  # which serve all later stages
-        if safe(task.groups, bounds):
+        if safe(task.query.groups, bounds):
             task.method, task.checked = method, True
             task.decide(CERTIFIED, method)
 
@@ -194,8 +194,8 @@ class _Runner:
             return "no counterexample found"
         if task.solver:
             return "the solver finds nothing unsafe, which the checker could not confirm"
-        groups = len(np.unique(task.groups))
-        count = len(np.unique(task.groups[task.open_forms]))
+        groups = len(np.unique(task.query.groups))
+        count = len(np.unique(task.query.groups[task.open_forms]))
         return f"{count} of {groups} sets open, bound {task.bound:.3g}"
 
     def _split(self, task, deadline):
@@ -213,7 +213,7 @@ class _Runner:
 
 def few_inputs(graph, task):
     """Whether splitting inputs comes first: few of them vary, and the network is small."""
-    varying = np.count_nonzero(task.lower < task.upper)
+    varying = np.count_nonzero(task.query.lower < task.query.upper)
     neurons = sum(math.prod(node.out_shape) for node in nonlinear(graph.nodes))
     return varying <= MOST_INPUTS and neurons <= MOST_NEURONS
 
@@ -253,4 +253,4 @@ def _tasks(unsafe_sets):
         offset = np.concatenate([unsafe.offset for unsafe in sets])
         strict = np.concatenate([unsafe.strict for unsafe in sets])
         inner = (*inner, np.concatenate([unsafe.meant[2] for unsafe in sets]))
-        yield Task(lower, upper, forms, offset, groups, index, strict, inner)
+        yield Task.of(lower, upper, forms, offset, groups, index, strict, inner)

@@ -33,8 +33,8 @@ def ascend(graph, task, attempt, deadline, seed=0, starts=3):
     References:
         Tashiro et al. 2020, "Diversity can be Transferred" (the turned starts).
     """
-    lower, upper = ordered(*task.inner[:2])
-    open_groups = np.unique(task.groups[task.open_forms])
+    lower, upper = ordered(*task.query.inner[:2])
+    open_groups = np.unique(task.query.groups[task.open_forms])
     rng, done = np.random.default_rng(seed), 0
     most = max(1, TOGETHER // (lower.size * max(len(open_groups), 1)))
     while done < starts:
@@ -66,12 +66,12 @@ def _climb(graph, task, box, points, groups, turned, attempt, deadline):
         if deadline.left <= 0:
             return False
         outputs, back = _with_gradient(graph.nodes, points)
-        values = outputs @ task.forms.T + task.inner[2]
-        mine = np.where(task.groups == groups[:, None], values, np.inf)
+        values = outputs @ task.query.forms.T + task.query.inner[2]
+        mine = np.where(task.query.groups == groups[:, None], values, np.inf)
         reached = mine.min(1) >= 0
         if reached.any() and attempt(points[reached]):
             return True
-        rows = task.forms[mine.argmin(1)]
+        rows = task.query.forms[mine.argmin(1)]
         if len(sizes) > len(STEPS) and number < len(TURNS):
             rows = np.where(np.any(turned, axis=1)[:, None], turned, rows)
         points = np.clip(points + size * width * np.sign(np.nan_to_num(back(rows))), lower, upper)

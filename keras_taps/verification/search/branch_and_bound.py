@@ -249,10 +249,10 @@ class BranchAndBound:
         forms = case.forms[group]
         found = split_lp(
             self.graph,
-            case.task.lower,
-            case.task.upper,
-            case.task.forms[forms],
-            case.task.offset[forms],
+            case.task.query.lower,
+            case.task.query.upper,
+            case.task.query.forms[forms],
+            case.task.query.offset[forms],
             pattern,
             constrained,
         )

@@ -40,18 +40,18 @@ class Case:
 
     def __init__(self, task, checker, cuts=0, check=True, deadline=NEVER, boxes=None):
         self.task, self.check = task, check
-        self.root = checker.root(task.lower, task.upper, deadline, boxes)
+        self.root = checker.root(task.query.lower, task.query.upper, deadline, boxes)
         self.kinks = self.root.kinks
         self.bases, self._depths = [covering(self.root.lower, self.root.upper)], [0]
-        self.box = covering(task.lower, task.upper)
+        self.box = covering(task.query.lower, task.query.upper)
         known = np.isfinite(self.root.lower) & np.isfinite(self.root.upper)
         self.stuck = not known.all()
         self.neurons = np.flatnonzero((self.root.lower < 0) & (self.root.upper > 0))
-        bounds = self.root.upper_bounds(task.forms, task.offset, slopes=task.slopes)
-        worst = worst_of(task.groups, bounds)
+        bounds = self.root.upper_bounds(task.query.forms, task.query.offset, slopes=task.slopes)
+        worst = worst_of(task.query.groups, bounds)
         self.proved = list(worst[worst < 0])
         left = np.flatnonzero(~(worst < 0))
-        self.forms = {int(g): np.flatnonzero(task.groups == g) for g in left}
+        self.forms = {int(g): np.flatnonzero(task.query.groups == g) for g in left}
         self.trees = {group: Tree(group, self.neurons) for group in self.forms}
         self._most, self._cuts = cuts, {}  # (members, outer, inner, limit) by group
 
@@ -115,7 +115,7 @@ class Case:
         """Forms `(count, outputs)` and offsets of a group, the first repeated to fill."""
         chosen = self.forms[group]
         chosen = np.pad(chosen, (0, count - len(chosen)), constant_values=chosen[0])
-        return self.task.forms[chosen], self.task.offset[chosen]
+        return self.task.query.forms[chosen], self.task.query.offset[chosen]
 
     def own_mix(self, group, mix):
         """Weights of forms and of those that fill up, with the latter added to the first form's."""
@@ -203,7 +203,7 @@ class Case:
             placed = self._placed(tree.group, gammas[row])
             tree.close(node, slopes[row, :size], betas[row, :size], own, placed)
         if self.check:  # what is in the trees, as whoever reads them later
-            given = task.forms, task.offset, task.groups
+            given = task.query.forms, task.query.offset, task.query.groups
             try:
                 bounds = bound_leaves(self.root, *given, leaves, self.cuts)
             except OutOfTime:

@@ -47,18 +47,21 @@ def split_inputs(bounder, task, attempt, deadline, batch=BATCH):
     Returns:
         `Outcome`.
     """
-    shape, blocks = task.lower.shape, [(task.lower.reshape(1, -1), task.upper.reshape(1, -1))]
+    shape, blocks = (
+        task.query.lower.shape,
+        [(task.query.lower.reshape(1, -1), task.query.upper.reshape(1, -1))],
+    )
     bounded, stuck = 0, 0
     edges = blocks[0][1] - blocks[0][0]
     while blocks:
         low, high = _next(blocks, min(batch, 2 * bounded + 1))
         box = low.reshape(-1, *shape), high.reshape(-1, *shape)
         try:
-            found = bounder.bounds(*box, task.forms, task.offset, deadline)
+            found = bounder.bounds(*box, task.query.forms, task.query.offset, deadline)
         except OutOfTime:
             return Outcome(OPEN, bounded, stuck + len(low) + sum(len(low) for low, _ in blocks))
         bounded += len(low)
-        low, high, found, deciding = _still_open(found, low, high, task.groups)
+        low, high, found, deciding = _still_open(found, low, high, task.query.groups)
         if not len(low):
             continue
         points = np.concatenate([np.where(deciding > 0, high, low), low / 2 + high / 2])

@@ -32,7 +32,7 @@ def tasks(count=2):
     for index in range(count):
         centre = rng.normal(size=GRAPH.in_shape)
         forms = FORMS, OFFSET + 1e3, np.arange(2)  # nothing of it can be proved
-        found.append(Task(centre - 0.3, centre + 0.3, *forms, index))
+        found.append(Task.of(centre - 0.3, centre + 0.3, *forms, index))
     return found
 
 

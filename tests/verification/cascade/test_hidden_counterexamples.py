@@ -42,7 +42,7 @@ NETWORKS = load()
 
 def tasks_of(lower, upper):
     return [
-        Task(low, high, *FORM, np.zeros(1, int), i)
+        Task.of(low, high, *FORM, np.zeros(1, int), i)
         for i, (low, high) in enumerate(zip(lower, upper, strict=True))
     ]
 

@@ -40,12 +40,12 @@ def test_no_stage_is_wrong(problem, verifier, stage):
     """Each on its own, without those before it."""
     tasks = tasks_of(problem)
     if stage == "strong-attack":  # a second an input on PyTorch
-        tasks = [task for task in tasks if problem[3][task.index] == "falsified"]
+        tasks = [task for task in tasks if problem[3][task.query.index] == "falsified"]
     verifier.run(stage, tasks)
     decided = [task for task in tasks if task.verdict is not None]
     assert decided
     for task in decided:
-        assert task.verdict == problem[3][task.index]
+        assert task.verdict == problem[3][task.query.index]
         assert task.stage == stage
         assert task.checked
         assert set(task.seconds) == {stage}
@@ -80,13 +80,13 @@ def test_the_strong_attack_leaves_time_for_proofs(problem, monkeypatch):
 
 def test_bounds_only_improve(problem, verifier):
     tasks = tasks_of(problem)
-    before = {task.index: task.bounds.copy() for task in tasks}
+    before = {task.query.index: task.bounds.copy() for task in tasks}
     for stage in ("ibp", "crown-ibp", "crown", "alpha-crown"):
         verifier.run(stage, tasks)
         for task in tasks:
             if not task.checked:
-                assert np.all(task.bounds <= before[task.index])
-                before[task.index] = task.bounds.copy()
+                assert np.all(task.bounds <= before[task.query.index])
+                before[task.query.index] = task.bounds.copy()
 
 
 def test_the_checker_has_the_last_word(problem, monkeypatch):
@@ -121,7 +121,7 @@ def test_overflow_decides_nothing(weight):
     with np.errstate(over="ignore"):
         verifier = Verifier(graph, batch_size=1)
         form = np.ones((1, 1)), np.full(1, -1.0), np.zeros(1, int)
-        task = Task(np.ones(2), np.ones(2), *form)
+        task = Task.of(np.ones(2), np.ones(2), *form)
         for stage in ("ibp", "crown-ibp", "crown", "alpha-crown"):
             verifier.run(stage, [task])
     assert task.stage == ("crown" if weight == 1e38 else None)

@@ -81,8 +81,8 @@ def test_few_inputs_are_split_first():
     assert (found.verdict, found.stage, found.checked) == ("unsat", "input-split", True)
     assert verify(GRAPH, [BOTH], stages=["input-split"]).verdict == "sat"
     wide = Graph((Dense(np.ones((30, 1)), np.zeros(1)),))
-    assert not few_inputs(wide, Task(np.zeros(30), np.ones(30), *[np.ones((1, 1))] * 3))
-    assert few_inputs(wide, Task(np.zeros(30), np.eye(30)[0], *[np.ones((1, 1))] * 3))
+    assert not few_inputs(wide, Task.of(np.zeros(30), np.ones(30), *[np.ones((1, 1))] * 3))
+    assert few_inputs(wide, Task.of(np.zeros(30), np.eye(30)[0], *[np.ones((1, 1))] * 3))
 
 
 def test_why_nothing_was_decided():

@@ -33,7 +33,7 @@ GRAPH = Graph((Dense(KERNEL, np.zeros(4)), Relu((4,)), Dense(AFTER, np.zeros(2))
 
 def attack(forms, offset, groups, proved=(), seconds=60.0, starts=10):
     forms = np.array(forms, float)
-    task = Task(np.full(2, -1.0), np.full(2, 1.0), forms, np.array(offset), np.array(groups))
+    task = Task.of(np.full(2, -1.0), np.full(2, 1.0), forms, np.array(offset), np.array(groups))
     task.bounds[list(proved)] = -1.0
     tried = []
     attempt = lambda points: tried.extend(points) or True  # noqa: E731

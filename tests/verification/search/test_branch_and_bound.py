@@ -43,7 +43,7 @@ def problems(graph, count, margin=1e-3, seed=0):
 
 
 def copies(tasks):
-    return [Task(t.lower, t.upper, t.forms, t.offset, t.groups, t.index) for t in tasks]
+    return [Task(t.query) for t in tasks]
 
 
 def spoiled(monkeypatch, search, change):
@@ -67,14 +67,17 @@ def test_verdicts_are_exact(kind, branching, cuts):
     assert [task.verdict for task in tasks] == truth
     for task in tasks:
         assert all(type(spent) is float for spent in task.seconds.values())
-        values = search.graph(sample(task.lower, task.upper, 200)) @ task.forms.T + task.offset
+        values = (
+            search.graph(sample(task.query.lower, task.query.upper, 200)) @ task.query.forms.T
+            + task.query.offset
+        )
         if task.verdict == FALSIFIED:
             assert attempt(search.graph, task, task.point[None]) is None
         else:
             assert (task.checked, task.method, task.stage) == (True, "bab", "bab")
             assert task.bound < 0
             assert np.all(proved(search, task) < 0)
-            assert not any(task.reached(row) for row in values)
+            assert not any(task.query.reached(row) for row in values)
 
 
 def test_truth_of_the_problems():
@@ -82,10 +85,12 @@ def test_truth_of_the_problems():
     graph = graph_of(KINDS[0], 1)
     for task, verdict in zip(*problems(graph, 6), strict=True):
         sets = [
-            Unsafe(task.lower, task.upper, task.forms[mine], task.offset[mine])
-            for mine in (task.groups == group for group in range(task.groups.max() + 1))
+            Unsafe(
+                task.query.lower, task.query.upper, task.query.forms[mine], task.query.offset[mine]
+            )
+            for mine in (task.query.groups == group for group in range(task.query.groups.max() + 1))
         ]
-        boxes = Checker(graph).root(task.lower, task.upper).boxes
+        boxes = Checker(graph).root(task.query.lower, task.query.upper).boxes
         assert exact_verdict(graph, sets, boxes)[0] == verdict
 
 
@@ -135,9 +140,9 @@ def test_slopes_of_an_earlier_stage():
     search = loaded(KINDS[0], 2)
     tasks, truth = problems(search.graph, 4, seed=7)
     rng = np.random.default_rng(0)
-    size = search.checker.root(tasks[0].lower, tasks[0].upper).neurons
+    size = search.checker.root(tasks[0].query.lower, tasks[0].query.upper).neurons
     for task in tasks:
-        slopes = rng.uniform(-2, 3, (len(task.offset), size)).astype("float32")
+        slopes = rng.uniform(-2, 3, (len(task.query.offset), size)).astype("float32")
         slopes[rng.random(slopes.shape) < 0.3] = np.nan
         task.slopes = slopes
     search.solve(tasks)
@@ -164,7 +169,7 @@ def set_up(search, kernel, bias, last, end):
 
 
 def question(lower=-1.0, upper=1.0, offset=0.0):
-    return Task(np.full(1, lower), np.full(1, upper), np.ones((1, 1)), np.full(1, offset), ONE)
+    return Task.of(np.full(1, lower), np.full(1, upper), np.ones((1, 1)), np.full(1, offset), ONE)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +210,7 @@ def test_no_neurons():
     graph = Graph((Dense(np.array([[1.0], [-1.0]]), np.zeros(1)),))
     search = BranchAndBound(graph, Checker(graph), lambda *a: attempt(graph, *a), cuts=CUTS)
     for offset, verdict in ((-2.001, CERTIFIED), (-1.999, FALSIFIED)):
-        task = Task(-np.ones(2), np.ones(2), np.ones((1, 1)), np.full(1, offset), ONE)
+        task = Task.of(-np.ones(2), np.ones(2), np.ones((1, 1)), np.full(1, offset), ONE)
         search.solve([task])
         assert task.verdict == verdict
     search.solve([])
@@ -287,7 +292,7 @@ def test_engine_and_checker_speak_of_the_same(monkeypatch):
 
     monkeypatch.setattr(Case, "close", spy)
     tasks, truth = problems(search.graph, 6, margin=0.05, seed=7)
-    assert any(len(set(np.bincount(task.groups))) > 1 for task in tasks)
+    assert any(len(set(np.bincount(task.query.groups))) > 1 for task in tasks)
     search.solve(tasks)
     assert [task.verdict for task in tasks] == truth
     given, found = np.array(seen).T

@@ -19,7 +19,7 @@ GROUPS = np.array([0, 1, 1, 1, 2, 2])
 def case_of(seed=0, cuts=4, offset=50.0, radius=0.5):
     graph, rng = graph_of("leaky", seed), np.random.default_rng(seed)
     centre = rng.normal(size=3)
-    task = Task(
+    task = Task.of(
         centre - radius, centre + radius, rng.normal(size=(6, 3)), np.full(6, offset), GROUPS
     )
     return Case(task, Checker(graph), cuts)
@@ -69,9 +69,9 @@ def test_forms_that_fill_up_are_the_first():
     """Their weights are the first form's: the proof has no other."""
     case = case_of()
     forms, offset = case.padded_forms(0, 3)
-    np.testing.assert_array_equal(forms, case.task.forms[[0, 0, 0]])
+    np.testing.assert_array_equal(forms, case.task.query.forms[[0, 0, 0]])
     forms, _ = case.padded_forms(2, 3)
-    np.testing.assert_array_equal(forms, case.task.forms[[4, 5, 4]])
+    np.testing.assert_array_equal(forms, case.task.query.forms[[4, 5, 4]])
     assert offset.shape == (3,)
     mix = np.array([0.2, 0.3, 0.5], "float32")
     assert case.own_mix(0, mix).tolist() == pytest.approx([1.0, 0, 0])
@@ -115,7 +115,7 @@ def test_cuts_hold():
     rows, inner, scores = rng.normal(size=(3, case.root.neurons))
     case.find_cuts(0, rows, inner, np.abs(scores))
     first, relu, second, *_ = graph_of("leaky", 0).nodes
-    z = first(rng.uniform(case.task.lower, case.task.upper, (2000, 3)))
+    z = first(rng.uniform(case.task.query.lower, case.task.query.upper, (2000, 3)))
     z = np.concatenate([z, second(relu(z))], 1)
     act = np.where(z > 0, z, case.kinks * z)
     members, outer, slants, limit = case.padded_cuts(0, 4)
@@ -132,15 +132,15 @@ def test_gather():
     other = np.setdiff1d(np.arange(case.root.neurons), case.neurons)
     assert np.all(np.isnan(found.slopes[:, other]))
     assert np.all(found.slopes[:, case.neurons] == 1)
-    assert np.all(found.lower[0] <= case.task.lower)
-    assert np.all(found.upper[0] >= case.task.upper)
+    assert np.all(found.lower[0] <= case.task.query.lower)
+    assert np.all(found.upper[0] >= case.task.query.upper)
 
 
 def test_boxes_that_are_not_finite():
     """Nothing is searched for, and nothing is certified."""
     kernel = np.array([[1.7e308], [1.7e308]])
     graph = Graph((Dense(kernel, np.zeros(1)), Relu((1,)), Dense(-np.ones((1, 1)), np.zeros(1))))
-    task = Task(-np.ones(2), np.ones(2), np.ones((1, 1)), np.full(1, -1.0), np.zeros(1, int))
+    task = Task.of(-np.ones(2), np.ones(2), np.ones((1, 1)), np.full(1, -1.0), np.zeros(1, int))
     with np.errstate(all="ignore"):
         case = Case(task, Checker(graph))
     assert case.stuck

@@ -20,8 +20,8 @@ def search(graph, task, seconds=60.0, batch=16):
     accepted = []
 
     def attempt(points):
-        values = graph(points) @ task.forms.T + task.offset
-        accepted.extend(p for p, v in zip(points, values, strict=True) if task.reached(v))
+        values = graph(points) @ task.query.forms.T + task.query.offset
+        accepted.extend(p for p, v in zip(points, values, strict=True) if task.query.reached(v))
         return bool(accepted)
 
     found = split_inputs(ManyBoxes(graph), task, attempt, Deadline.after(seconds), batch)
@@ -36,7 +36,7 @@ def test_as_the_exact_solver(kind, gap, seed):
     graph = random_graph(kind, seed)
     box, form = random_box(graph, seed, 0.7), np.array([[1.0, -1.0, 0.0]])
     most = exact_bound(graph, *box, form[0], 0.0, interval_boxes(graph, *box)).value
-    task = Task(*box, form, np.array([-most - gap]), np.array([0]))
+    task = Task.of(*box, form, np.array([-most - gap]), np.array([0]))
     outcome, accepted = search(graph, task)
     assert outcome.state == ("closed" if gap > 0 else "reached")
     assert bool(accepted) == (gap < 0)
@@ -60,15 +60,15 @@ BOX = np.full(2, -1.0), np.array([1.0, 1.3])
     ids=["no conjunction", "a conjunction", "no disjunct", "one disjunct"],
 )
 def test_groups(forms, offset, groups, state):
-    task = Task(*BOX, np.array(forms, float), np.array(offset), np.array(groups))
+    task = Task.of(*BOX, np.array(forms, float), np.array(offset), np.array(groups))
     assert search(GRAPH, task)[0].state == state
 
 
 def test_the_clock_and_the_smallest_box():
     one = np.array([[1.0, 0.0]])
-    task = Task(*BOX, one, np.array([-1.0]), np.array([0]), strict=np.array([True]))  # |a| > 1
+    task = Task.of(*BOX, one, np.array([-1.0]), np.array([0]), strict=np.array([True]))  # |a| > 1
     assert search(GRAPH, task, seconds=0)[0].boxes == 0
     point = np.full(2, 0.5)  # its bound is 0, up to rounding, and it cannot be halved
-    task = Task(point, point, one, np.array([-0.5]), np.array([0]), strict=np.array([True]))
+    task = Task.of(point, point, one, np.array([-0.5]), np.array([0]), strict=np.array([True]))
     outcome, accepted = search(GRAPH, task)
     assert (outcome.state, outcome.left, accepted) == ("open", 1, [])
