@@ -6,7 +6,7 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: quickstart test lint format docs tutorials notebooks dist gpu clean
+.PHONY: quickstart test lint types format docs tutorials notebooks dist gpu clean
 
 quickstart: .venv/run.stamp  ## environment and the main job on the embedded data set
 	$(BIN)/keras-taps quickstart
@@ -21,6 +21,9 @@ test: .venv/dev.stamp  ## environment and the whole test suite on three backends
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: .venv/dev.stamp  ## mypy: what is annotated is true
+	$(BIN)/mypy
 
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .
@@ -52,7 +55,7 @@ gpu: .venv/run.stamp  ## what the run on a machine with a GPU needs, in build/gp
 	@echo "On the machine: python3 benchmarks/gpu.py --files build/gpu --out OUT"
 
 clean:
-	rm -rf .venv .cache site docs/cli.md build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .cache site docs/cli.md build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:  # for editors and type checkers alone
     from keras_taps.experiments import recipes
     from keras_taps.interval import Interval, input_box
     from keras_taps.layers import Pass
-    from keras_taps.networks import IBPInitializer, IntervalSequential, convert
+    from keras_taps.networks import IBPInitializer, IntervalSequential
+    from keras_taps.networks.convert import convert
     from keras_taps.training import (
         AdversarialModel,
         CCIBPModel,

@@ -2,7 +2,9 @@
 
 import math
 import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ from keras_taps import backend
 from keras_taps.checks import check_choice, check_count, check_real
 from keras_taps.files import write_atomically
 from keras_taps.schedules import SHAPES
+from keras_taps.typing import StrPath
 
 
 class EpsAnneal(keras.callbacks.Callback):
@@ -42,14 +45,20 @@ class EpsAnneal(keras.callbacks.Callback):
         et al. 2022 (linear).
     """
 
-    def __init__(self, epochs, start_epoch=0, steps_per_epoch=None, shape="smooth"):
+    def __init__(
+        self,
+        epochs: float,
+        start_epoch: float = 0,
+        steps_per_epoch: int | None = None,
+        shape: str = "smooth",
+    ):
         super().__init__()
         self.epochs = check_real("epochs", epochs, 0, float("inf"), low_open=True)
         self.start_epoch = check_real("start_epoch", start_epoch, 0, float("inf"))
         self.steps_per_epoch = steps_per_epoch
         self.shape = check_choice("shape", shape, SHAPES)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         if not hasattr(self.model, "set_annealing"):
             raise ValueError(
                 "EpsAnneal needs a certified training model such as TAPSModel. "
@@ -64,7 +73,7 @@ class EpsAnneal(keras.callbacks.Callback):
         start = round(self.start_epoch * steps)
         self.model.set_annealing(start, start + max(1, round(self.epochs * steps)), self.shape)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         if not self.model.annealed():
             warnings.warn(
                 "Training ended before the radius reached `train_eps`: train for more epochs than "
@@ -78,16 +87,17 @@ class _Selection(keras.callbacks.Callback):
 
     finished = False  # whether training should end
 
-    def __init__(self, monitor, best=None):
+    def __init__(self, monitor: str, best: float | None = None):
         super().__init__()
         self.monitor = monitor
         self.best = -math.inf if best is None else best
 
-    def on_epoch_end(self, epoch, logs=None):
-        if self.monitor not in (logs or {}):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        logs = logs or {}
+        if self.monitor not in logs:
             raise ValueError(
                 f"{type(self).__name__} needs '{self.monitor}' in the logs: give "
-                f"`validation_data` to fit. Received: {', '.join(logs or {})}"
+                f"`validation_data` to fit. Received: {', '.join(logs)}"
             )
         if not self.model.annealed():
             return
@@ -95,12 +105,12 @@ class _Selection(keras.callbacks.Callback):
         if self.finished:
             self.model.stop_training = True
 
-    def count(self, value):
+    def count(self, value: float) -> None:
         """Take the value of one more epoch."""
         before, self.best = self.best, max(self.best, value)
         self.counted(value, before)
 
-    def counted(self, value, before):
+    def counted(self, value: float, before: float) -> None:
         """Called after each epoch that counts, with the best value before it."""
         raise NotImplementedError
 
@@ -135,7 +145,13 @@ class BestModel(_Selection):
         Mao et al. 2023, appendix B.1 and C.
     """
 
-    def __init__(self, filepath, monitor="val_taps_accuracy", best=None, averaged=False):
+    def __init__(
+        self,
+        filepath: StrPath,
+        monitor: str = "val_taps_accuracy",
+        best: float | None = None,
+        averaged: bool = False,
+    ):
         super().__init__(monitor, best)
         if not str(filepath).endswith((".keras", ".weights.h5")):
             raise ValueError(
@@ -144,7 +160,7 @@ class BestModel(_Selection):
         self.filepath = filepath
         self.averaged = averaged
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         if self.best > -math.inf:
             return
         old = " The file there is of another training." if Path(self.filepath).exists() else ""
@@ -154,7 +170,7 @@ class BestModel(_Selection):
             stacklevel=2,
         )
 
-    def counted(self, value, before):
+    def counted(self, value: float, before: float) -> None:
         if not value >= before:  # of equals the one that was trained longest
             return
         whole = str(self.filepath).endswith(".keras")
@@ -191,7 +207,9 @@ class TAPSEarlyStopping(_Selection):
     ```
     """
 
-    def __init__(self, patience=10, monitor="val_taps_accuracy", past=()):
+    def __init__(
+        self, patience: int = 10, monitor: str = "val_taps_accuracy", past: Iterable[float] = ()
+    ):
         super().__init__(monitor)
         self.patience = check_count("patience", patience, low=1)
         self.waited = 0
@@ -199,11 +217,11 @@ class TAPSEarlyStopping(_Selection):
             self.count(value)
 
     @property
-    def finished(self):
+    def finished(self) -> bool:
         """Whether the patience is used up."""
         return self.waited >= self.patience
 
-    def counted(self, value, before):
+    def counted(self, value: float, before: float) -> None:
         self.waited = 0 if value > before else self.waited + 1
 
 
@@ -232,13 +250,13 @@ class BatchNormReestimation(keras.callbacks.Callback):
         with such statistics.
     """
 
-    def __init__(self, data):
+    def __init__(self, data: Iterable[Any]):
         super().__init__()
         self.data = data
         self._due = False
         self._moments = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         network = self.model.network
 
         def moments(images):
@@ -246,13 +264,13 @@ class BatchNormReestimation(keras.callbacks.Callback):
 
         self._moments = backend.compiled(moments, network.variables)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._due = True
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._reestimate()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._reestimate()
 
     def _reestimate(self):

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_taps.checks import check_pixels, check_radius
+from keras_taps.typing import Tensor
 
 
 class Interval(NamedTuple):
@@ -28,8 +29,8 @@ class Interval(NamedTuple):
         Gowal et al., "On the Effectiveness of Interval Bound Propagation", 2018.
     """
 
-    lower: object
-    upper: object
+    lower: Tensor
+    upper: Tensor
 
     @property
     def centre(self):

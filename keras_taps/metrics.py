@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_taps.layers.base import serializable
+from keras_taps.typing import Tensor
 
 
 @serializable
@@ -18,7 +19,7 @@ class Share(keras.metrics.Mean):
     0.5
     """
 
-    def result(self):
+    def result(self) -> Tensor:
         return self.total / self.count
 
 
@@ -34,15 +35,15 @@ class LastValue(keras.metrics.Metric):
     0.25
     """
 
-    def __init__(self, name="last_value", dtype=None):
+    def __init__(self, name: str = "last_value", dtype: str | None = None):
         super().__init__(name=name, dtype=dtype)
         self.value = self.add_variable((), keras.initializers.Constant(float("nan")), name="value")
 
-    def update_state(self, value):
+    def update_state(self, value: Tensor) -> None:
         self.value.assign(ops.cast(value, self.dtype))
 
-    def result(self):
+    def result(self) -> Tensor:
         return self.value + 0.0  # a copy: on PyTorch the value itself would change in old logs
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         self.value.assign(float("nan"))

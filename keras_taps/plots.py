@@ -1,9 +1,14 @@
 """Figures, one function each; they return a matplotlib figure and neither show nor save it."""
 
+from collections.abc import Mapping
 from functools import cache
 from io import BytesIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # safe for the colour-blind
 _VERDICTS = {  # what each verdict looks like in every figure
@@ -22,7 +27,7 @@ _MEASURES = {  # of trials
 _BINS = 40
 
 
-def subplots(*args, **options):
+def subplots(*args: Any, **options: Any) -> "tuple[Figure, Any]":
     """A figure and its axes, as `matplotlib.pyplot.subplots`.
 
     By the object interface: a library must not touch pyplot's global state or pick a screen.
@@ -46,14 +51,14 @@ def _figure_class():
     return NotebookFigure
 
 
-def tidy(axes):
+def tidy(axes: Any) -> None:
     """Take away what says nothing from one or more axes, and add a faint grid."""
     for axis in np.ravel(axes):
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25)
 
 
-def training_curves(histories):
+def training_curves(histories: Any) -> "Figure":
     """Radius, loss and accuracies over the epochs of one or more runs.
 
     Args:
@@ -110,7 +115,13 @@ def _columns(history):
     return {n: np.array([row.get(n, np.nan) for row in history], float) for n in names}
 
 
-def margin_bounds(images, labels, bounds, attacked, eps):
+def margin_bounds(
+    images: np.ndarray,
+    labels: np.ndarray,
+    bounds: Mapping[str, np.ndarray],
+    attacked: Mapping[str, np.ndarray],
+    eps: float,
+) -> "Figure":
     """Images with, for each wrong class, what is proved and what an attack reaches.
 
     Args:
@@ -157,7 +168,7 @@ def margin_bounds(images, labels, bounds, attacked, eps):
     return figure
 
 
-def certification(reports):
+def certification(reports: Any) -> "Figure":
     """What each stage decided, as one stacked bar a report.
 
     Args:
@@ -216,7 +227,7 @@ def _lightened(colour, share):
     return tuple(1 - (1 - part) * (1 - share) for part in to_rgb(colour))
 
 
-def margin_histogram(report):
+def margin_histogram(report: Any) -> "Figure":
     """Histogram of the upper bounds on the margins, coloured by verdict.
 
     Args:
@@ -227,7 +238,7 @@ def margin_histogram(report):
         matplotlib `Figure`. Bounds that lie far out are counted in the outermost bars.
     """
     figure, axis = subplots(1, 1, figsize=(6.4, 3.4))
-    bounds = {
+    found = {
         verdict: [
             record["bound"]
             for record in report.records
@@ -235,7 +246,7 @@ def margin_histogram(report):
         ]
         for verdict in _VERDICTS
     }
-    bounds = {verdict: np.array(found) for verdict, found in bounds.items() if found}
+    bounds = {verdict: np.array(of) for verdict, of in found.items() if of}
     title = f"eps {report.header['eps']:.4g}"
     if bounds:
         edges = _edges(bounds)
@@ -274,7 +285,7 @@ def _edges(bounds):
     return width * np.arange(np.floor(low / width), np.ceil(high / width) + 1)
 
 
-def certified_curve(points):
+def certified_curve(points: Mapping[float, Mapping[str, float]]) -> "Figure":
     """Natural, adversarial and certified accuracy against the radius.
 
     Args:
@@ -307,7 +318,7 @@ def certified_curve(points):
     return figure
 
 
-def pareto(fronts):
+def pareto(fronts: Any) -> "Figure":
     """Trials of a search by natural and certified accuracy, and the front that none dominates.
 
     Args:
@@ -338,10 +349,10 @@ def pareto(fronts):
     for number, (name, front) in enumerate(fronts.items()):
         colour = COLOURS[number % len(COLOURS)]
         marker = _MARKERS[number // len(COLOURS) % len(_MARKERS)]
-        beaten = [front.point(row) for row in front.trials if row.get("dominated")]
+        behind = [front.point(row) for row in front.trials if row.get("dominated")]
         beaten, best = (
             100 * np.array(points).reshape(-1, 2)
-            for points in (beaten, [front.point(row) for row in front.front])
+            for points in (behind, [front.point(row) for row in front.front])
         )
         axis.scatter(*beaten.T, s=20, marker=marker, facecolors="none", edgecolors=colour)
         # Steps, for between two networks there is none.

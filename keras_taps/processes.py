@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 _LOCK, _HOLDER = ".lock", ".writer.json"
-_HELD = {}  # the threads of this process that hold a folder, by its path
+_HELD: dict[Path, int] = {}  # the threads of this process that hold a folder, by its path
 
 
 class FolderInUse(OSError):

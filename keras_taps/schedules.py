@@ -2,12 +2,14 @@
 
 from keras import ops
 
+from keras_taps.typing import Tensor
+
 SHAPES = ("smooth", "linear")
 _MID = 0.25  # share of the annealing after which the radius grows linearly
 _EXPONENT = 4
 
 
-def smooth_eps(step, start, end, final):
+def smooth_eps(step: Tensor, start: Tensor, end: Tensor, final: float) -> Tensor:
     """Radius at a training step: 0 until `start`, smooth up to `final` at `end`, then constant.
 
     A quarter of the way grows with the fourth power, the rest linearly; value and slope are
@@ -38,7 +40,7 @@ def smooth_eps(step, start, end, final):
     return final * ops.where(t >= 1, 1.0, share)
 
 
-def progress(step, start, end):
+def progress(step: Tensor, start: Tensor, end: Tensor) -> Tensor:
     """Share of the way from `start` to `end` at a training step, a scalar tensor in [0, 1].
 
     Example:

@@ -21,6 +21,7 @@ RANKS = {
     "files": 0,
     "processes": 0,
     "saved": 0,
+    "typing": 0,
     "interval": 1,
     "backend": 1,
     "provenance": 2,
@@ -42,7 +43,7 @@ RANKS = {
 }
 # Rooms beside the flow, with what they may import: data and drawings know of no network.
 ASIDE = {
-    "datasets": {"checks", "interval", "datasets"},
+    "datasets": {"checks", "typing", "interval", "datasets"},
     "plots": {"checks", "files", "plots"},
 }
 READERS = {

@@ -1,6 +1,7 @@
 """Auto-PGD: projected gradient ascent that sets its own step sizes."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from keras import ops
@@ -8,6 +9,8 @@ from keras import ops
 from keras_taps import backend
 from keras_taps.attacks.pgd import keep_best
 from keras_taps.checks import check_count
+from keras_taps.interval import Interval
+from keras_taps.typing import Tensor
 
 _MOMENTUM = 0.75  # share of the new step; the rest goes the way of the last one
 _ENOUGH_RISES = 0.75  # share of steps between checkpoints that must rise, or the size is halved
@@ -37,7 +40,13 @@ def checkpoints(steps):
     return found
 
 
-def auto_maximise(objective, start, box, steps, done=None):
+def auto_maximise(
+    objective: Callable[[Tensor], Tensor],
+    start: Tensor,
+    box: Interval,
+    steps: int,
+    done: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
     """Projected sign-gradient ascent with momentum and halving of the step size, entry by entry.
 
     The first step is as long as the box is wide. At a checkpoint the size of an entry is halved,

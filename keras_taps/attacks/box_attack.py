@@ -9,10 +9,12 @@ from keras import ops
 
 from keras_taps import backend
 from keras_taps.attacks.pgd import keep_best, maximise, step_sizes
-from keras_taps.bounds.margins import cross_entropy, margin_rows, point_margins
+from keras_taps.bounds.margins import MarginRows, cross_entropy, margin_rows, point_margins
 from keras_taps.interval import Interval
 from keras_taps.layers.folding import fold
 from keras_taps.layers.residual import walk
+from keras_taps.networks.segment import Segment
+from keras_taps.typing import Tensor
 
 ESTIMATORS = ("multi", "single")
 
@@ -28,7 +30,7 @@ def constants(segment):
         yield replace(segment, given=segment.given.stopped())
 
 
-def margins_at(segment, points, rows):
+def margins_at(segment: Segment, points: Tensor, rows: MarginRows) -> Tensor:
     """Margins of a network or classifier at several points a sample.
 
     Args:
@@ -55,17 +57,17 @@ def features_at(body, points):
 
 
 def box_attack(
-    segment,
-    box,
-    labels,
-    seed,
-    steps=20,
-    step_size=None,
-    restarts=1,
-    estimator="multi",
-    start_share=1.0,
-    classes=None,
-):
+    segment: Segment,
+    box: Interval,
+    labels: Tensor,
+    seed: Tensor,
+    steps: int = 20,
+    step_size: float | None = None,
+    restarts: int = 1,
+    estimator: str = "multi",
+    start_share: float = 1.0,
+    classes: Tensor | None = None,
+) -> Tensor:
     """Search a box for the points that maximise the margins.
 
     In latent space this is the attack of TAPS; with the whole network and the box of an image it

@@ -12,6 +12,9 @@ from keras_taps.attacks.box_attack import constants
 from keras_taps.attacks.pgd import keep_best, maximise, step_sizes
 from keras_taps.checks import check_count, check_seed
 from keras_taps.interval import Interval
+from keras_taps.networks.segment import Segment
+from keras_taps.networks.sequential import IntervalSequential
+from keras_taps.typing import Tensor
 
 DIVERSIFYING = [0.5] * 3  # step sizes of the walk along a random direction of the outputs
 
@@ -49,7 +52,14 @@ class Falsifier:
     ((4, 1, 3), (4, 1))
     """
 
-    def __init__(self, network, groups, steps=40, restarts=1, step_size=None):
+    def __init__(
+        self,
+        network: IntervalSequential | Segment,
+        groups: np.ndarray,
+        steps: int = 40,
+        restarts: int = 1,
+        step_size: float | None = None,
+    ):
         self.segment = network.segment
         self.members = group_members(groups)
         self.forms = len(groups)
@@ -57,7 +67,14 @@ class Falsifier:
         self.restarts = check_count("restarts", restarts, low=1)
         self._run = backend.compiled(self._search, self.segment.variables)
 
-    def __call__(self, box, weights, offset, seed=0, seconds=math.inf):
+    def __call__(
+        self,
+        box: Interval,
+        weights: Tensor,
+        offset: Tensor,
+        seed: int = 0,
+        seconds: float = math.inf,
+    ) -> tuple[Tensor, Tensor]:
         """Search every box for one point a group.
 
         The search ends early when every input of the batch has a group whose value is at least 0.
@@ -141,7 +158,17 @@ class Falsifier:
             )
 
 
-def falsify(network, box, weights, offset, groups, seed=0, steps=40, restarts=1, step_size=None):
+def falsify(
+    network: IntervalSequential | Segment,
+    box: Interval,
+    weights: Tensor,
+    offset: Tensor,
+    groups: np.ndarray,
+    seed: int = 0,
+    steps: int = 40,
+    restarts: int = 1,
+    step_size: float | None = None,
+) -> tuple[Tensor, Tensor]:
     """Search boxes once for points that reach unsafe sets; see `Falsifier` for many calls.
 
     Args:

@@ -1,34 +1,37 @@
 """PGD on images: the empirical upper limit of what can be certified."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_taps.attacks.objectives import image_objective
 from keras_taps.attacks.pgd import maximise, step_sizes
 from keras_taps.attacks.search import ImageSearch
 from keras_taps.checks import check_count
-from keras_taps.networks.load import interval_network
+from keras_taps.networks.load import ModelLike, interval_network
+from keras_taps.typing import Progress
 
 PAPER_ATTACK = {"steps": 200, "restarts": 5}  # Mao et al. 2023, for the adversarial accuracies
 
 
 def pgd_attack(
-    network,
-    x,
-    y,
-    eps,
-    steps=40,
-    restarts=1,
-    step_size=None,
-    seed=0,
-    batch_size=256,
+    network: ModelLike,
+    x: ArrayLike,
+    y: ArrayLike,
+    eps: float,
+    steps: int = 40,
+    restarts: int = 1,
+    step_size: float | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
     *,
-    objective=None,
-    targeted=False,
-    targets=None,
-    progress=None,
-):
+    objective: str | None = None,
+    targeted: bool = False,
+    targets: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Attack a whole data set with PGD.
 
     An image is done as soon as it is broken: some margin is at least 0, so ties count, at the
@@ -85,7 +88,9 @@ def pgd_attack(
     return search.images, search.robust
 
 
-def adversarial_accuracy(network, x, y, eps, **options):
+def adversarial_accuracy(
+    network: ModelLike, x: ArrayLike, y: ArrayLike, eps: float, **options: Any
+) -> float:
     """Share of images in [0, 1] that `pgd_attack`, called with the same arguments, cannot break.
 
     Example:

@@ -1,12 +1,16 @@
 """The one loop of projected gradient ascent in a box, for latent and input space alike."""
 
+from collections.abc import Callable, Sequence
+
 from keras import ops
 
 from keras_taps import backend
 from keras_taps.checks import check_count, check_real
+from keras_taps.interval import Interval
+from keras_taps.typing import Tensor
 
 
-def step_sizes(steps, size=None):
+def step_sizes(steps: int, size: float | None = None) -> list[float]:
     """Step sizes of a PGD run, relative to the width of the box.
 
     Args:
@@ -30,14 +34,21 @@ def step_sizes(steps, size=None):
         return []
     size = max(0.2, 2 / steps) if size is None else check_real("step_size", size, 0, 1, True)
     size = min(size, 1.0)
-    drops = () if steps < 20 else (0.7,) if steps <= 50 else (0.4, 0.7) if steps <= 80 else None
-    drops = (0.3, 0.6, 0.8) if drops is None else drops
+    drops: tuple[float, ...] = (0.3, 0.6, 0.8)
+    if steps <= 80:
+        drops = () if steps < 20 else (0.7,) if steps <= 50 else (0.4, 0.7)
     return [
         size * 0.1 ** sum(i >= round(share * steps, 6) for share in drops) for i in range(steps)
     ]
 
 
-def maximise(objective, start, box, sizes, done=None):
+def maximise(
+    objective: Callable[[Tensor], Tensor],
+    start: Tensor,
+    box: Interval,
+    sizes: Sequence[float],
+    done: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
     """Projected sign-gradient ascent in a box that keeps the best point it evaluated.
 
     Points move by `size * width * sign(gradient)` and are clipped to the box. The best of all

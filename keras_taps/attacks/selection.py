@@ -3,8 +3,10 @@
 from keras import ops
 
 from keras_taps.attacks.box_attack import features_at
-from keras_taps.bounds.margins import cross_entropy, wrong_classes
+from keras_taps.bounds.margins import MarginRows, cross_entropy, wrong_classes
 from keras_taps.checks import check_count
+from keras_taps.networks.segment import Segment
+from keras_taps.typing import Tensor
 
 
 def check_estimators(estimators, num_classes):
@@ -45,7 +47,7 @@ class Selection:
         This package. The paper attacks every class (Mao et al. 2023, section 3.3, "multi").
     """
 
-    def __init__(self, margins, labels, count):
+    def __init__(self, margins: Tensor, labels: Tensor, count: int):
         self._bounds = ops.stop_gradient(margins)
         wrong = margins.shape[-1]
         _, places = ops.top_k(self._bounds, count)
@@ -53,7 +55,7 @@ class Selection:
         self._points_of = ops.one_hot(places, wrong, dtype=margins.dtype)  # (batch, k, wrong)
         self._chosen = ops.max(self._points_of, axis=1) > 0
 
-    def margins_at(self, segment, points, rows):
+    def margins_at(self, segment: Segment, points: Tensor, rows: MarginRows) -> Tensor:
         """Margins of all wrong classes from the points of the chosen ones.
 
         Args:
@@ -69,7 +71,7 @@ class Selection:
         own = ops.sum(found * self._points_of, axis=1)
         return ops.where(self._chosen, own, ops.max(found, axis=1))
 
-    def loss_gap(self, margins):
+    def loss_gap(self, margins: Tensor) -> Tensor:
         """Bound on what attacking the other classes too could change in the loss of each sample.
 
         With A the sum of `exp(margin)` over the chosen classes and U the sum of `exp(u)` over the

@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_taps.attacks.apgd import auto_maximise
 from keras_taps.attacks.input_space import check_targets
@@ -10,23 +11,24 @@ from keras_taps.attacks.objectives import image_objective
 from keras_taps.attacks.pgd import maximise, step_sizes
 from keras_taps.attacks.search import ImageSearch
 from keras_taps.checks import check_count
-from keras_taps.networks.load import interval_network
+from keras_taps.networks.load import ModelLike, interval_network
+from keras_taps.typing import Progress
 
 _MOST_TARGETS = 9  # as AutoAttack's targeted part
 
 
 def attack_suite(
-    network,
-    x,
-    y,
-    eps,
-    steps=100,
-    restarts=1,
-    targets=None,
-    seed=0,
-    batch_size=256,
-    progress=None,
-):
+    network: ModelLike,
+    x: ArrayLike,
+    y: ArrayLike,
+    eps: float,
+    steps: int = 100,
+    restarts: int = 1,
+    targets: int | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Attack a data set with PGD and APGD on several objectives.
 
     In order: PGD on the cross-entropy, PGD on the margin, APGD on the cross-entropy, APGD on the

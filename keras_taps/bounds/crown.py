@@ -4,6 +4,10 @@ from keras import ops
 
 from keras_taps.bounds.margins import MarginRows, lower_margins, margin_rows, upper_margins
 from keras_taps.bounds.nodes import concretise, propagate, substitute, unfold
+from keras_taps.interval import Interval
+from keras_taps.networks.segment import Segment
+from keras_taps.networks.sequential import IntervalSequential
+from keras_taps.typing import Tensor
 
 
 class LinearRelaxation:
@@ -26,22 +30,22 @@ class LinearRelaxation:
         Verifiably Robust Neural Networks" (CROWN-IBP), 2020.
     """
 
-    def __init__(self, network, box, labels):
+    def __init__(self, network: IntervalSequential | Segment, box: Interval, labels: Tensor):
         segment = network.segment
         self.box = box
         self.nodes = unfold(segment.body.layers, segment.given)
         self.features, self.traces = propagate(self.nodes, box)
         self.rows = margin_rows(segment.last, labels)
 
-    def ibp_margins(self):
+    def ibp_margins(self) -> Tensor:
         """Upper bounds `(batch, classes - 1)` of the margins by interval arithmetic alone."""
         return upper_margins(self.rows, self.features)
 
-    def crown_margins(self):
+    def crown_margins(self) -> Tensor:
         """Upper bounds `(batch, classes - 1)` by one backward pass between the boxes of IBP."""
         return self.upper_bound(self.rows)
 
-    def fused_loss(self):
+    def fused_loss(self) -> Tensor:
         """Upper bound `(batch,)` of the cross-entropy by one backward row a sample.
 
         The exponential of each margin lies below its chord on the IBP interval, so the sum of
@@ -68,7 +72,7 @@ class LinearRelaxation:
         total = ops.minimum(total, ops.sum(top, axis=-1, keepdims=True))
         return (shift + ops.log(ops.exp(-shift) + ops.maximum(total, 0.0)))[:, 0]
 
-    def upper_bound(self, rows):
+    def upper_bound(self, rows: MarginRows) -> Tensor:
         """Upper bounds of linear forms of the features.
 
         Args:
@@ -80,7 +84,9 @@ class LinearRelaxation:
         return concretise(self.box, *substitute(self.nodes, self.traces, *rows))
 
 
-def crown_ibp_margins(network, box, labels):
+def crown_ibp_margins(
+    network: IntervalSequential | Segment, box: Interval, labels: Tensor
+) -> Tensor:
     """Upper bounds of the margins: boxes of IBP inside, one CROWN pass back from the margins.
 
     Args:

@@ -22,11 +22,16 @@ from keras_taps.bounds.nodes import (
 )
 from keras_taps.checks import check_count
 from keras_taps.interval import Interval
+from keras_taps.networks.segment import Segment
+from keras_taps.networks.sequential import IntervalSequential
+from keras_taps.typing import Tensor
 
 _FLOATS = 2**24  # numbers in the rows that are sent back at a time, where they are most
 
 
-def fixed_slope_margins(network, box, labels, floats=_FLOATS):
+def fixed_slope_margins(
+    network: IntervalSequential | Segment, box: Interval, labels: Tensor, floats: int = _FLOATS
+) -> Tensor:
     """Upper bounds of the margins by parallel lines, the boxes of all ReLUs bounded likewise.
 
     The inputs of the first ReLU are bounded by IBP, which is exact after one affine layer. For

@@ -1,9 +1,13 @@
 """Interval bound propagation to the margins."""
 
 from keras_taps.bounds.margins import margin_rows, upper_margins
+from keras_taps.interval import Interval
+from keras_taps.networks.segment import Segment
+from keras_taps.networks.sequential import IntervalSequential
+from keras_taps.typing import Tensor
 
 
-def ibp_margins(network, box, labels):
+def ibp_margins(network: IntervalSequential | Segment, box: Interval, labels: Tensor) -> Tensor:
     """Upper bounds of the margins of the wrong classes over a box, by IBP with elision.
 
     Args:

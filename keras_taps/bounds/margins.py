@@ -2,10 +2,12 @@
 
 from typing import NamedTuple
 
+import keras
 from keras import ops
 
 from keras_taps.layers.base import refuse_coarse_precision
 from keras_taps.layers.dense import check_logits
+from keras_taps.typing import Tensor
 
 
 class MarginRows(NamedTuple):
@@ -16,8 +18,8 @@ class MarginRows(NamedTuple):
         bias: Tensor `(batch, classes)`, `b_i - b_y`.
     """
 
-    weights: object
-    bias: object
+    weights: Tensor
+    bias: Tensor
 
 
 def label_column(labels):
@@ -35,7 +37,7 @@ def label_column(labels):
     return ops.cast(ops.reshape(labels, (-1, 1)), "int32")
 
 
-def wrong_classes(labels, num_classes):
+def wrong_classes(labels: Tensor, num_classes: int) -> Tensor:
     """Tensor `(batch, num_classes - 1)` of the classes other than the true one, ascending.
 
     Example:
@@ -48,7 +50,9 @@ def wrong_classes(labels, num_classes):
     return others + ops.cast(others >= labels, "int32")
 
 
-def margin_rows(dense, labels, classes=None):
+def margin_rows(
+    dense: keras.layers.Dense, labels: Tensor, classes: Tensor | None = None
+) -> MarginRows:
     """Gather the rows `W_i - W_y` of a Dense layer.
 
     Gathering rows needs `batch x classes x features` numbers; a tensor of all pairs of classes
@@ -133,7 +137,7 @@ def lower_margins(rows, box):
     return -upper_margins(MarginRows(-rows.weights, -rows.bias), box)
 
 
-def cross_entropy(margins):
+def cross_entropy(margins: Tensor) -> Tensor:
     """`ln(1 + sum_i exp(margin_i))` along the last axis: the cross-entropy of the true class.
 
     Args:
@@ -145,6 +149,6 @@ def cross_entropy(margins):
     return ops.logsumexp(ops.concatenate([ops.zeros_like(margins[..., :1]), margins], -1), axis=-1)
 
 
-def certified(margins):
+def certified(margins: Tensor) -> Tensor:
     """Boolean tensor `(batch,)`: every margin is finite and below 0, so ties do not count."""
     return ops.all(ops.logical_and(ops.isfinite(margins), margins < 0), axis=-1)

@@ -1,8 +1,11 @@
 """Augmentation by Keras preprocessing layers, in an order of random numbers that a key fixes."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 
 class Augmentation:
@@ -22,10 +25,10 @@ class Augmentation:
     (4, 8, 8, 1)
     """
 
-    def __init__(self, layers):
+    def __init__(self, layers: Sequence[keras.Layer]):
         self.layers = list(layers)
 
-    def __call__(self, images, *key):
+    def __call__(self, images: ArrayLike, *key: int) -> np.ndarray:
         """Augmented images.
 
         Args:

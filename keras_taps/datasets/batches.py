@@ -1,7 +1,10 @@
 """Batches in an order that a seed and an epoch number fix."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_taps.checks import check_count, check_seed
 
@@ -32,7 +35,15 @@ class Batches(keras.utils.PyDataset):
     """
 
     def __init__(
-        self, x, y, batch_size, shuffle=True, seed=0, epoch=0, drop_last=False, transform=None
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        batch_size: int,
+        shuffle: bool = True,
+        seed: int = 0,
+        epoch: int = 0,
+        drop_last: bool = False,
+        transform: Callable[..., np.ndarray] | None = None,
     ):
         super().__init__()
         self.x, self.y = np.asarray(x), np.asarray(y)
@@ -50,23 +61,23 @@ class Batches(keras.utils.PyDataset):
         self._begun = False
         self._set_order()
 
-    def __len__(self):
+    def __len__(self) -> int:
         whole, rest = divmod(len(self.x), self.batch_size)
         return whole if rest == 0 or (self.drop_last and whole) else whole + 1
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
         x = self.x[chosen]
         if self.transform is not None:
             x = self.transform(x, self.seed, self.epoch, index)
         return x, self.y[chosen]
 
-    def on_epoch_begin(self):
+    def on_epoch_begin(self) -> None:
         """Keras calls this before each epoch."""
         self._begun = True
         self._set_order()
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         """Keras calls this after each epoch, and once before the first, which does not count."""
         self.epoch += self._begun
         self._begun = False

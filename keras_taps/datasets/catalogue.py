@@ -5,13 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from keras_taps.checks import check_pixels, check_real, check_seed, did_you_mean
-from keras_taps.datasets.augmentation import flip_and_shift
+from keras_taps.datasets.augmentation import Augmentation, flip_and_shift
 from keras_taps.datasets.batches import Batches
 from keras_taps.datasets.sources import load_digits, read_splits, read_tiny_imagenet, tfds_source
+from keras_taps.typing import StrPath
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,14 @@ class DatasetInfo:
     """
 
     name: str
-    input_shape: tuple
+    input_shape: tuple[int, int, int]
     num_classes: int
-    mean: tuple
-    std: tuple
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     train_images: int
     source: str
-    read: Callable
-    augmentation: Callable | None = None
+    read: Callable[..., Any]
+    augmentation: Callable[[], Augmentation] | None = None
 
 
 DATASETS = {
@@ -115,11 +117,13 @@ class Dataset:
     """
 
     info: DatasetInfo
-    train: tuple
-    validation: tuple
-    test: tuple
+    train: tuple[np.ndarray, np.ndarray]
+    validation: tuple[np.ndarray, np.ndarray]
+    test: tuple[np.ndarray, np.ndarray]
 
-    def train_batches(self, batch_size, seed=0, epoch=0, augment=True):
+    def train_batches(
+        self, batch_size: int, seed: int = 0, epoch: int = 0, augment: bool = True
+    ) -> Batches:
         """The training images as `Batches`, augmented as the field does for this data set.
 
         Args:
@@ -135,7 +139,7 @@ class Dataset:
         transform = make() if make and augment else None
         return Batches(x, y, batch_size, seed=seed, epoch=epoch, transform=transform)
 
-    def limited(self, count):
+    def limited(self, count: int | None) -> "Dataset":
         """This data set with at most `count` images of each split; `None` for all."""
         splits = (self.train, self.validation, self.test)
         return Dataset(self.info, *((x[:count], y[:count]) for x, y in splits))
@@ -149,7 +153,7 @@ def centre_crop(x, input_shape):
     return x[:, top : top + input_shape[0], left : left + input_shape[1]]
 
 
-def dataset_info(name):
+def dataset_info(name: StrPath) -> DatasetInfo:
     """`DatasetInfo` of a data set by name, or of an `.npz` file of the user's.
 
     Raises:
@@ -193,7 +197,13 @@ def _file_info(path, changed):
     )
 
 
-def load(name, data_dir=None, validation=0.1, seed=0, download=False):
+def load(
+    name: StrPath,
+    data_dir: StrPath | None = None,
+    validation: float = 0.1,
+    seed: int = 0,
+    download: bool = False,
+) -> Dataset:
     """Load a data set into memory and hold out a validation split.
 
     Args:
@@ -220,21 +230,21 @@ def load(name, data_dir=None, validation=0.1, seed=0, download=False):
     ((8, 8, 1), 360)
     """
     info = dataset_info(name)
-    validation = check_real("validation", validation, 0, 1)
-    if validation == 1:
+    share = check_real("validation", validation, 0, 1)
+    if share == 1:
         raise ValueError("`validation` must leave images to train on. Received: validation=1")
     (x, y), test = info.read(data_dir, download)
     order = np.random.default_rng(check_seed(seed)).permutation(len(x))
-    held_out = round(validation * len(x))
+    held_out = round(share * len(x))
     parts = order[held_out:], order[:held_out]
-    train, validation = (_as_floats(x[np.sort(part)], y[np.sort(part)]) for part in parts)
-    validation, test = (
-        (centre_crop(x, info.input_shape), y) for x, y in (validation, _as_floats(*test))
-    )
-    return Dataset(info, train, validation, test)
+    train, held = (_as_floats(x[np.sort(part)], y[np.sort(part)]) for part in parts)
+    held, test = ((centre_crop(x, info.input_shape), y) for x, y in (held, _as_floats(*test)))
+    return Dataset(info, train, held, test)
 
 
-def read_test_images(name, data_dir=None):
+def read_test_images(
+    name: StrPath, data_dir: StrPath | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Test images and labels of a data set, or of a file of your own.
 
     Args:

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from keras_taps.checks import (
     check_choice,
@@ -145,12 +146,12 @@ class Recipe:
             if name not in method_options(self.method):
                 raise ValueError(unknown(f"option of {self.method}", name, self.accepted_names()))
 
-    def accepted_names(self):
+    def accepted_names(self) -> list[str]:
         """Every name that `changed` takes: fields, and options of the method."""
         own = [f.name for f in fields(self) if f.name != "options"]
         return [*own, *method_options(self.method)]
 
-    def changed(self, **changes):
+    def changed(self, **changes: Any) -> "Recipe":
         """This recipe with fields or options of its method changed.
 
         With another method, options that it does not take are dropped.
@@ -178,7 +179,7 @@ class Recipe:
         others = {name: value for name, value in changes.items() if name not in taken}
         return replace(new, **others, options=options)
 
-    def scaled(self, epochs):
+    def scaled(self, epochs: int) -> "Recipe":
         """This recipe with all its times shrunk or stretched to `epochs` epochs."""
         share = check_count("epochs", epochs, low=1) / self.epochs
         return replace(
@@ -191,7 +192,7 @@ class Recipe:
         )
 
     @property
-    def decays(self):
+    def decays(self) -> tuple[float, ...]:
         """Every epoch before the end after which the learning rate falls."""
         found = list(self.decay_epochs)
         while self.decay_every and found[-1] + self.decay_every < self.epochs:
@@ -199,11 +200,11 @@ class Recipe:
         return tuple(found)
 
     @property
-    def annealed_epoch(self):
+    def annealed_epoch(self) -> float:
         """Epochs after which the radius is final."""
         return self.anneal_start_epoch + self.anneal_epochs if self.anneal_epochs else 0
 
-    def doubts(self, steps_per_epoch):
+    def doubts(self, steps_per_epoch: int) -> list[str]:
         """Sentences about times that are unlikely to be meant, known before any training.
 
         Args:
@@ -234,17 +235,17 @@ class Recipe:
         return found
 
     @property
-    def own_options(self):
+    def own_options(self) -> dict[str, Any]:
         """Its `options` without those that say what is the default anyway."""
         defaults = method_options(self.method)
         return {k: v for k, v in self.options.items() if v != defaults[k]}
 
-    def to_config(self):
+    def to_config(self) -> dict[str, Any]:
         """Plain dictionary, for JSON."""
         return asdict(self)
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "Recipe":
         """`Recipe` from `to_config`."""
         return cls(**config)
 
@@ -259,7 +260,7 @@ def _ascending(decays):
     return tuple(decays)
 
 
-def method_options(method):
+def method_options(method: str) -> dict[str, Any]:
     """Names and defaults of the arguments that a method takes beside those of all methods."""
     own = METHODS[method].own_arguments()
     return {name: default for name, default in own.items() if name != "classifier_relus"}

@@ -1,5 +1,8 @@
 """The named recipes: the settings of the paper and of its successors, and small ones for a CPU."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from keras_taps.experiments.recipe import Recipe, unknown
 from keras_taps.experiments.recipe_file import is_recipe_file, read_recipe
 
@@ -190,7 +193,7 @@ def _small():
 RECIPES = {recipe.name: recipe for recipe in (*_small(), *_published(), *_ibp_r())}
 
 
-def recipe(name, **changes):
+def recipe(name: str, **changes: Any) -> Recipe:
     """A recipe by name, with fields changed.
 
     Args:
@@ -214,7 +217,9 @@ def recipe(name, **changes):
     return RECIPES[name].changed(**changes)
 
 
-def find_recipe(name, epochs=None, changes=None):
+def find_recipe(
+    name: str, epochs: int | None = None, changes: Mapping[str, Any] | None = None
+) -> Recipe:
     """A recipe by name, or from a YAML or TOML file of the user's, scaled and then changed.
 
     Args:

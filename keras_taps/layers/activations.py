@@ -1,12 +1,14 @@
 """Activations: which are known, and how a box goes through one."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_taps.interval import Interval
 from keras_taps.layers.base import IntervalLayer, serializable
 from keras_taps.layers.curves import CURVES
-from keras_taps.layers.passes import PLAIN
+from keras_taps.layers.passes import PLAIN, Pass
 
 # Piecewise linear with one kink at zero: the warm-up regulariser speaks of these.
 _RELUS = ("relu", "leaky_relu")
@@ -78,18 +80,18 @@ def rectify(function, box, given=PLAIN):
 class ActivatedLayer(IntervalLayer):
     """Mixin for stock layers with an `activation` argument, which must be a known one."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         check_activation(self.activation, self.name)
 
     @property
-    def relus(self):
+    def relus(self) -> int:
         return int(activation_name(self.activation) != "linear")
 
-    def propagate(self, box, given):
+    def propagate(self, box: Interval, given: Pass) -> Interval:
         return activate(self.activation, self.propagate_affine(box), given)
 
-    def propagate_affine(self, box):
+    def propagate_affine(self, box: Interval) -> Interval:
         """Box before the activation."""
         raise NotImplementedError
 
@@ -111,7 +113,7 @@ class IntervalActivation(ActivatedLayer, keras.layers.Activation):
     0.0
     """
 
-    def propagate_affine(self, box):
+    def propagate_affine(self, box: Interval) -> Interval:
         return box
 
 
@@ -120,7 +122,7 @@ class _KinkedLayer(IntervalLayer):
 
     relus = 1
 
-    def propagate(self, box, given):
+    def propagate(self, box: Interval, given: Pass) -> Interval:
         return rectify(super().call, box, given)
 
 
@@ -164,11 +166,11 @@ class IntervalELU(IntervalLayer, keras.layers.ELU):
 
     relus = 1
 
-    def __init__(self, alpha=1.0, **kwargs):
+    def __init__(self, alpha: float = 1.0, **kwargs: Any):
         super().__init__(alpha=alpha, **kwargs)
         if self.alpha < 0:
             raise ValueError(f"`alpha` must be >= 0 for a monotone ELU. Received: {self.alpha}")
 
-    def propagate(self, box, given):
+    def propagate(self, box: Interval, given: Pass) -> Interval:
         stock = super().call
         return Interval(stock(box.lower), stock(box.upper))

@@ -1,9 +1,12 @@
 """How a stock Keras layer learns to take a box: two mixins and the affine rule."""
 
+from typing import Any
+
 import keras
 
 from keras_taps.interval import Interval, as_interval
-from keras_taps.layers.passes import PLAIN
+from keras_taps.layers.passes import PLAIN, Pass
+from keras_taps.typing import Tensor
 
 _TOO_COARSE = ("float16", "bfloat16")
 
@@ -51,7 +54,7 @@ class IntervalLayer:
     relus = 0  # how many ReLUs (or other elementwise nonlinearities) it applies; splits count them
 
     @property
-    def input_spec(self):
+    def input_spec(self) -> None:
         # Stock specs count leaves and would refuse the two tensors of a box.
         return None
 
@@ -59,7 +62,7 @@ class IntervalLayer:
     def input_spec(self, value):
         pass
 
-    def __call__(self, inputs, *args, **kwargs):
+    def __call__(self, inputs: Tensor | Interval, *args: Any, **kwargs: Any) -> Tensor | Interval:
         box = as_interval(inputs)
         if box is None:
             return super().__call__(inputs, *args, **kwargs)
@@ -68,16 +71,16 @@ class IntervalLayer:
             self.build(tuple(box.lower.shape))
         return super().__call__(box, *args, **kwargs)
 
-    def call(self, inputs, given=None):
+    def call(self, inputs: Tensor | Interval, given: Pass | None = None) -> Tensor | Interval:
         box = as_interval(inputs)
         return super().call(inputs) if box is None else self.bounds(box, given)
 
-    def bounds(self, box, given=None):
+    def bounds(self, box: Interval, given: Pass | None = None) -> Interval:
         """`propagate`, refused in a precision in which outputs can leave their own bounds."""
         refuse_coarse_precision(self)
         return self.propagate(box, given or PLAIN)
 
-    def propagate(self, box, given):
+    def propagate(self, box: Interval, given: Pass) -> Interval:
         """Box of the outputs for a box of inputs.
 
         Args:
@@ -86,7 +89,9 @@ class IntervalLayer:
         """
         raise NotImplementedError
 
-    def compute_output_spec(self, inputs, *args, given=None, **kwargs):
+    def compute_output_spec(
+        self, inputs: Tensor | Interval, *args: Any, given: Pass | None = None, **kwargs: Any
+    ) -> Tensor | Interval:
         box = as_interval(inputs)
         if box is None:
             return super().compute_output_spec(inputs, *args, **kwargs)
@@ -97,6 +102,6 @@ class IntervalLayer:
 class MonotoneLayer(IntervalLayer):
     """Mixin for layers that never decrease in any input: each bound goes through on its own."""
 
-    def propagate(self, box, given):
+    def propagate(self, box: Interval, given: Pass) -> Interval:
         stock = super().call
         return Interval(stock(box.lower), stock(box.upper))

@@ -1,11 +1,14 @@
 """Batch normalisation on boxes, with the clean batch's statistics."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_taps.interval import Interval, as_interval
 from keras_taps.layers.base import IntervalLayer, serializable
-from keras_taps.layers.passes import PLAIN
+from keras_taps.layers.passes import PLAIN, Pass
+from keras_taps.typing import Tensor
 
 
 @serializable
@@ -31,12 +34,14 @@ class IntervalBatchNormalization(IntervalLayer, keras.layers.BatchNormalization)
         SPEC of this package; Shi et al. 2021, section 4, who normalise bounds by clean moments.
     """
 
-    def __init__(self, axis=-1, momentum=0.9, epsilon=1e-5, **kwargs):
+    def __init__(self, axis: int = -1, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any):
         super().__init__(axis=axis, momentum=momentum, epsilon=epsilon, **kwargs)
         if self.renorm:
             raise ValueError("`renorm` must be False on interval layers. Received: renorm=True")
 
-    def call(self, inputs, training=None, given=None):
+    def call(
+        self, inputs: Tensor | Interval, training: bool | None = None, given: Pass | None = None
+    ) -> Tensor | Interval:
         given = given or PLAIN
         takes = training and self.trainable and not given.replays
         if as_interval(inputs) is None:
@@ -51,7 +56,7 @@ class IntervalBatchNormalization(IntervalLayer, keras.layers.BatchNormalization)
             )
         return self.bounds(as_interval(inputs), given)
 
-    def propagate(self, box, given):
+    def propagate(self, box: Interval, given: Pass) -> Interval:
         scale, offset = self.affine_form(given.moments_of(self))
         a, b = box.lower * scale + offset, box.upper * scale + offset
         rising = scale >= 0  # a negative gamma swaps the bounds
@@ -71,7 +76,7 @@ class IntervalBatchNormalization(IntervalLayer, keras.layers.BatchNormalization)
             average.assign(average * self.momentum + value * (1.0 - self.momentum))
         return mean, variance
 
-    def affine_form(self, moments=None):
+    def affine_form(self, moments: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Scale and offset, shaped to broadcast along the normalised axis.
 
         Args:

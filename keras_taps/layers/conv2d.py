@@ -6,16 +6,18 @@ import keras
 from keras import ops
 
 from keras_taps import backend
+from keras_taps.interval import Interval
 from keras_taps.layers.activations import ActivatedLayer
 from keras_taps.layers.base import affine, serializable
+from keras_taps.typing import Shape, Tensor
 
 
 class _ConvolutionLayer(ActivatedLayer):
-    def linear(self, x):
+    def linear(self, x: Tensor) -> Tensor:
         """The affine part on a tensor."""
         return self.affine_map(x, self.kernel, self.bias if self.use_bias else None)
 
-    def affine_map(self, x, kernel, bias):
+    def affine_map(self, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         """The affine part with another kernel and bias, or none, in place of the layer's."""
         y = self.convolution_op(x, kernel)
         if bias is None:
@@ -23,7 +25,7 @@ class _ConvolutionLayer(ActivatedLayer):
         channels_first = self.data_format == "channels_first"
         return ops.add(y, ops.reshape(bias, (1, -1, 1, 1) if channels_first else (1, 1, 1, -1)))
 
-    def propagate_affine(self, box):
+    def propagate_affine(self, box: Interval) -> Interval:
         return affine(box, self.linear, lambda r: self.convolution_op(r, ops.abs(self.kernel)))
 
 
@@ -41,7 +43,7 @@ class IntervalConv2D(_ConvolutionLayer, keras.layers.Conv2D):
         Gowal et al. 2018, equation 6.
     """
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         """The stock convolution, without the detours of its backend."""
         return backend.convolution(
             inputs, kernel, self.strides, self.padding, self.data_format, self.dilation_rate
@@ -59,7 +61,7 @@ class IntervalDepthwiseConv2D(_ConvolutionLayer, keras.layers.DepthwiseConv2D):
     (1, 6, 6, 2)
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         if getattr(self.depthwise_initializer, "by_fan_in", False):
             # Each output reads one channel, which the shape of the kernel does not say.
@@ -68,7 +70,7 @@ class IntervalDepthwiseConv2D(_ConvolutionLayer, keras.layers.DepthwiseConv2D):
             drawn = self.depthwise_initializer(shape, dtype=self.variable_dtype)
             self.kernel.assign(ops.reshape(drawn, self.kernel.shape))
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         """The stock depthwise convolution with the kernel given, so that it can be |kernel|."""
         return ops.depthwise_conv(
             inputs,

@@ -3,8 +3,10 @@
 import keras
 from keras import ops
 
+from keras_taps.interval import Interval
 from keras_taps.layers.activations import ActivatedLayer, activation_name
 from keras_taps.layers.base import affine, serializable
+from keras_taps.typing import Tensor
 
 
 @serializable
@@ -22,16 +24,16 @@ class IntervalDense(ActivatedLayer, keras.layers.Dense):
         Gowal et al. 2018, equation 6.
     """
 
-    def linear(self, x):
+    def linear(self, x: Tensor) -> Tensor:
         """The affine part on a tensor."""
         return self.affine_map(x, self.kernel, self.bias if self.use_bias else None)
 
-    def affine_map(self, x, kernel, bias):
+    def affine_map(self, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         """The affine part with another kernel and bias, or none, in place of the layer's."""
         y = ops.matmul(x, kernel)
         return y if bias is None else ops.add(y, bias)
 
-    def propagate_affine(self, box):
+    def propagate_affine(self, box: Interval) -> Interval:
         return affine(box, self.linear, lambda r: ops.matmul(r, ops.abs(self.kernel)))
 
 

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_taps.interval import Interval
 from keras_taps.layers.base import IntervalLayer, MonotoneLayer, serializable
+from keras_taps.layers.passes import Pass
 
 
 @serializable
@@ -32,6 +33,6 @@ class IntervalRescaling(IntervalLayer, keras.layers.Rescaling):
     -1.0
     """
 
-    def propagate(self, box, given):
+    def propagate(self, box: Interval, given: Pass) -> Interval:
         a, b = super().call(box.lower), super().call(box.upper)
         return Interval(ops.minimum(a, b), ops.maximum(a, b))

@@ -1,8 +1,13 @@
 """What a pass through the layers is given and leaves: one value, handed from call to call."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import keras
 from keras import ops
+
+from keras_taps.interval import Interval
+from keras_taps.typing import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,21 +39,21 @@ class Pass:
         2023, appendix C (shrinkage).
     """
 
-    moments: object = None
-    taken: object = None
+    moments: Mapping[keras.Layer, tuple[Tensor, Tensor]] | None = None
+    taken: dict[keras.Layer, tuple[Tensor, Tensor]] | None = None
     relu_shrinkage: float = 1.0
-    relu_boxes: object = None
+    relu_boxes: list[Interval] | None = None
 
     @property
-    def replays(self):
+    def replays(self) -> bool:
         """Whether normalisation layers are given their moments."""
         return self.moments is not None
 
-    def moments_of(self, layer):
+    def moments_of(self, layer: keras.Layer) -> tuple[Tensor, Tensor] | None:
         """Moments `(mean, variance)` given for `layer`, or `None`."""
         return self.moments.get(layer) if self.replays else None
 
-    def take(self, layer, mean, variance):
+    def take(self, layer: keras.Layer, mean: Tensor, variance: Tensor) -> None:
         """Keep the moments that `layer` takes of its batch, if somebody asked for them.
 
         Raises:
@@ -60,12 +65,12 @@ class Pass:
             raise used_twice(layer)
         self.taken[layer] = mean, variance
 
-    def enters_relu(self, box):
+    def enters_relu(self, box: Interval) -> None:
         """Leave `box` with whoever asked for the inputs of ReLUs."""
         if self.relu_boxes is not None:
             self.relu_boxes.append(box)
 
-    def stopped(self):
+    def stopped(self) -> "Pass":
         """The same pass with moments that are constants: every attack runs under it."""
         if not self.replays:
             return self
@@ -73,11 +78,11 @@ class Pass:
         return replace(self, moments={k: (stop(m), stop(v)) for k, (m, v) in self.moments.items()})
 
     @property
-    def tensors(self):
+    def tensors(self) -> list[Tensor]:
         """Flat list of the moments, for functions that must have every tensor as an argument."""
         return [moment for pair in (self.moments or {}).values() for moment in pair]
 
-    def with_tensors(self, tensors):
+    def with_tensors(self, tensors: Sequence[Tensor]) -> "Pass":
         """The same pass with other moments, in the order of `tensors`."""
         if not self.replays:
             return self

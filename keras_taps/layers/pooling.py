@@ -4,6 +4,7 @@ import keras
 
 from keras_taps import backend
 from keras_taps.layers.base import MonotoneLayer, serializable
+from keras_taps.typing import Tensor
 
 
 @serializable
@@ -19,7 +20,7 @@ class IntervalMaxPooling2D(MonotoneLayer, keras.layers.MaxPooling2D):
 
 
 class _AveragePooling2D(keras.layers.AveragePooling2D):
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         how = self.pool_size, self.strides, self.padding, self.data_format
         return backend.average_pool(inputs, *how)
 

@@ -1,11 +1,15 @@
 """Sums of boxes: the Add layer and the residual block."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_taps.interval import Interval, as_interval
 from keras_taps.layers.base import IntervalLayer, serializable
-from keras_taps.layers.passes import PLAIN
+from keras_taps.layers.passes import PLAIN, Pass
+from keras_taps.typing import Shape, Tensor
 
 
 def add_all(terms):
@@ -30,19 +34,23 @@ class IntervalAdd(keras.layers.Add):
     2.0
     """
 
-    def __call__(self, inputs, *args, **kwargs):
+    def __call__(
+        self, inputs: Sequence[Tensor | Interval], *args: Any, **kwargs: Any
+    ) -> Tensor | Interval:
         if not self.built and all(as_interval(item) is not None for item in inputs):
             self.build([tuple(item[0].shape) for item in inputs])
         return super().__call__(inputs, *args, **kwargs)
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor | Interval]) -> Tensor | Interval:
         boxes = [as_interval(item) for item in inputs]
         return super().call(inputs) if None in boxes else add_all(boxes)
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Sequence[Tensor | Interval], mask: Any = None) -> None:
         return None  # images have none, and the stock method takes the mask of a box for a tensor
 
-    def compute_output_spec(self, inputs, *args, **kwargs):
+    def compute_output_spec(
+        self, inputs: Sequence[Tensor | Interval], *args: Any, **kwargs: Any
+    ) -> Tensor | Interval:
         boxes = [as_interval(item) for item in inputs]
         spec = super().compute_output_spec
         if None in boxes:
@@ -70,7 +78,7 @@ class IntervalResidual(IntervalLayer, keras.layers.Layer):
         He et al., "Deep Residual Learning for Image Recognition", 2016.
     """
 
-    def __init__(self, branches, **kwargs):
+    def __init__(self, branches: Sequence[Sequence[keras.Layer]], **kwargs: Any):
         super().__init__(**{"autocast": False, **kwargs})  # its layers cast for themselves
         if len(branches) < 2:
             raise ValueError(
@@ -81,37 +89,37 @@ class IntervalResidual(IntervalLayer, keras.layers.Layer):
             check_interval_layers(branch)
 
     @property
-    def relus(self):
+    def relus(self) -> int:
         return sum(layer.relus for branch in self.branches for layer in branch)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         for branch in self.branches:
             build_chain(branch, input_shape)
 
-    def call(self, inputs, given=None):
+    def call(self, inputs: Tensor | Interval, given: Pass | None = None) -> Tensor | Interval:
         box = as_interval(inputs)
         if box is not None:
             return self.bounds(box, given)
         return self._sum(inputs, given)
 
-    def bounds(self, box, given=None):
+    def bounds(self, box: Interval, given: Pass | None = None) -> Interval:
         return self._sum(box, given)  # its layers look at their own precision
 
     def _sum(self, inputs, given):
         return add_all([walk(branch, inputs, given) for branch in self.branches])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         for layer in self.branches[0]:
             input_shape = layer.compute_output_shape(input_shape)
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         branches = [[serialize(layer) for layer in branch] for branch in self.branches]
         return {**super().get_config(), "branches": branches}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "IntervalResidual":
         deserialize = keras.saving.deserialize_keras_object
         branches = [[deserialize(layer) for layer in branch] for branch in config["branches"]]
         return cls(**{**config, "branches": branches})

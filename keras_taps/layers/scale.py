@@ -1,10 +1,15 @@
 """Scale and shift of each coordinate."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
-from keras_taps.interval import as_interval
+from keras_taps.interval import Interval, as_interval
 from keras_taps.layers.base import IntervalLayer, affine, serializable
+from keras_taps.layers.passes import Pass
+from keras_taps.typing import Shape, Tensor
 
 
 @serializable
@@ -27,27 +32,27 @@ class IntervalScale(IntervalLayer, keras.layers.Layer):
     -1.0
     """
 
-    def __init__(self, shape, **kwargs):
+    def __init__(self, shape: Sequence[int], **kwargs: Any):
         super().__init__(**kwargs)
         self.shape = tuple(shape)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.scale = self.add_weight(shape=self.shape, initializer="ones", name="scale")
         self.shift = self.add_weight(shape=self.shape, initializer="zeros", name="shift")
 
-    def call(self, inputs, given=None):
+    def call(self, inputs: Tensor | Interval, given: Pass | None = None) -> Tensor | Interval:
         box = as_interval(inputs)
         return self.linear(inputs) if box is None else self.bounds(box, given)
 
-    def linear(self, x):
+    def linear(self, x: Tensor) -> Tensor:
         """The map on a tensor."""
         return x * self.scale + self.shift
 
-    def propagate(self, box, given):
+    def propagate(self, box: Interval, given: Pass) -> Interval:
         return affine(box, self.linear, lambda r: r * ops.abs(self.scale))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "shape": list(self.shape)}

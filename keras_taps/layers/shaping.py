@@ -2,8 +2,10 @@
 
 import keras
 
-from keras_taps.interval import as_interval
+from keras_taps.interval import Interval, as_interval
 from keras_taps.layers.base import MonotoneLayer, serializable
+from keras_taps.layers.passes import Pass
+from keras_taps.typing import Tensor
 
 
 @serializable
@@ -53,7 +55,9 @@ class IntervalDropout(MonotoneLayer, keras.layers.Dropout):
     (1, 2)
     """
 
-    def call(self, inputs, training=False, given=None):
+    def call(
+        self, inputs: Tensor | Interval, training: bool = False, given: Pass | None = None
+    ) -> Tensor | Interval:
         box = as_interval(inputs)
         if box is not None:
             return self.bounds(box, given)

@@ -1,6 +1,7 @@
 """The convolutional networks of the paper: CNN3, CNN5 and CNN7."""
 
 import math
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -97,7 +98,14 @@ def assemble(layers, input_shape, name):
     return network
 
 
-def cnn3(input_shape, num_classes, width=16, mean=None, std=None, initializer="ibp"):
+def cnn3(
+    input_shape: Sequence[int],
+    num_classes: int,
+    width: int = 16,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    initializer: str = "ibp",
+) -> IntervalSequential:
     """CNN3: two convolutions and a Dense layer, no batch normalisation.
 
     Args:
@@ -132,7 +140,14 @@ def cnn3(input_shape, num_classes, width=16, mean=None, std=None, initializer="i
     return assemble(layers, input_shape, "cnn3")
 
 
-def cnn5(input_shape, num_classes, width=16, mean=None, std=None, initializer="ibp"):
+def cnn5(
+    input_shape: Sequence[int],
+    num_classes: int,
+    width: int = 16,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    initializer: str = "ibp",
+) -> IntervalSequential:
     """CNN5: three convolutions and two Dense layers, no batch normalisation.
 
     Args:
@@ -169,7 +184,15 @@ def cnn5(input_shape, num_classes, width=16, mean=None, std=None, initializer="i
     return assemble(layers, input_shape, "cnn5")
 
 
-def cnn7(input_shape, num_classes, width=64, mean=None, std=None, last_stride=1, initializer="ibp"):
+def cnn7(
+    input_shape: Sequence[int],
+    num_classes: int,
+    width: int = 64,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    last_stride: int = 1,
+    initializer: str = "ibp",
+) -> IntervalSequential:
     """CNN7, the network of the paper's main experiments, with batch normalisation.
 
     Args:

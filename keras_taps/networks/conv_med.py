@@ -1,22 +1,25 @@
 """The convolutional networks of COLT and IBP-R: ConvMed and ConvMedBig."""
 
+from collections.abc import Sequence
+
 from keras_taps.checks import check_count
 from keras_taps.layers import IntervalFlatten
 from keras_taps.networks.cnn import LAST, assemble, conv, dense, head, hidden, normalization
+from keras_taps.networks.sequential import IntervalSequential
 
 
 def conv_med(
-    input_shape,
-    num_classes,
-    width=16,
-    mean=None,
-    std=None,
+    input_shape: Sequence[int],
+    num_classes: int,
+    width: int = 16,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
     *,
-    w1=1,
-    w2=1,
-    units=250,
-    initializer="fan-in",
-):
+    w1: int = 1,
+    w2: int = 1,
+    units: int = 250,
+    initializer: str = "fan-in",
+) -> IntervalSequential:
     """ConvMed: two convolutions and two Dense layers, no batch normalisation.
 
     Args:
@@ -48,18 +51,18 @@ def conv_med(
 
 
 def conv_med_big(
-    input_shape,
-    num_classes,
-    width=16,
-    mean=None,
-    std=None,
+    input_shape: Sequence[int],
+    num_classes: int,
+    width: int = 16,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
     *,
-    w1=1,
-    w2=1,
-    w3=1,
-    units=250,
-    initializer="fan-in",
-):
+    w1: int = 1,
+    w2: int = 1,
+    w3: int = 1,
+    units: int = 250,
+    initializer: str = "fan-in",
+) -> IntervalSequential:
     """ConvMedBig: three convolutions and two Dense layers, no batch normalisation.
 
     Args:

@@ -21,7 +21,7 @@ _STOCK = {
 }
 
 
-def convert(model):
+def convert(model: keras.Model) -> IntervalSequential:
     """Turn a built stock Keras classifier into an interval network.
 
     Args:

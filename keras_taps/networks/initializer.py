@@ -1,11 +1,14 @@
 """The weight initialisation that keeps box widths constant over depth."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
 from keras_taps.checks import check_choice
 from keras_taps.layers.base import serializable
+from keras_taps.typing import Tensor
 
 
 @serializable
@@ -28,15 +31,15 @@ class IBPInitializer(keras.initializers.RandomNormal):
 
     by_fan_in = True  # depthwise layers ask for it with the shape of one input channel
 
-    def __init__(self, seed=None):
+    def __init__(self, seed: int | keras.random.SeedGenerator | None = None):
         super().__init__(seed=seed)
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Tensor:
         fan_in = math.prod(shape[:-1])
         deviation = math.sqrt(2 * math.pi) / fan_in
         return keras.random.normal(shape, stddev=deviation, dtype=dtype, seed=self.seed)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"seed": keras.saving.serialize_keras_object(self._init_seed)}
 
 
@@ -55,10 +58,10 @@ class FanInUniform(keras.initializers.VarianceScaling):
     True
     """
 
-    def __init__(self, seed=None):
+    def __init__(self, seed: int | keras.random.SeedGenerator | None = None):
         super().__init__(scale=1 / 3, mode="fan_in", distribution="uniform", seed=seed)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"seed": keras.saving.serialize_keras_object(self._init_seed)}
 
 

@@ -1,11 +1,14 @@
 """Networks from whatever a user has: a file, a run folder, a model, with one clear message."""
 
 from pathlib import Path
+from typing import TypeAlias
 
 import keras
 
 from keras_taps.networks.convert import convert
 from keras_taps.networks.sequential import IntervalSequential
+
+ModelLike: TypeAlias = keras.Model | str | Path  # what `interval_network` takes
 
 
 def model_file(folder):
@@ -14,16 +17,14 @@ def model_file(folder):
     return last if last.exists() and not best.exists() else best
 
 
-def load_model(path):
+def load_model(path: str | Path) -> keras.Model:
     """Load a `.keras` file, or the best model of a run folder.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read as a model of this package.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = model_file(path)
+    path = model_file(path) if Path(path).is_dir() else Path(path)
     if path.suffix == ".onnx":
         raise ValueError(
             f"A model of Keras is needed here, a .keras file. Received: '{path}'. ONNX files are "
@@ -40,7 +41,7 @@ def load_model(path):
         ) from error
 
 
-def interval_network(model):
+def interval_network(model: ModelLike) -> IntervalSequential:
     """The interval network of whatever a user measures or certifies.
 
     Args:

@@ -1,9 +1,12 @@
 """A small residual network."""
 
+from collections.abc import Sequence
+
 from keras_taps.checks import check_count
 from keras_taps.layers import IntervalBatchNormalization, IntervalFlatten, IntervalReLU
 from keras_taps.layers.residual import IntervalResidual
 from keras_taps.networks.cnn import LAST, assemble, conv, dense, head, hidden, normalization
+from keras_taps.networks.sequential import IntervalSequential
 
 
 def _block(filters, stride, initializer):
@@ -17,7 +20,14 @@ def _block(filters, stride, initializer):
     return [IntervalResidual(branches), IntervalReLU()]
 
 
-def resnet(input_shape, num_classes, width=16, mean=None, std=None, initializer="ibp"):
+def resnet(
+    input_shape: Sequence[int],
+    num_classes: int,
+    width: int = 16,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    initializer: str = "ibp",
+) -> IntervalSequential:
     """A residual network with batch normalisation: a convolution, two blocks, two Dense layers.
 
     Args:

@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import keras
+
+from keras_taps.interval import Interval
 from keras_taps.layers.passes import PLAIN, Pass
 from keras_taps.layers.residual import walk
+from keras_taps.typing import Tensor
 
 
 @dataclass(frozen=True)
@@ -16,29 +20,29 @@ class Segment:
         given: `Pass` under which they are called.
     """
 
-    layers: tuple
+    layers: tuple[keras.Layer, ...]
     given: Pass = PLAIN
 
-    def __call__(self, inputs):
+    def __call__(self, inputs: Tensor | Interval) -> Tensor | Interval:
         return walk(self.layers, inputs, self.given)
 
     @property
-    def segment(self):
+    def segment(self) -> "Segment":
         """Itself, so that it stands where a network may."""
         return self
 
     @property
-    def body(self):
+    def body(self) -> "Segment":
         """Everything but the last layer."""
         return Segment(self.layers[:-1], self.given)
 
     @property
-    def last(self):
+    def last(self) -> keras.Layer:
         """The last layer."""
         return self.layers[-1]
 
     @property
-    def variables(self):
+    def variables(self) -> list[keras.Variable]:
         """Every variable of the layers, each once."""
         found = {id(v): v for layer in self.layers for v in layer.variables}
         return list(found.values())
@@ -53,5 +57,5 @@ class CleanPass(NamedTuple):
             the order of `IntervalSequential.batch_norms`.
     """
 
-    logits: object
-    moments: tuple
+    logits: Tensor
+    moments: tuple[tuple[Tensor, Tensor], ...]

@@ -1,6 +1,8 @@
 """A network as a sequence of interval layers, and its split into extractor and classifier."""
 
+from collections.abc import Iterable
 from itertools import takewhile
+from typing import Any
 
 import keras
 
@@ -19,6 +21,7 @@ from keras_taps.layers.residual import (
 )
 from keras_taps.layers.shaping import IntervalDropout, IntervalFlatten, IntervalReshape
 from keras_taps.networks.segment import CleanPass, Segment
+from keras_taps.typing import Shape, Tensor
 
 _MOVES = (IntervalFlatten, IntervalReshape)
 _AFFINE = (IntervalDense, IntervalConv2D, IntervalDepthwiseConv2D)
@@ -50,7 +53,12 @@ class IntervalSequential(keras.Model):
         Mao et al., "Connecting Certified and Adversarial Training", 2023, section 3.1 (the split).
     """
 
-    def __init__(self, layers, input_shape=None, name=None):
+    def __init__(
+        self,
+        layers: Iterable[keras.Layer],
+        input_shape: Shape | None = None,
+        name: str | None = None,
+    ):
         super().__init__(name=name, autocast=False)  # each layer casts to its own precision
         layers = list(layers)
         if layers and isinstance(layers[0], (keras.KerasTensor, keras.layers.InputLayer)):
@@ -69,59 +77,61 @@ class IntervalSequential(keras.Model):
         self.built = True
 
     @property
-    def layers(self):
+    def layers(self) -> list[keras.Layer]:
         """The layers in order."""
         return list(self._chain)
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> Shape:
         """Shape of a batch of images, `(None, ...)`."""
         return (None, *self._image_shape)
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> Shape:
         """Shape of a batch of logits, `(None, num_classes)`."""
         return tuple(self._logits_shape)
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         """Number of logits."""
         return self._logits_shape[-1]
 
     @property
-    def relus(self):
+    def relus(self) -> int:
         """Number of ReLUs (or other elementwise nonlinearities) in the network."""
         return sum(layer.relus for layer in self._chain)
 
     @property
-    def affine_layers(self):
+    def affine_layers(self) -> list[keras.Layer]:
         """Dense and convolution layers, those inside residual blocks included."""
         return [layer for layer in self._flatten_layers() if isinstance(layer, _AFFINE)]
 
     @property
-    def batch_norms(self):
+    def batch_norms(self) -> list[keras.Layer]:
         """Batch normalisation layers, those inside residual blocks included."""
         kind = keras.layers.BatchNormalization
         return [layer for layer in self._flatten_layers() if isinstance(layer, kind)]
 
     @property
-    def trainable_batch_norms(self):
+    def trainable_batch_norms(self) -> list[keras.Layer]:
         """Batch normalisation layers that take moments in training; frozen ones keep theirs."""
         return [layer for layer in self.batch_norms if layer.trainable]
 
     @property
-    def segment(self):
+    def segment(self) -> Segment:
         """The whole network as a `Segment`."""
         return self.under(PLAIN)
 
-    def under(self, given):
+    def under(self, given: Pass) -> Segment:
         """The whole network as a `Segment` that is called under a `Pass`."""
         return Segment(tuple(self._chain), given)
 
-    def call(self, inputs, training=None, given=None):
+    def call(
+        self, inputs: Tensor | Interval, training: bool | None = None, given: Pass | None = None
+    ) -> Tensor | Interval:
         return walk(self._chain, inputs, given)
 
-    def clean_pass(self, images):
+    def clean_pass(self, images: Tensor) -> CleanPass:
         """Logits of a training batch, by its own batch moments; the moving averages move on.
 
         Args:
@@ -133,19 +143,19 @@ class IntervalSequential(keras.Model):
         Raises:
             ValueError: If a trainable BatchNormalization is used twice in the network.
         """
-        taken = {}
+        taken: dict[keras.Layer, tuple[Tensor, Tensor]] = {}
         logits = self(images, training=True, given=Pass(taken=taken))
         return CleanPass(logits, tuple(taken[layer] for layer in self.trainable_batch_norms))
 
-    def replay(self, moments):
+    def replay(self, moments: Iterable[tuple[Tensor, Tensor]]) -> Pass:
         """The `Pass` in which normalisation layers use the moments of a `CleanPass`."""
         return Pass(moments=dict(zip(self.trainable_batch_norms, moments, strict=True)))
 
-    def compute_output_spec(self, inputs, **kwargs):
+    def compute_output_spec(self, inputs: Tensor | Interval, **kwargs: Any) -> Tensor | Interval:
         box = as_interval(inputs)
         if box is not None:
             return Interval(*(self.compute_output_spec(bound, **kwargs) for bound in box))
-        shape = (inputs.shape[0], *self._logits_shape[1:])
+        shape = (inputs.shape[0], *self._logits_shape[1:])  # type: ignore[union-attr]
         return keras.KerasTensor(shape, dtype=self._chain[-1].compute_dtype)
 
     def _cuts(self):
@@ -161,12 +171,12 @@ class IntervalSequential(keras.Model):
         return cuts
 
     @property
-    def legal_splits(self):
+    def legal_splits(self) -> tuple[int, ...]:
         """Every `classifier_relus` at which the network can be split, ascending."""
         return tuple(sorted({*self._cuts(), self.relus}))
 
     @property
-    def default_split(self):
+    def default_split(self) -> int:
         """The smallest of `legal_splits` with a ReLU in the classifier.
 
         Raises:
@@ -181,7 +191,7 @@ class IntervalSequential(keras.Model):
             )
         return splits[0]
 
-    def split(self, classifier_relus, given=PLAIN):
+    def split(self, classifier_relus: int, given: Pass = PLAIN) -> tuple[Segment, Segment]:
         """Cut the network after a ReLU into feature extractor and classifier.
 
         A Flatten after that ReLU stays with the extractor, so the classifier starts with the
@@ -221,12 +231,12 @@ class IntervalSequential(keras.Model):
         )
 
     @property
-    def leading_normalization(self):
+    def leading_normalization(self) -> tuple[keras.Layer, ...]:
         """Tuple of the Normalization and Rescaling layers that the network starts with."""
         kinds = (keras.layers.Normalization, keras.layers.Rescaling)
         return tuple(takewhile(lambda layer: isinstance(layer, kinds), self._chain))
 
-    def check_classifier(self):
+    def check_classifier(self) -> None:
         """Raise `ValueError` unless the network ends in one Dense vector of logits."""
         check_logits(self._chain[-1])
         if len(self._logits_shape) != 2:
@@ -237,7 +247,7 @@ class IntervalSequential(keras.Model):
         if self.num_classes < 2:
             raise ValueError(f"A classifier needs two logits or more. Received: {self.num_classes}")
 
-    def check_certifiable(self):
+    def check_certifiable(self) -> None:
         """Raise `ValueError` unless the margins of this network can be bounded and trained.
 
         The last layer must be a Dense without activation, no Dropout may have a rate, no trainable
@@ -261,12 +271,14 @@ class IntervalSequential(keras.Model):
                     "bound another network than the one it trains. Accepted: rate 0, or no Dropout."
                 )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         layers = [keras.saving.serialize_keras_object(layer) for layer in self._chain]
         return {"name": self.name, "layers": layers, "input_shape": list(self._image_shape)}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> "IntervalSequential":
         layers = [
             keras.saving.deserialize_keras_object(layer, custom_objects=custom_objects)
             for layer in config["layers"]

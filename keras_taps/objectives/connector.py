@@ -3,12 +3,16 @@
 from keras import ops
 
 from keras_taps.checks import check_real
+from keras_taps.interval import Interval
+from keras_taps.typing import Tensor
 
 _FEW_POINTS = 16
 _TOLERANCE = 1e-5  # boxes narrower than this have no direction
 
 
-def connector_weights(points, lower, upper, c):
+def connector_weights(
+    points: Tensor, lower: Tensor, upper: Tensor, c: float
+) -> tuple[Tensor, Tensor]:
     """Pseudo-derivatives of a point with respect to the bounds of its box.
 
     Args:
@@ -33,7 +37,7 @@ def connector_weights(points, lower, upper, c):
     return tuple(ops.where(narrow, 0.5, weight) for weight in weights)
 
 
-def connect(points, box, c=0.5):
+def connect(points: Tensor, box: Interval, c: float = 0.5) -> Tensor:
     """Return `points` unchanged, with the rectified linear connector as their gradient.
 
     Backward, the gradient of point z goes to the bounds of its box with the weights

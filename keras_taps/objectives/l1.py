@@ -2,8 +2,11 @@
 
 from keras import ops
 
+from keras_taps.networks.sequential import IntervalSequential
+from keras_taps.typing import Tensor
 
-def l1_penalty(network):
+
+def l1_penalty(network: IntervalSequential) -> Tensor:
     """Sum of the absolute kernel entries of every Dense and convolution layer; biases are free.
 
     Args:

@@ -6,9 +6,12 @@ from keras import ops
 
 from keras_taps import backend
 from keras_taps.checks import check_real
+from keras_taps.typing import Tensor
 
 
-def product_loss(taps_loss, ibp_loss, w_taps=5.0, gradient_scale=1.0):
+def product_loss(
+    taps_loss: Tensor, ibp_loss: Tensor, w_taps: float = 5.0, gradient_scale: float = 1.0
+) -> Tensor:
     """Value `L_TAPS * L_IBP`; gradient `2 a L_IBP dL_TAPS + (2 - 2 a) L_TAPS dL_IBP`.
 
     Args:

@@ -8,9 +8,10 @@ from keras import ops
 
 from keras_taps.checks import check_real
 from keras_taps.interval import Interval
+from keras_taps.typing import Tensor
 
 
-def small_box(box, points, ratio):
+def small_box(box: Interval, points: Tensor, ratio: float) -> Interval:
     """A box of `ratio` times the width, as near to `points` as it fits into `box`.
 
     Args:

@@ -1,11 +1,16 @@
 """The warm-up regulariser of fast certified training."""
 
+from collections.abc import Sequence
+
 from keras import ops
+
+from keras_taps.interval import Interval
+from keras_taps.typing import Tensor
 
 TOLERANCE = 0.5
 
 
-def warmup_regulariser(input_box, relu_boxes):
+def warmup_regulariser(input_box: Interval, relu_boxes: Sequence[Interval]) -> Tensor:
     """Penalty on boxes that widen with depth and on ReLUs that are mostly on or mostly off.
 
     Args:

@@ -6,6 +6,7 @@ from functools import cache
 from keras_taps import networks
 from keras_taps.checks import check_count
 from keras_taps.datasets import dataset_info
+from keras_taps.experiments.recipe import Recipe
 
 PAPER_STEPS = 20  # of the latent attack
 
@@ -39,7 +40,7 @@ class Scale:
     timeout: float = 1000.0
     more: str = ""
 
-    def with_images(self, images):
+    def with_images(self, images: int) -> "Scale":
         """The same scale with another number of certified test images.
 
         TFDS orders MNIST and CIFAR-10 by hashes, so their first images are a random sample.
@@ -53,11 +54,11 @@ class Scale:
         return replace(self, images=images, more=f" --images {images}")
 
     @property
-    def command(self):
+    def command(self) -> str:
         """The options of `keras-taps reproduce` that choose this scale."""
         return f"--scale {self.name}{self.more}"
 
-    def recipe(self, recipe):
+    def recipe(self, recipe: Recipe) -> Recipe | None:
         """A recipe of the paper at this scale.
 
         Args:

@@ -45,7 +45,7 @@ class Row:
     recipe: Recipe
 
     @property
-    def key(self):
+    def key(self) -> tuple[str, str, str, str]:
         """What names a row in the paper's tables."""
         return self.dataset, self.eps, self.method, self.setting
 
@@ -67,20 +67,20 @@ class Target:
 
     name: str
     title: str
-    rows: tuple
+    rows: tuple[Row, ...]
     kind: str = "accuracies"
-    quantities: tuple = ACCURACIES
+    quantities: tuple[str, ...] = ACCURACIES
     table: str = ""
-    seeds: tuple = (0,)
+    seeds: tuple[int, ...] = (0,)
     figure: str = ""
 
     @property
-    def published(self):
+    def published(self) -> dict[tuple[str, str, str, str], dict[str, float]]:
         """The paper's numbers, as `published`."""
         return published(self.table)
 
     @property
-    def datasets(self):
+    def datasets(self) -> tuple[str, ...]:
         """Names of the data sets that it needs."""
         return tuple(dict.fromkeys(row.dataset for row in self.rows))
 

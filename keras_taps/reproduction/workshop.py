@@ -9,8 +9,12 @@ OUT/TARGET/figure.png     if the target has one
 import hashlib
 import json
 import math
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from keras_taps.backend import NAME
 from keras_taps.datasets import load
@@ -24,6 +28,9 @@ from keras_taps.reproduction import figures
 from keras_taps.reproduction.measures import MEASURES, limits_text
 from keras_taps.reproduction.published import KEY
 from keras_taps.reproduction.results import correlations, long_rows
+from keras_taps.reproduction.scale import Scale
+from keras_taps.reproduction.targets import Target
+from keras_taps.typing import StrPath
 from keras_taps.verification import Report, certify
 
 _DIVERGED = "diverged.json"
@@ -49,7 +56,9 @@ class Workshop:
             `show(done, total, text)`. By default nothing is shown.
     """
 
-    def __init__(self, folder, scale, data_dir=None, shown=None):
+    def __init__(
+        self, folder: StrPath, scale: Scale, data_dir: StrPath | None = None, shown: Any = None
+    ):
         self.folder, self.scale, self.data_dir = Path(folder), scale, data_dir
         self.shown = shown or {
             "training": lambda: nullcontext([]),
@@ -57,7 +66,7 @@ class Workshop:
             "images": lambda: nullcontext(None),
         }
 
-    def run(self, recipe, seed):
+    def run(self, recipe: Recipe, seed: int) -> Run:
         """The `Run` of a recipe at this scale, trained to its end.
 
         Of a training that diverged the epochs before are measured.
@@ -87,7 +96,7 @@ class Workshop:
                 write_json(run.path(_DIVERGED), {"diverged": str(error)})
         return run
 
-    def metrics(self, run):
+    def metrics(self, run: Run) -> dict[str, Any]:
         """The evaluation of a run on all test images, `metrics.json` of its folder."""
         path = run.path("metrics.json")
         if not path.exists():
@@ -95,11 +104,11 @@ class Workshop:
                 run.evaluate(progress)
         return json.loads(path.read_text())
 
-    def images(self, run, count=None):
+    def images(self, run: Run, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The first test images and labels, by default as many as this scale measures."""
         return tuple(part[: count or self.scale.images] for part in run.data.test)
 
-    def report(self, run):
+    def report(self, run: Run) -> Report:
         """The certification report of a run at its radius.
 
         Returns:
@@ -152,7 +161,12 @@ def model_name(recipe, seed):
     return f"{recipe.dataset}-{eps}-{recipe.method}-{digest}-{seed}"
 
 
-def reproduce(target, workshop, seeds=None, announce=None):
+def reproduce(
+    target: Target,
+    workshop: Workshop,
+    seeds: Sequence[int] | None = None,
+    announce: Callable[[str], object] | None = None,
+) -> dict[str, Any]:
     """Train and measure all rows of a target and write its results.
 
     Records that are in the folder are not made again, and those of other seeds stay: seeds can be

@@ -4,7 +4,7 @@ from keras_taps.training import METHODS
 from keras_taps.tuning.hypermodel import CertifiedHyperModel
 
 
-def hypermodel_of(method):
+def hypermodel_of(method: str) -> type[CertifiedHyperModel]:
     """The class of `CertifiedHyperModel` that searches one method.
 
     Args:

@@ -1,10 +1,13 @@
 """Natural against certified accuracy: which trials are dominated, and how much a front covers."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from keras_taps.checks import check_real
 from keras_taps.files import write_csv, write_json
 from keras_taps.provenance import provenance
+from keras_taps.typing import StrPath
 
 NATURAL = "val_natural_accuracy"
 CERTIFIED = "val_certified_accuracy"
@@ -12,7 +15,7 @@ ESTIMATED = "val_taps_accuracy"
 _AUGMENTATION = 0.05
 
 
-def scalarise(natural, certified, weight):
+def scalarise(natural: float, certified: float, weight: float) -> float:
     """One number for two accuracies: the augmented Chebyshev distance to (1, 1), turned round.
 
     Unlike a weighted mean, its maxima for different weights reach every part of the front, also
@@ -39,7 +42,7 @@ def scalarise(natural, certified, weight):
     return 1 - max(losses) - _AUGMENTATION * sum(losses)
 
 
-def dominated(points):
+def dominated(points: Sequence[tuple[float, float]]) -> list[bool]:
     """Which points another one beats: at least as good in both coordinates, better in one.
 
     Args:
@@ -60,10 +63,12 @@ def dominated(points):
         for y in {y for other, y in points if other == x}:
             found[x, y] = y < highest or y <= best
         best = max(best, highest)
-    return [found[tuple(point)] for point in points]
+    return [found[x, y] for x, y in points]
 
 
-def hypervolume(points, reference=(0.0, 0.0)):
+def hypervolume(
+    points: Sequence[tuple[float, float]], reference: tuple[float, float] = (0.0, 0.0)
+) -> float:
     """Area that lies below and left of some point, above and right of the reference.
 
     Args:
@@ -112,8 +117,8 @@ class ParetoFront:
     (['0'], 0.45)
     """
 
-    trials: list
-    measures: tuple = None
+    trials: list[dict[str, Any]]
+    measures: tuple[str, str] | None = None
 
     def __post_init__(self):
         measures = self.measures
@@ -134,21 +139,21 @@ class ParetoFront:
             row["dominated"] = mark
         object.__setattr__(self, "trials", rows)
 
-    def point(self, row):
+    def point(self, row: Mapping[str, Any]) -> tuple[float, float]:
         """The two quantities of a trial."""
         return tuple(row[measure] for measure in self.measures)
 
     @property
-    def front(self):
+    def front(self) -> list[dict[str, Any]]:
         """The trials that no other dominates, by rising first quantity."""
         found = [row for row in self.trials if row.get("dominated") is False]
         return sorted(found, key=self.point)
 
-    def hypervolume(self, reference=(0.0, 0.0)):
+    def hypervolume(self, reference: tuple[float, float] = (0.0, 0.0)) -> float:
         """Area below the front, `hypervolume` of its points."""
         return hypervolume([self.point(row) for row in self.front], reference)
 
-    def save(self, path):
+    def save(self, path: StrPath) -> None:
         """Write all trials to a file, whole or not at all.
 
         Args:

@@ -3,7 +3,9 @@
 import tempfile
 import time
 import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import keras_tuner
@@ -12,12 +14,13 @@ import numpy as np
 from keras_taps.callbacks import BestModel
 from keras_taps.checks import check_choice, check_count, check_real, check_seed, check_text
 from keras_taps.choices import OBJECTIVES
-from keras_taps.datasets import Batches, load
+from keras_taps.datasets import Batches, Dataset, load
 from keras_taps.experiments.build import build_model, build_network, training_callbacks
 from keras_taps.experiments.diverged import TrainingDiverged
 from keras_taps.experiments.recipe import Recipe
 from keras_taps.files import write_atomically, write_csv
-from keras_taps.training import METHODS, IBPModel
+from keras_taps.networks.sequential import IntervalSequential
+from keras_taps.training import METHODS, CertifiedModel, IBPModel
 from keras_taps.tuning.front import CERTIFIED, ESTIMATED, NATURAL, scalarise
 from keras_taps.tuning.space import declare, recipe_changes, search_space
 from keras_taps.verification.cascade.certify import certify
@@ -85,20 +88,20 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
 
     def __init__(
         self,
-        recipe,
-        search=None,
+        recipe: Recipe,
+        search: Iterable[str] | Mapping[str, Any] | None = None,
         *,
-        methods=None,
-        objective=None,
-        stages=(),
-        certify_count=None,
-        certify_options=None,
-        weight=None,
-        evaluation_relus=None,
-        data=None,
-        network=None,
-        seed=0,
-        callbacks=(),
+        methods: str | Sequence[str] | None = None,
+        objective: str | None = None,
+        stages: Sequence[str] = (),
+        certify_count: int | None = None,
+        certify_options: Mapping[str, Any] | None = None,
+        weight: float | None = None,
+        evaluation_relus: int | None = None,
+        data: Dataset | None = None,
+        network: Callable[[], IntervalSequential] | None = None,
+        seed: int = 0,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
     ):
         super().__init__()
         if not isinstance(recipe, Recipe):
@@ -179,11 +182,11 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
         return changed
 
     @property
-    def objective(self):
+    def objective(self) -> keras_tuner.Objective:
         """`keras_tuner.Objective`, to be maximised; KerasTuner cannot tell that from the name."""
         return keras_tuner.Objective(self.objective_name, "max")
 
-    def trial_recipe(self, hp):
+    def trial_recipe(self, hp: keras_tuner.HyperParameters) -> Recipe:
         """The `Recipe` of a trial.
 
         Args:
@@ -193,7 +196,7 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
         recipe = self.recipe if epochs is None else self.recipe.scaled(epochs)
         return self._changed(recipe, declare(hp, self.space, self.methods))
 
-    def build(self, hp):
+    def build(self, hp: keras_tuner.HyperParameters) -> CertifiedModel:
         """The compiled model of a trial; it starts from the seed of the search.
 
         Args:
@@ -206,7 +209,16 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
         model.optimizer.build(model.trainable_variables)  # so that Hyperband's weights bring it
         return model
 
-    def fit(self, hp, model, *args, callbacks=(), epochs=None, initial_epoch=0, **options):
+    def fit(
+        self,
+        hp: keras_tuner.HyperParameters,
+        model: CertifiedModel,
+        *args: Any,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        epochs: int | None = None,
+        initial_epoch: int = 0,
+        **options: Any,
+    ) -> dict[str, float]:
         """Train the model of a trial and measure it; KerasTuner calls this.
 
         Args:

@@ -10,14 +10,18 @@ pareto.png         the front of each method
 import json
 import shutil
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import keras_tuner
 
 from keras_taps import backend, plots
 from keras_taps.checks import check_choice, check_count, check_real
 from keras_taps.choices import TUNERS
-from keras_taps.datasets import load
+from keras_taps.datasets import Dataset, load
 from keras_taps.experiments.recipe import Recipe
 from keras_taps.experiments.run import Run
 from keras_taps.files import write_atomically, write_csv, write_json
@@ -30,6 +34,7 @@ from keras_taps.tuning.space import RANGES, Range, dimension_values, search_spac
 from keras_taps.tuning.trials import read_trials
 from keras_taps.tuning.tuners import make_tuner
 from keras_taps.tuning.workers import search_with_workers
+from keras_taps.typing import Progress, StrPath
 
 _CONFIG = "study.json"
 
@@ -67,18 +72,18 @@ class Study:
 
     folder: Path
     recipe: Recipe
-    methods: tuple = ()
+    methods: tuple[str, ...] = ()
     search: dict | None = None
     kind: str = "random"
     trials: int = 20
     objective: str | None = None
-    stages: tuple = ()
+    stages: tuple[str, ...] = ()
     certify_count: int | None = None
     timeout: float = 60
-    weights: tuple = ()
+    weights: tuple[float, ...] = ()
     seed: int = 0
     limit: int | None = None
-    data_dir: str | None = field(default=None, compare=False)
+    data_dir: StrPath | None = field(default=None, compare=False)
     backend: str = backend.NAME
 
     def __post_init__(self):
@@ -114,7 +119,7 @@ class Study:
                 raise ValueError(f"Methods and weights must differ. Received: {list(values)}")
 
     @classmethod
-    def create(cls, folder, recipe, **settings):
+    def create(cls, folder: StrPath, recipe: Recipe, **settings: Any) -> "Study":
         """Make a new study, once it is clear that its trials can be built and its data is there.
 
         Args:
@@ -127,7 +132,7 @@ class Study:
             FileNotFoundError: If the data is not there.
             ValueError: If an argument is out of range.
         """
-        study = cls(folder, recipe, **settings)
+        study = cls(Path(folder), recipe, **settings)
         folder = study.folder
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise FileExistsError(
@@ -141,7 +146,7 @@ class Study:
         return study
 
     @classmethod
-    def open(cls, folder, data_dir=None):
+    def open(cls, folder: StrPath, data_dir: StrPath | None = None) -> "Study":
         """Open an existing study.
 
         Raises:
@@ -154,38 +159,38 @@ class Study:
         try:
             config = json.loads(path.read_text())["study"]
             recipe = Recipe.from_config(config.pop("recipe"))
-            return cls(folder, recipe, **config, data_dir=data_dir)
+            return cls(Path(folder), recipe, **config, data_dir=data_dir)
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"'{path}' is not the config of a study ({error!r}).") from error
 
-    def with_trials(self, trials):
+    def with_trials(self, trials: int) -> "Study":
         """This study with another number of trials, which is written to its folder."""
         study = replace(self, trials=trials)
         study.save()
         return study
 
-    def save(self):
+    def save(self) -> None:
         """Write `study.json`."""
         write_json(self.folder / _CONFIG, {"study": self.config(), **provenance()})
 
-    def config(self):
+    def config(self) -> dict[str, Any]:
         """Plain dictionary of what is searched, and how; without places of this machine."""
         return {k: v for k, v in asdict(self).items() if k not in ("folder", "data_dir")}
 
     @property
-    def searches(self):
+    def searches(self) -> dict[str, tuple[str, float | None]]:
         """Dictionary from the name of each search to its method and weight."""
         pairs = [(method, weight) for method in self.methods for weight in self.weights or (None,)]
         return {m if w is None else f"{m}-{w:g}": (m, w) for m, w in pairs}
 
     @cached_property
-    def data(self):
+    def data(self) -> Dataset:
         """`Dataset` of the study, its validation split drawn by the seed."""
         recipe = self.recipe
         data = load(recipe.dataset, self.data_dir, validation=recipe.validation, seed=self.seed)
         return data.limited(self.limit)
 
-    def hypermodel(self, name):
+    def hypermodel(self, name: str) -> CertifiedHyperModel:
         """`CertifiedHyperModel` of a search."""
         method, weight = self.searches[name]
         own = {k: v for k, v in (self.search or {}).items() if takes(method, k)}
@@ -202,13 +207,13 @@ class Study:
             seed=self.seed,
         )
 
-    def tuner(self, name):
+    def tuner(self, name: str) -> keras_tuner.Tuner:
         """Tuner of a search, new or resumed."""
         return make_tuner(
             self.hypermodel(name), self.folder / name, self.kind, self.trials, self.seed
         )
 
-    def run(self, name, tuner=None, workers=0):
+    def run(self, name: str, tuner: keras_tuner.Tuner | None = None, workers: int = 0) -> None:
         """Search, or resume searching, until the trials are used up.
 
         Args:
@@ -223,11 +228,11 @@ class Study:
         with self.held():
             self._run(name, tuner, workers)
 
-    def held(self):
+    def held(self) -> AbstractContextManager[None]:
         """Context in which this process alone searches in the folder."""
         return one_writer(self.folder, f"Study folder '{self.folder}'")
 
-    def work(self, name):
+    def work(self, name: str) -> None:
         """Search as a worker of the process that holds the folder."""
         self._check_backend()
         self.tuner(name).search(verbose=0)
@@ -248,7 +253,7 @@ class Study:
         command = [sys.executable, "-m", "keras_taps.tuning.worker", str(self.folder), name]
         search_with_workers(tuner, [*command, *filter(None, [self.data_dir])], workers)
 
-    def read(self, name=None):
+    def read(self, name: str | None = None) -> list[dict[str, Any]]:
         """Trials of a search, or of all of them, as `read_trials` with the name as `search`."""
         names = list(self.searches) if name is None else [name]
         begun = [name for name in names if (self.folder / name / "oracle.json").exists()]
@@ -256,14 +261,16 @@ class Study:
             {"search": name, **row} for name in begun for row in read_trials(self.folder / name)
         ]
 
-    def fronts(self):
+    def fronts(self) -> dict[str, ParetoFront]:
         """Dictionary from each method that has a complete trial to its `ParetoFront`."""
         rows = self.read()
         found = {m: [row for row in rows if row["method"] == m] for m in self.methods}
         whole = {m for m in found if any(row["status"] == "completed" for row in found[m])}
         return {method: ParetoFront(found[method]) for method in found if method in whole}
 
-    def export(self, name, evaluate=True, progress=None):
+    def export(
+        self, name: str, evaluate: bool = True, progress: Progress | None = None
+    ) -> Run | None:
         """The best model of a search as a run folder.
 
         Args:
@@ -295,7 +302,7 @@ class Study:
             run.evaluate(progress)
         return run
 
-    def write(self):
+    def write(self) -> None:
         """Write `trials.csv`, and `trials.json` and `pareto.png` once there is a front."""
         rows, fronts = self.read(), self.fronts()
         if fronts:

@@ -2,16 +2,19 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import keras_tuner
 import numpy as np
 
 from keras_taps.choices import DIMENSIONS, OBJECTIVES
 from keras_taps.tuning.hypermodel import ERROR_FILE
+from keras_taps.typing import StrPath
 
 FIGURES = ("epochs", *OBJECTIVES, "val_unknown", "train_seconds", "certify_seconds")
 
 
-def read_trials(search):
+def read_trials(search: keras_tuner.Tuner | StrPath) -> list[dict[str, Any]]:
     """The trials of a search, in their order.
 
     Args:

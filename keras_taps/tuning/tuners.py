@@ -5,11 +5,14 @@ import io
 import os
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import keras_tuner
 
 from keras_taps.checks import check_choice, check_count, check_seed
 from keras_taps.choices import TUNERS
+from keras_taps.tuning.hypermodel import CertifiedHyperModel
+from keras_taps.typing import StrPath
 
 
 class GridOracle(keras_tuner.Oracle):
@@ -22,7 +25,7 @@ class GridOracle(keras_tuner.Oracle):
         **options: As `keras_tuner.Oracle`. Of a range, ten values are taken.
     """
 
-    def populate_space(self, trial_id):
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
         """The next combination."""
         every = _combinations(self.hyperparameters.space, {})
         values = next(islice(every, len(self.start_order), None), None)
@@ -55,7 +58,14 @@ _MAKERS = {
 }
 
 
-def make_tuner(hypermodel, folder, kind="random", trials=20, seed=0, **options):
+def make_tuner(
+    hypermodel: CertifiedHyperModel,
+    folder: StrPath,
+    kind: str = "random",
+    trials: int = 20,
+    seed: int = 0,
+    **options: Any,
+) -> keras_tuner.Tuner:
     """A tuner of KerasTuner for a hypermodel, new or resumed.
 
     KerasTuner's classes take the hypermodels of this package as they are. Made here, a search goes

@@ -7,8 +7,10 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import keras_tuner
 from keras_tuner.src.engine import conditions
 
 from keras_taps.checks import check_count
@@ -18,7 +20,7 @@ _PAUSE_S = 0.2  # between looks at the workers
 _TAIL = 2000  # characters of a log in a message
 
 
-def search_with_workers(tuner, command, count):
+def search_with_workers(tuner: keras_tuner.Tuner, command: Sequence[str], count: int) -> None:
     """Run a search by `count` worker processes and return when it is over.
 
     A worker that ends in the middle of a trial, killed for its memory for instance, makes the trial

@@ -7,7 +7,7 @@ from keras import ops
 from keras_taps import backend
 from keras_taps import layers as interval_layers
 from keras_taps.layers.activations import activation_name
-from keras_taps.networks.load import interval_network
+from keras_taps.networks.load import ModelLike, interval_network
 from keras_taps.verification.graph.activations import activation, at_most, steep
 from keras_taps.verification.graph.batch_norm import BatchNorm
 from keras_taps.verification.graph.curves import Curve
@@ -26,7 +26,7 @@ from keras_taps.verification.graph.nodes import (
 TOLERANCE = 1e-3  # of the outputs of graph and model, relative to their size
 
 
-def read_network(model):
+def read_network(model: ModelLike) -> Graph:
     """Graph of a network, its weights taken exactly to float64 and batch norm folded there.
 
     Args:

@@ -16,7 +16,8 @@ import numpy as np
 GRACE = 1.0  # seconds after its time limit that HiGHS is given to notice
 START = 60.0  # seconds that the process may take to start
 _SCRIPT = Path(__file__).with_name("highs_worker.py")
-_lock, _workers = threading.Lock(), {}
+_lock = threading.Lock()
+_workers: "dict[int, _Worker]" = {}  # by the id of the process that started it
 
 
 def solve(job, timeout, point=None, bound=None):

@@ -6,9 +6,11 @@ arithmetic. Points are: they are evaluated by the graph in float64.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_taps.verification.exact.model import Program
 from keras_taps.verification.exact.search import (
@@ -18,22 +20,24 @@ from keras_taps.verification.exact.search import (
     maximise,
 )
 from keras_taps.verification.exact.solver import minimise
+from keras_taps.verification.graph.graph import Graph
+from keras_taps.verification.graph.unsafe import Unsafe
 
 
 def exact_bound(
-    graph,
-    lower,
-    upper,
-    weights,
-    offset,
-    boxes,
-    start=None,
-    timeout=60,
-    gap=0.0,
-    threshold=None,
-    slack=1e-6,
-    threads=1,
-):
+    graph: Graph,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    weights: ArrayLike,
+    offset: float,
+    boxes: Sequence[tuple[np.ndarray, np.ndarray]],
+    start: np.ndarray | None = None,
+    timeout: float = 60,
+    gap: float = 0.0,
+    threshold: float | None = None,
+    slack: float = 1e-6,
+    threads: int = 1,
+) -> Bracket:
     """Maximise one linear form of the outputs, `weights @ outputs + offset`, over a box.
 
     Args:
@@ -79,9 +83,19 @@ def exact_bound(
 
 
 def exact_maximum(
-    graph, lower, upper, weights, offset, boxes, bounds=None, start=None, timeout=60, gap=0.0,
-    slack=1e-6, threads=1,
-):  # fmt: skip
+    graph: Graph,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    weights: np.ndarray,
+    offset: np.ndarray,
+    boxes: Sequence[tuple[np.ndarray, np.ndarray]],
+    bounds: ArrayLike | None = None,
+    start: np.ndarray | None = None,
+    timeout: float = 60,
+    gap: float = 0.0,
+    slack: float = 1e-6,
+    threads: int = 1,
+) -> Bracket:
     """Maximise the largest of several linear forms of the outputs over a box.
 
     With the margins of an image as forms this is its exact worst-case margin.
@@ -147,8 +161,15 @@ def exact_maximum(
 
 
 def exact_verdict(
-    graph, unsafe_sets, boxes, start=None, timeout=60, bounds=None, slack=1e-6, threads=1
-):
+    graph: Graph,
+    unsafe_sets: Sequence[Unsafe],
+    boxes: Sequence[tuple[np.ndarray, np.ndarray]],
+    start: np.ndarray | None = None,
+    timeout: float = 60,
+    bounds: ArrayLike | None = None,
+    slack: float = 1e-6,
+    threads: int = 1,
+) -> tuple[str, np.ndarray | None, np.ndarray]:
     """Decide whether any of several unsafe sets holds an input.
 
     Args:
@@ -181,7 +202,7 @@ def exact_verdict(
             )
     found, program = np.full(len(unsafe_sets), np.inf), None
     for i in order:
-        unsafe, spent = unsafe_sets[i], time.monotonic() - began
+        unsafe, spent = unsafe_sets[int(i)], time.monotonic() - began
         if spent >= timeout:
             break
         weights, offset = checked_forms(graph, unsafe.weights, unsafe.offset)

@@ -12,8 +12,10 @@ import numpy as np
 from keras_taps.verification.graph.graph import SMALLEST
 
 # These only move entries, so the reference implementation moves their numbers instead.
-_MOVES = ("Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze")
-_MOVES = (*_MOVES, "Tile", "Transpose", "Unsqueeze")
+_MOVES = (
+    *("Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze"),
+    *("Tile", "Transpose", "Unsqueeze"),
+)
 _ARITHMETIC = {
     "Add": np.add,
     "Div": np.true_divide,

@@ -3,10 +3,12 @@
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
+from numpy.typing import ArrayLike
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -35,24 +37,24 @@ class OnnxNetwork:
     """
 
     graph: Graph
-    onnx_shape: tuple
+    onnx_shape: tuple[int, ...]
     places: np.ndarray
 
-    def to_graph(self, flat):
+    def to_graph(self, flat: ArrayLike) -> np.ndarray:
         """Inputs `(..., *graph.in_shape)` from vectors `(..., inputs)` in the file's order."""
         flat = np.asarray(flat, "float64")
         out = np.empty_like(flat)
         out[..., self.places] = flat
         return out.reshape(*flat.shape[:-1], *self.graph.in_shape)
 
-    def to_onnx(self, points):
+    def to_onnx(self, points: ArrayLike) -> np.ndarray:
         """Vectors `(..., inputs)` in the file's order from inputs `(..., *graph.in_shape)`."""
         points = np.asarray(points, "float64")
         batch = points.shape[: points.ndim - len(self.graph.in_shape)]
         return points.reshape(*batch, -1)[..., self.places]
 
 
-def read_onnx(path):
+def read_onnx(path: str | Path) -> OnnxNetwork:
     """Read a network of affine layers, (leaky) ReLUs and max pooling.
 
     Weights are taken exactly, and so is arithmetic among constants. Folded ones (normalisation,

@@ -1,5 +1,7 @@
 """Write a graph as ONNX in the form that verifiers read: images channels first, no transposes."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -25,7 +27,9 @@ _CURVES = {
 }
 
 
-def write_onnx(graph, path, name="network", batch=1):
+def write_onnx(
+    graph: Graph, path: str | Path, name: str = "network", batch: int | None = 1
+) -> None:
     """Write a network for other verifiers; inputs `(batch, channels, height, width)` for images.
 
     Weights are rounded to float32, the precision of the field's tools. A network whose weights
@@ -49,7 +53,7 @@ def write_onnx(graph, path, name="network", batch=1):
             "`graph` must be a Graph, as read_network(model) makes one. "
             f"Received: {type(graph).__name__}"
         )
-    batch = "N" if batch is None else check_count("batch", batch, 1)
+    size = "N" if batch is None else check_count("batch", batch, 1)
     if not isinstance(graph.nodes[-1], Dense):
         raise ValueError("the graph must end in a Dense node")
     writer = _Writer()
@@ -61,8 +65,8 @@ def write_onnx(graph, path, name="network", batch=1):
     content = helper.make_graph(
         writer.nodes,
         name,
-        [info("input", TensorProto.FLOAT, (batch, *shape))],
-        [info("output", TensorProto.FLOAT, (batch, graph.outputs))],
+        [info("input", TensorProto.FLOAT, (size, *shape))],
+        [info("output", TensorProto.FLOAT, (size, graph.outputs))],
         writer.weights,
     )
     used = ((OPSET, IR_VERSION), *(LATER[n] for n in curves(graph.nodes) if n in LATER))

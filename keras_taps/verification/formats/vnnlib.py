@@ -12,6 +12,7 @@ import itertools
 import math
 import re
 import zlib
+from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_taps.files import write_atomically
+from keras_taps.verification.formats.onnx_reader import OnnxNetwork
 from keras_taps.verification.graph.unsafe import Unsafe
 
 MOST_DISJUNCTS = 100_000
@@ -31,7 +33,7 @@ _VARIABLE = re.compile(r"([XY])_(0|[1-9]\d*)", re.ASCII)
 _COMMANDS = ("check-sat", "exit", "get-model", "set-info", "set-logic", "set-option")
 
 
-def read_vnnlib(path, network):
+def read_vnnlib(path: str | Path, network: OnnxNetwork) -> list[Unsafe]:
     """Read the sets of counterexamples of a property.
 
     Args:
@@ -320,7 +322,7 @@ def _exact(weights):
     return all(_below(weight) == weight for weight in weights.values())
 
 
-def write_vnnlib(sets, path, network_shape):
+def write_vnnlib(sets: Sequence[Unsafe], path: str | Path, network_shape: tuple[int, ...]) -> None:
     """Write a property; it reads back exactly, for numbers are written with all their digits.
 
     Args:

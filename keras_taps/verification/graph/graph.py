@@ -4,9 +4,13 @@ Nothing here knows Keras. The float64 checker, the exact solver and the writers 
 fast bounds run on a Keras network that is built from it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_taps.verification.graph import storage
 from keras_taps.verification.graph.batch_norm import BatchNorm
@@ -50,22 +54,22 @@ class Graph:
         return f"Graph({self.in_shape} -> {self.outputs}: {kinds})"
 
     @property
-    def in_shape(self):
+    def in_shape(self) -> tuple[int, ...]:
         """Shape of one input."""
         return tuple(self.nodes[0].in_shape)
 
     @property
-    def outputs(self):
+    def outputs(self) -> int:
         """Number of outputs."""
         return self.nodes[-1].out_shape[0]
 
-    def __call__(self, x):
+    def __call__(self, x: ArrayLike) -> np.ndarray:
         """Outputs `(batch, outputs)` in float64."""
         with np.errstate(all="ignore"):  # what overflows is inf or NaN, and counts as nothing
             return walk(self.nodes, np.asarray(x, "float64"))
 
     @classmethod
-    def of(cls, source):
+    def of(cls, source: tuple[Any, ...]) -> "Graph":
         """The graph of a network whose operations are these nodes: what can be folded is folded.
 
         Args:
@@ -75,18 +79,18 @@ class Graph:
         return cls(simplify(source), tuple(source), exact)
 
     @property
-    def hash(self):
+    def hash(self) -> str:
         """Hexadecimal SHA-256 of structure and weights: which network a report is about."""
         if not self._hash:
             self._hash.append(storage.digest(*self.pack()))
         return self._hash[0]
 
-    def pack(self):
+    def pack(self) -> tuple[Any, list[np.ndarray]]:
         """`(structure, arrays)`: plain data with indices into a list of float64 arrays."""
         return storage.pack(self.source)
 
     @classmethod
-    def unpack(cls, structure, arrays):
+    def unpack(cls, structure: Any, arrays: Sequence[np.ndarray]) -> "Graph":
         """The graph that `pack` took apart.
 
         Raises:
@@ -94,7 +98,7 @@ class Graph:
         """
         return cls.of(storage.unpack(structure, arrays))
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Write the network as `.npz`, readable with NumPy alone; see the certificate format.
 
         Raises:
@@ -103,7 +107,7 @@ class Graph:
         storage.save(path, self.source)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | Path) -> "Graph":
         """Read a network that `save` wrote.
 
         Raises:

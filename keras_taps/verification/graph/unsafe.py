@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from keras_taps.verification.graph.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -28,19 +31,19 @@ class Unsafe:
     upper: np.ndarray
     weights: np.ndarray
     offset: np.ndarray
-    strict: np.ndarray = None
-    inner: tuple = None
+    strict: np.ndarray | None = None
+    inner: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def __post_init__(self):
         if self.strict is None:
             object.__setattr__(self, "strict", np.zeros(len(self.offset), bool))
 
     @property
-    def meant(self):
+    def meant(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`(lower, upper, offset)` that a counterexample has to meet."""
         return (self.lower, self.upper, self.offset) if self.inner is None else self.inner
 
-    def contains(self, graph, points):
+    def contains(self, graph: Graph, points: ArrayLike) -> np.ndarray:
         """Boolean array `(batch,)`: which points lie in the set, evaluated in float64.
 
         Args:
