@@ -1,6 +1,6 @@
 """The box: a lower and an upper bound that travel through a network together."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -33,22 +33,22 @@ class Interval(NamedTuple):
     upper: Tensor
 
     @property
-    def centre(self):
+    def centre(self) -> Tensor:
         """Midpoint of the box, same shape as a bound."""
         return (self.lower + self.upper) / 2
 
     @property
-    def radius(self):
+    def radius(self) -> Tensor:
         """Half the width of the box, same shape as a bound."""
         return (self.upper - self.lower) / 2
 
     @property
-    def width(self):
+    def width(self) -> Tensor:
         """`upper - lower`, same shape as a bound."""
         return self.upper - self.lower
 
 
-def as_interval(inputs):
+def as_interval(inputs: Any) -> Interval | None:
     """Return `inputs` as an `Interval`, or `None` when it is a single tensor.
 
     Keras hands a `NamedTuple` back as a plain list after a model is reloaded, so pairs count too.
@@ -65,7 +65,7 @@ def as_interval(inputs):
     return None
 
 
-def input_box(x, eps):
+def input_box(x: Tensor, eps: Tensor) -> Interval:
     """The box of all images within `eps` of `x` in the l-infinity norm, clipped to [0, 1].
 
     Args:

@@ -3,8 +3,9 @@
 from keras import ops
 
 from keras_taps.bounds.margins import cross_entropy
+from keras_taps.interval import Interval
 from keras_taps.layers.base import serializable
-from keras_taps.training.batch import Outcome
+from keras_taps.training.batch import Batch, Outcome
 from keras_taps.training.certified_model import CertifiedModel
 from keras_taps.training.input_attack import InputAttack
 
@@ -38,7 +39,7 @@ class AdversarialModel(InputAttack, CertifiedModel):
 
     monitor = "val_adversarial_accuracy"
 
-    def certified_loss(self, batch, region):
+    def certified_loss(self, batch: Batch, region: Interval) -> Outcome:
         margins = self.adversarial_margins(batch)
         loss = ops.mean(cross_entropy(margins))
         return Outcome(loss, adversarial_margins=self.within_eps(batch, margins))

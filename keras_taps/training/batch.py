@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from keras_taps.interval import Interval, input_box
 from keras_taps.layers.passes import PLAIN, Pass
+from keras_taps.typing import Tensor
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,12 @@ class Batch:
         given: `Pass` of everything that follows the clean pass: its moments are replayed.
     """
 
-    images: object
-    labels: object
-    logits: object
-    eps: object
-    seed: object
-    annealing: object = False
+    images: Tensor
+    labels: Tensor
+    logits: Tensor
+    eps: Tensor
+    seed: Tensor
+    annealing: Tensor = False
     training: bool = True
     given: Pass = PLAIN
 
@@ -55,10 +56,10 @@ class Outcome(NamedTuple):
         colt_margins: Tensor `(batch, classes - 1)`, the margins at points of a latent zonotope.
     """
 
-    loss: object
-    ibp_margins: object = None
-    taps_loss: object = None
-    taps_margins: object = None
-    adversarial_margins: object = None
-    taps_loss_gap: object = None
-    colt_margins: object = None
+    loss: Tensor
+    ibp_margins: Tensor | None = None
+    taps_loss: Tensor | None = None
+    taps_margins: Tensor | None = None
+    adversarial_margins: Tensor | None = None
+    taps_loss_gap: Tensor | None = None
+    colt_margins: Tensor | None = None

@@ -3,6 +3,7 @@
 from keras_taps.bounds.margins import cross_entropy
 from keras_taps.layers.base import serializable
 from keras_taps.training.expressive import ExpressiveModel
+from keras_taps.typing import Tensor
 
 
 @serializable
@@ -23,5 +24,5 @@ class CCIBPModel(ExpressiveModel):
         De Palma et al. 2024, section 4.
     """
 
-    def mixture(self, ibp, adversarial):
+    def mixture(self, ibp: Tensor, adversarial: Tensor) -> Tensor:
         return cross_entropy(self.alpha * ibp + (1 - self.alpha) * adversarial)

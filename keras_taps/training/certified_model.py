@@ -2,7 +2,9 @@
 
 import inspect
 import random
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import keras
 from keras import ops
@@ -11,16 +13,17 @@ from keras_taps import backend
 from keras_taps.attacks.latent import taps_margins
 from keras_taps.bounds.ibp import ibp_margins
 from keras_taps.checks import check_radius, check_real, check_seed, did_you_mean
-from keras_taps.interval import as_interval
+from keras_taps.interval import Interval, as_interval
 from keras_taps.layers.residual import walk
 from keras_taps.networks.segment import CleanPass
 from keras_taps.networks.sequential import IntervalSequential
 from keras_taps.objectives.l1 import l1_penalty
 from keras_taps.objectives.warmup import warmup_regulariser
-from keras_taps.training.batch import Batch
+from keras_taps.training.batch import Batch, Outcome
 from keras_taps.training.checked_model import CheckedModel
 from keras_taps.training.measures import Measures
 from keras_taps.training.radius import RadiusSchedule
+from keras_taps.typing import Tensor
 
 _SMALLEST_EPS = 1e-6  # while annealing: a box without width has no tightness
 
@@ -62,16 +65,16 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
 
     def __init__(
         self,
-        network,
-        eps,
-        train_eps=None,
+        network: IntervalSequential,
+        eps: float,
+        train_eps: float | None = None,
         *,
-        classifier_relus=None,
-        warmup_weight=0.5,
-        l1=0.0,
-        seed=None,
-        name=None,
-        **unknown,
+        classifier_relus: int | None = None,
+        warmup_weight: float = 0.5,
+        l1: float = 0.0,
+        seed: int | None = None,
+        name: str | None = None,
+        **unknown: Any,
     ):
         if unknown:
             raise TypeError(self._unknown_argument(next(iter(unknown))))
@@ -104,9 +107,9 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         self.built = True
 
     @classmethod
-    def own_arguments(cls):
+    def own_arguments(cls) -> dict[str, Any]:
         """Names and defaults of the keyword arguments beside those of `CertifiedModel`."""
-        found = {}
+        found: dict[str, Any] = {}
         for base in cls.__mro__[: cls.__mro__.index(CertifiedModel)]:
             if "__init__" in vars(base):
                 parameters = inspect.signature(base.__init__).parameters.values()
@@ -122,7 +125,7 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
             f"Accepted: {', '.join(known)}."
         )
 
-    def region(self, batch):
+    def region(self, batch: Batch) -> Interval:
         """`Interval` of images that the method propagates: here the whole box.
 
         Args:
@@ -130,7 +133,7 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         """
         return batch.box
 
-    def certified_loss(self, batch, region):
+    def certified_loss(self, batch: Batch, region: Interval) -> Outcome:
         """The bounds and losses of the method.
 
         Args:
@@ -144,14 +147,14 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         """
         raise NotImplementedError
 
-    def combine(self, outcome):
+    def combine(self, outcome: Outcome) -> Tensor:
         """The loss of the method from its `Outcome`, once eps is final.
 
         It runs outside of compiled branches, where replicas may average over the global batch.
         """
         return outcome.loss
 
-    def warmup_penalty(self, box, relu_boxes, eps):
+    def warmup_penalty(self, box: Interval, relu_boxes: Sequence[Interval], eps: Tensor) -> Tensor:
         """Warm-up regulariser, weighted by `warmup_weight * (1 - eps / train_eps)`.
 
         References:
@@ -164,16 +167,25 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         penalty = warmup_regulariser(entry, relu_boxes)
         return ops.cast(weight, penalty.dtype) * penalty
 
-    def kernel_norm(self):
+    def kernel_norm(self) -> Tensor:
         """What `l1` multiplies: the sum of absolute kernel entries."""
         return l1_penalty(self.network)
 
-    def call(self, inputs, training=None):
+    def call(
+        self, inputs: Tensor | Interval, training: bool | None = None
+    ) -> Tensor | Interval | CleanPass:
         if training and as_interval(inputs) is None:
             return self.network.clean_pass(inputs)  # Keras hands it to `compute_loss` as `y_pred`
         return self.network(inputs, training=training)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self,
+        x: Tensor = None,
+        y: Tensor = None,
+        y_pred: Tensor | CleanPass = None,
+        sample_weight: Tensor | None = None,
+        training: bool = True,
+    ) -> Tensor:
         """The loss of a batch, called by all three Keras trainers inside their gradient scope."""
         if sample_weight is not None:
             raise ValueError(
@@ -243,7 +255,7 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         classes = ops.all(ops.logical_and(labels >= 0, labels < self.network.num_classes))
         return ops.logical_and(pixels, classes)
 
-    def train_step(self, *args):
+    def train_step(self, *args: Any) -> Any:
         """One training step: clean pass, certified loss, gradient, update.
 
         It delegates to the trainer of the backend (JAX passes its state as a first argument), which
@@ -251,7 +263,7 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         """
         return super().train_step(*args)
 
-    def at_eps(self, eps):
+    def at_eps(self, eps: float) -> "CertifiedModel":
         """A compiled model of the same kind on the same network (no copy), to evaluate at `eps`.
 
         Args:
@@ -263,7 +275,7 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         model.compile(jit_compile=getattr(self, "_jit_request", "auto"))
         return model
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "network": keras.saving.serialize_keras_object(self.network),
@@ -276,7 +288,9 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> "CertifiedModel":
         network = keras.saving.deserialize_keras_object(
             config["network"], custom_objects=custom_objects
         )

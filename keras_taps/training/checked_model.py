@@ -1,5 +1,7 @@
 """What surrounds training and knows no formula: compiling, and checks of the data."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -14,7 +16,14 @@ class CheckedModel(keras.Model):
     A subclass sets `network`, an `IntervalSequential`.
     """
 
-    def compile(self, optimizer="adam", *, loss=None, jit_compile="auto", **options):
+    def compile(
+        self,
+        optimizer: str | keras.Optimizer = "adam",
+        *,
+        loss: None = None,
+        jit_compile: bool | str = "auto",
+        **options: Any,
+    ) -> None:
         """Configure training; the loss is the method's own.
 
         Args:
@@ -32,17 +41,17 @@ class CheckedModel(keras.Model):
         jit_compile = backend.auto_jit_compile() if jit_compile == "auto" else jit_compile
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **options)
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any]:
         """What `compile` was asked, so that 'auto' is decided anew where the model is loaded."""
         config = super().get_compile_config()
         return {**config, "jit_compile": self._jit_request} if config else config
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile a loaded model as it was; Keras asks for this where `compile` is overridden."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def fit(self, x=None, y=None, **options):
+    def fit(self, x: Any = None, y: Any = None, **options: Any) -> keras.callbacks.History:
         """Train as `keras.Model.fit` does, after a check of the data.
 
         Raises:
@@ -58,7 +67,9 @@ class CheckedModel(keras.Model):
             options["shuffle"] = False  # it shuffles by itself, reproducibly
         return super().fit(x, y, **options)
 
-    def evaluate(self, x=None, y=None, **options):
+    def evaluate(
+        self, x: Any = None, y: Any = None, **options: Any
+    ) -> float | list[float] | dict[str, float]:
         """Evaluate at `eps` with moving batch statistics, after the checks that `fit` makes."""
         if not options.get("_use_cached_eval_dataset"):
             check_data(self.network, x, y)

@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 from itertools import takewhile
+from typing import Any
 
+import keras
 from keras import ops
 
 from keras_taps.attacks.box_attack import constants, margins_at
@@ -11,14 +13,17 @@ from keras_taps.bounds.fixed_slopes import neuron_bounds, parallel_nodes
 from keras_taps.bounds.margins import certified, cross_entropy, logit_margins, margin_rows
 from keras_taps.bounds.nodes import Elementwise, propagate, substitute, unfold
 from keras_taps.checks import check_choice, check_count, check_real
+from keras_taps.interval import Interval
 from keras_taps.layers.base import serializable
 from keras_taps.metrics import Share
 from keras_taps.networks.segment import Segment
+from keras_taps.networks.sequential import IntervalSequential
 from keras_taps.objectives.l1 import l1_penalty
 from keras_taps.objectives.stability import instability
 from keras_taps.schedules import progress
-from keras_taps.training.batch import Outcome
+from keras_taps.training.batch import Batch, Outcome
 from keras_taps.training.certified_model import CertifiedModel
+from keras_taps.typing import Tensor
 
 _SEED_OFFSET = 1_000_003  # the stream of attacked images, which stage 0 is about
 _STREAM = 7_000_003  # another for the stage before
@@ -70,16 +75,16 @@ class COLTModel(CertifiedModel):
 
     def __init__(
         self,
-        network,
-        eps,
-        train_eps=None,
+        network: IntervalSequential,
+        eps: float,
+        train_eps: float | None = None,
         *,
-        stage=0,
-        previous=True,
-        stability=0.0,
-        attack_steps=7,
-        attack_step_size=0.125,
-        **options,
+        stage: int = 0,
+        previous: bool = True,
+        stability: float = 0.0,
+        attack_steps: int = 7,
+        attack_step_size: float = 0.125,
+        **options: Any,
     ):
         super().__init__(network, eps, train_eps, **options)
         self.stage = check_count("stage", stage)
@@ -105,19 +110,19 @@ class COLTModel(CertifiedModel):
         given = {} if given is None else {"given": given}
         return self.network.split(self.network.relus - stage, **given)
 
-    def scheduled_eps(self):
+    def scheduled_eps(self) -> tuple[Tensor, Tensor]:
         """The radius of a stage is constant; while k grows, `annealing` is true."""
         _, step, _, end = self.ramp()
         return step < end, ops.convert_to_tensor(self.train_eps, dtype="float32")
 
-    def mixing(self, batch):
+    def mixing(self, batch: Batch) -> Tensor:
         """k of this step."""
         if not (batch.training and self.previous):
             return ops.convert_to_tensor(1.0)
         _, step, start, end = self.ramp()
         return progress(step - 1, start, end)  # the counter has moved on
 
-    def certified_loss(self, batch, region):
+    def certified_loss(self, batch: Batch, region: Interval) -> Outcome:
         if self.stage:  # moments of the classifier depend on the extractor's weights too
             batch = replace(batch, given=batch.given.stopped())
         extractor, classifier = self._cut(self.stage, batch.given)
@@ -148,21 +153,24 @@ class COLTModel(CertifiedModel):
         rows = margin_rows(classifier.last, batch.labels)
         return margins_at(classifier, ops.expand_dims(points, 1), rows)
 
-    def latent_points(self, zonotope, classifier, batch, stream=0):
+    def latent_points(
+        self, zonotope: LatentZonotope, classifier: Segment, batch: Batch, stream: int = 0
+    ) -> Tensor:
         """Adversarial points `(batch, ...)` of a zonotope; other streams have other starts."""
         strength = (self.attack_steps, self.attack_step_size)
         seed = batch.seed + _SEED_OFFSET + stream
         return noise_attack(zonotope, classifier, batch.labels, seed, *strength)
 
-    def kernel_norm(self):
-        return l1_penalty(_Trained(self._cut(self.stage)[1], self.network))
+    def kernel_norm(self) -> Tensor:
+        trained = _Trained(self._cut(self.stage)[1], self.network)
+        return l1_penalty(trained)  # type: ignore[arg-type]  # it has what is asked for
 
-    def measured(self, outcome):
+    def measured(self, outcome: Outcome) -> list[tuple[keras.Metric, Tensor | None]]:
         margins = outcome.colt_margins
         right = None if margins is None else certified(margins)
         return [*super().measured(outcome), (self.colt_accuracy, right)]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "stage": self.stage,

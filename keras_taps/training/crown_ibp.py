@@ -1,13 +1,18 @@
 """CROWN-IBP: whole box, a linear bound that gives way to the IBP bound."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_taps.bounds.crown import LinearRelaxation
 from keras_taps.bounds.margins import cross_entropy
 from keras_taps.checks import check_real
+from keras_taps.interval import Interval
 from keras_taps.layers.base import serializable
-from keras_taps.training.batch import Outcome
+from keras_taps.networks.sequential import IntervalSequential
+from keras_taps.training.batch import Batch, Outcome
 from keras_taps.training.certified_model import CertifiedModel
+from keras_taps.typing import Tensor
 
 _FUSED_CLASSES = 20  # from here on a row a class costs more than the fused bound loses
 
@@ -42,7 +47,14 @@ class CrownIBPModel(CertifiedModel):
     """
 
     def __init__(
-        self, network, eps, train_eps=None, *, final_crown_weight=0.0, loss_fusion=None, **options
+        self,
+        network: IntervalSequential,
+        eps: float,
+        train_eps: float | None = None,
+        *,
+        final_crown_weight: float = 0.0,
+        loss_fusion: bool | None = None,
+        **options: Any,
     ):
         super().__init__(network, eps, train_eps, **options)
         self.final_crown_weight = check_real("final_crown_weight", final_crown_weight, 0, 1)
@@ -52,7 +64,7 @@ class CrownIBPModel(CertifiedModel):
             )
         self.loss_fusion = loss_fusion
 
-    def certified_loss(self, batch, region):
+    def certified_loss(self, batch: Batch, region: Interval) -> Outcome:
         relaxation = LinearRelaxation(self.network.under(batch.given), region, batch.labels)
         ibp = relaxation.ibp_margins()
         fused = self.loss_fusion
@@ -79,11 +91,11 @@ class CrownIBPModel(CertifiedModel):
         loss = ops.cond(batch.annealing, lambda: mixed(weight), after)
         return Outcome(loss, ibp)
 
-    def crown_weight(self, share):
+    def crown_weight(self, share: Tensor) -> Tensor:
         """b at `eps = share * train_eps` while the radius grows."""
         return 1 - (1 - self.final_crown_weight) * share
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "final_crown_weight": self.final_crown_weight,

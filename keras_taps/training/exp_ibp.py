@@ -5,6 +5,7 @@ from keras import ops
 from keras_taps.bounds.margins import cross_entropy
 from keras_taps.layers.base import serializable
 from keras_taps.training.expressive import ExpressiveModel
+from keras_taps.typing import Tensor
 
 _SMALLEST = 1e-8  # in float32 a confident cross-entropy is exactly 0, where a power has no slope
 
@@ -27,7 +28,7 @@ class ExpIBPModel(ExpressiveModel):
         De Palma et al. 2024, section 4.
     """
 
-    def mixture(self, ibp, adversarial):
+    def mixture(self, ibp: Tensor, adversarial: Tensor) -> Tensor:
         bound, attacked = (
             ops.maximum(cross_entropy(margins), _SMALLEST) for margins in (ibp, adversarial)
         )

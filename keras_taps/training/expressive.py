@@ -1,12 +1,17 @@
 """Expressive losses: between the attacked image and the IBP bound, moved by one number."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_taps.bounds.ibp import ibp_margins
 from keras_taps.checks import check_real
-from keras_taps.training.batch import Outcome
+from keras_taps.interval import Interval
+from keras_taps.networks.sequential import IntervalSequential
+from keras_taps.training.batch import Batch, Outcome
 from keras_taps.training.certified_model import CertifiedModel
 from keras_taps.training.input_attack import InputAttack
+from keras_taps.typing import Tensor
 
 
 class ExpressiveModel(InputAttack, CertifiedModel):
@@ -28,20 +33,28 @@ class ExpressiveModel(InputAttack, CertifiedModel):
     """
 
     def __init__(
-        self, network, eps, train_eps=None, *, alpha=0.5, pgd_steps=1, pgd_step_size=10.0, **options
+        self,
+        network: IntervalSequential,
+        eps: float,
+        train_eps: float | None = None,
+        *,
+        alpha: float = 0.5,
+        pgd_steps: int = 1,
+        pgd_step_size: float = 10.0,
+        **options: Any,
     ):
         super().__init__(
             network, eps, train_eps, pgd_steps=pgd_steps, pgd_step_size=pgd_step_size, **options
         )
         self.alpha = check_real("alpha", alpha, 0, 1)
 
-    def certified_loss(self, batch, region):
+    def certified_loss(self, batch: Batch, region: Interval) -> Outcome:
         ibp = ibp_margins(self.network.under(batch.given), region, batch.labels)
         adversarial = self.adversarial_margins(batch)
         loss = ops.mean(self.mixture(ibp, adversarial))
         return Outcome(loss, ibp, adversarial_margins=self.within_eps(batch, adversarial))
 
-    def mixture(self, ibp, adversarial):
+    def mixture(self, ibp: Tensor, adversarial: Tensor) -> Tensor:
         """Loss of each sample.
 
         Args:
@@ -53,5 +66,5 @@ class ExpressiveModel(InputAttack, CertifiedModel):
         """
         raise NotImplementedError
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "alpha": self.alpha}

@@ -4,8 +4,9 @@ from keras import ops
 
 from keras_taps.bounds.ibp import ibp_margins
 from keras_taps.bounds.margins import cross_entropy
+from keras_taps.interval import Interval
 from keras_taps.layers.base import serializable
-from keras_taps.training.batch import Outcome
+from keras_taps.training.batch import Batch, Outcome
 from keras_taps.training.certified_model import CertifiedModel
 
 
@@ -27,6 +28,6 @@ class IBPModel(CertifiedModel):
         Gowal et al. 2018; Shi et al. 2021; Mao et al. 2023, equation 2.
     """
 
-    def certified_loss(self, batch, region):
+    def certified_loss(self, batch: Batch, region: Interval) -> Outcome:
         margins = ibp_margins(self.network.under(batch.given), region, batch.labels)
         return Outcome(ops.mean(cross_entropy(margins)), margins)

@@ -1,6 +1,7 @@
 """IBP-R: adversarial training that presses the IBP boxes of ReLUs to one side of zero."""
 
 from dataclasses import replace
+from typing import Any
 
 from keras import ops
 
@@ -12,9 +13,11 @@ from keras_taps.bounds.margins import (
     upper_margins,
 )
 from keras_taps.checks import check_choice, check_real
+from keras_taps.interval import Interval
 from keras_taps.layers.base import serializable
+from keras_taps.networks.sequential import IntervalSequential
 from keras_taps.objectives.stability import instability
-from keras_taps.training.batch import Outcome
+from keras_taps.training.batch import Batch, Outcome
 from keras_taps.training.certified_model import CertifiedModel
 from keras_taps.training.input_attack import InputAttack
 
@@ -62,16 +65,16 @@ class IBPRModel(InputAttack, CertifiedModel):
 
     def __init__(
         self,
-        network,
-        eps,
-        train_eps=None,
+        network: IntervalSequential,
+        eps: float,
+        train_eps: float | None = None,
         *,
-        stability=1e-3,
-        mask=None,
-        include_logits=True,
-        pgd_steps=7,
-        pgd_step_size=10.0,
-        **options,
+        stability: float = 1e-3,
+        mask: str | None = None,
+        include_logits: bool = True,
+        pgd_steps: int = 7,
+        pgd_step_size: float = 10.0,
+        **options: Any,
     ):
         super().__init__(
             network, eps, train_eps, pgd_steps=pgd_steps, pgd_step_size=pgd_step_size, **options
@@ -80,7 +83,7 @@ class IBPRModel(InputAttack, CertifiedModel):
         self.mask = check_choice("mask", mask, _MASKS)
         self.include_logits = check_choice("include_logits", include_logits, (True, False))
 
-    def certified_loss(self, batch, region):
+    def certified_loss(self, batch: Batch, region: Interval) -> Outcome:
         boxes = [] if batch.given.relu_boxes is None else batch.given.relu_boxes
         segment = self.network.under(replace(batch.given, relu_boxes=boxes))
         features = segment.body(region)
@@ -105,7 +108,7 @@ class IBPRModel(InputAttack, CertifiedModel):
             return ops.convert_to_tensor(1.0)
         return batch.eps / self.train_eps
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "stability": self.stability,

@@ -1,6 +1,7 @@
 """What methods share that attack the image itself: PGD in the input box, with its arguments."""
 
 import math
+from typing import Any
 
 from keras import ops
 
@@ -8,6 +9,9 @@ from keras_taps.attacks.box_attack import box_attack, margins_at
 from keras_taps.bounds.margins import margin_rows
 from keras_taps.checks import check_count, check_real
 from keras_taps.interval import input_box
+from keras_taps.networks.sequential import IntervalSequential
+from keras_taps.training.batch import Batch
+from keras_taps.typing import Tensor
 
 _SEED_OFFSET = 1_000_003  # starts of another stream than those of the latent attack
 
@@ -35,15 +39,15 @@ class InputAttack:
 
     def __init__(
         self,
-        network,
-        eps,
-        train_eps=None,
+        network: IntervalSequential,
+        eps: float,
+        train_eps: float | None = None,
         *,
-        pgd_steps=10,
-        pgd_step_size=0.2,
-        pgd_restarts=1,
-        pgd_radius=1.0,
-        **options,
+        pgd_steps: int = 10,
+        pgd_step_size: float = 0.2,
+        pgd_restarts: int = 1,
+        pgd_radius: float = 1.0,
+        **options: Any,
     ):
         super().__init__(network, eps, train_eps, **options)
         self.pgd_steps = check_count("pgd_steps", pgd_steps)
@@ -51,7 +55,7 @@ class InputAttack:
         self.pgd_restarts = check_count("pgd_restarts", pgd_restarts, low=1)
         self.pgd_radius = check_real("pgd_radius", pgd_radius, 0, math.inf, low_open=True)
 
-    def adversarial_images(self, batch):
+    def adversarial_images(self, batch: Batch) -> Tensor:
         """The attacked images of a `Batch`, a tensor `(batch, ...)` without gradient."""
         box = batch.box
         if batch.training and self.pgd_radius != 1:
@@ -69,17 +73,17 @@ class InputAttack:
         )
         return points[:, 0]
 
-    def within_eps(self, batch, margins):
+    def within_eps(self, batch: Batch, margins: Tensor) -> Tensor | None:
         """`margins` for the metrics, or `None` if the attack looked at another box than eps."""
         return margins if self.pgd_radius == 1 or not batch.training else None
 
-    def adversarial_margins(self, batch):
+    def adversarial_margins(self, batch: Batch) -> Tensor:
         """Margins `(batch, classes - 1)` at the attacked images, with the weights' gradient."""
         segment = self.network.under(batch.given)
         points = ops.expand_dims(self.adversarial_images(batch), 1)
         return margins_at(segment, points, margin_rows(segment.last, batch.labels))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "pgd_steps": self.pgd_steps,

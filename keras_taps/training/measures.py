@@ -1,10 +1,15 @@
 """What a training or evaluation step reports: the metrics of certified training."""
 
+from typing import Any
+
+import keras
 from keras import ops
 
 from keras_taps.bounds.margins import certified
 from keras_taps.metrics import LastValue, Share
 from keras_taps.networks.segment import CleanPass
+from keras_taps.training.batch import Outcome
+from keras_taps.typing import Tensor
 
 
 class Measures:
@@ -13,16 +18,19 @@ class Measures:
     A metric for which the method computes nothing is not reported.
     """
 
-    def create_metrics(self):
+    def create_metrics(self) -> None:
         """Create the metrics; called once, by the constructor of the model."""
         self.natural_accuracy = Share(name="natural_accuracy")
         self.ibp_certified_accuracy = Share(name="ibp_certified_accuracy")
         self.taps_accuracy = Share(name="taps_accuracy")
         self.eps_tracker = LastValue(name="eps")
         self.adversarial_accuracy = Share(name="adversarial_accuracy")
-        self._without = {}  # by training: names of the metrics that such a step does not compute
+        # By training: names of the metrics that such a step does not compute.
+        self._without: dict[bool, set[str]] = {}
 
-    def measure(self, labels, logits, outcome, training, final):
+    def measure(
+        self, labels: Tensor, logits: Tensor, outcome: Outcome, training: bool, final: Tensor
+    ) -> None:
         """Count a batch.
 
         Args:
@@ -42,7 +50,7 @@ class Measures:
                 metric.update_state(values, weight)
         self._without[training] = {metric.name for metric, values in found if values is None}
 
-    def measured(self, outcome):
+    def measured(self, outcome: Outcome) -> list[tuple[keras.Metric, Tensor | None]]:
         """Pairs of a metric and what an `Outcome` has for it, `(batch,)` or `None`."""
         pairs = (
             (self.ibp_certified_accuracy, outcome.ibp_margins),
@@ -51,7 +59,9 @@ class Measures:
         )
         return [(metric, None if m is None else certified(m)) for metric, m in pairs]
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(
+        self, x: Tensor, y: Tensor, y_pred: Tensor | CleanPass, sample_weight: Tensor | None = None
+    ) -> dict[str, Any]:
         """Metrics of the batch, without those for which the method computes nothing."""
         training = isinstance(y_pred, CleanPass)
         logits = y_pred.logits if training else y_pred

@@ -4,6 +4,7 @@ from keras import ops
 
 from keras_taps.checks import check_choice, check_count
 from keras_taps.schedules import SHAPES, progress, smooth_eps
+from keras_taps.typing import Tensor
 
 
 class RadiusSchedule:
@@ -13,7 +14,7 @@ class RadiusSchedule:
     where it was.
     """
 
-    def create_counters(self):
+    def create_counters(self) -> None:
         """Create the variables; called once, by the constructor of the model."""
         self.step = self._counter("step")
         self.anneal_start = self._counter("anneal_start")
@@ -29,14 +30,14 @@ class RadiusSchedule:
             aggregation="only_first_replica",
         )
 
-    def scheduled_eps(self):
+    def scheduled_eps(self) -> tuple[Tensor, Tensor]:
         """`(annealing, eps)` of the step to come: a boolean tensor and the radius."""
         straight, *ramp = self.ramp()
         step, _, end = ramp
         line = self.train_eps * progress(*ramp)
         return step < end, ops.where(straight, line, smooth_eps(*ramp, self.train_eps))
 
-    def ramp(self):
+    def ramp(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`(straight, step, start, end)` of the schedule, as tensors."""
         step, start, end = (
             ops.convert_to_tensor(v) for v in (self.step, self.anneal_start, self.anneal_end)
@@ -44,11 +45,11 @@ class RadiusSchedule:
         straight = start < 0
         return straight, step, ops.where(straight, -1 - start, start), end
 
-    def annealed(self):
+    def annealed(self) -> bool:
         """Whether the radius has reached `train_eps`; reads variables, so call it between steps."""
         return int(self.step) >= int(self.anneal_end)
 
-    def set_annealing(self, start, end, shape="smooth"):
+    def set_annealing(self, start: int, end: int, shape: str = "smooth") -> None:
         """Grow the radius from training step `start` to `end`; `EpsAnneal` calls this.
 
         Args:

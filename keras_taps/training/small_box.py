@@ -1,9 +1,13 @@
 """The small region: what makes SABR of IBP and STAPS of TAPS."""
 
 from dataclasses import replace
+from typing import Any
 
 from keras_taps.checks import check_real
+from keras_taps.interval import Interval
+from keras_taps.networks.sequential import IntervalSequential
 from keras_taps.objectives.regions import small_box
+from keras_taps.training.batch import Batch, Outcome
 from keras_taps.training.input_attack import InputAttack
 
 
@@ -29,18 +33,25 @@ class SmallBox(InputAttack):
     start_share = 0.5
 
     def __init__(
-        self, network, eps, train_eps=None, *, tau_ratio=0.4, relu_shrinkage=1.0, **options
+        self,
+        network: IntervalSequential,
+        eps: float,
+        train_eps: float | None = None,
+        *,
+        tau_ratio: float = 0.4,
+        relu_shrinkage: float = 1.0,
+        **options: Any,
     ):
         super().__init__(network, eps, train_eps, **options)
         self.tau_ratio = check_real("tau_ratio", tau_ratio, 0, 1, low_open=True)
         self.relu_shrinkage = check_real("relu_shrinkage", relu_shrinkage, 0, 1, low_open=True)
 
-    def region(self, batch):
+    def region(self, batch: Batch) -> Interval:
         if not batch.training or self.tau_ratio == 1:
             return batch.box
         return small_box(batch.box, self.adversarial_images(batch), self.tau_ratio)
 
-    def certified_loss(self, batch, region):
+    def certified_loss(self, batch: Batch, region: Interval) -> Outcome:
         if not batch.training:
             return super().certified_loss(batch, region)
         given = replace(batch.given, relu_shrinkage=self.relu_shrinkage)
@@ -49,7 +60,7 @@ class SmallBox(InputAttack):
             return outcome
         return outcome._replace(ibp_margins=None, taps_margins=None)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "tau_ratio": self.tau_ratio,

@@ -3,8 +3,9 @@
 from keras import ops
 
 from keras_taps.bounds.margins import cross_entropy, logit_margins
+from keras_taps.interval import Interval
 from keras_taps.layers.base import serializable
-from keras_taps.training.batch import Outcome
+from keras_taps.training.batch import Batch, Outcome
 from keras_taps.training.certified_model import CertifiedModel
 
 
@@ -25,5 +26,5 @@ class StandardModel(CertifiedModel):
 
     monitor = "val_natural_accuracy"
 
-    def certified_loss(self, batch, region):
+    def certified_loss(self, batch: Batch, region: Interval) -> Outcome:
         return Outcome(ops.mean(cross_entropy(logit_margins(batch.logits, batch.labels))))

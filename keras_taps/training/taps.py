@@ -2,7 +2,9 @@
 
 import math
 from functools import partial
+from typing import Any
 
+import keras
 from keras import ops
 
 from keras_taps.attacks.box_attack import ESTIMATORS, box_attack, margins_at
@@ -10,13 +12,17 @@ from keras_taps.attacks.selection import Selection, check_estimators
 from keras_taps.bounds.ibp import ibp_margins
 from keras_taps.bounds.margins import cross_entropy, margin_rows
 from keras_taps.checks import check_choice, check_count, check_real
+from keras_taps.interval import Interval
 from keras_taps.layers.base import serializable
 from keras_taps.metrics import Share
+from keras_taps.networks.segment import Segment
+from keras_taps.networks.sequential import IntervalSequential
 from keras_taps.objectives.chunks import chunked_margins
 from keras_taps.objectives.connector import connect
 from keras_taps.objectives.product import product_loss
-from keras_taps.training.batch import Outcome
+from keras_taps.training.batch import Batch, Outcome
 from keras_taps.training.certified_model import CertifiedModel
+from keras_taps.typing import Tensor
 
 OBJECTIVES = ("product", "taps", "ibp")
 _STREAM = 104729  # between the seeds of chunks; restarts are 1 apart
@@ -72,22 +78,22 @@ class TAPSModel(CertifiedModel):
 
     def __init__(
         self,
-        network,
-        eps,
-        train_eps=None,
+        network: IntervalSequential,
+        eps: float,
+        train_eps: float | None = None,
         *,
-        classifier_relus=None,
-        w_taps=5.0,
-        gradient_scale=1.0,
-        c=0.5,
-        attack_steps=20,
-        attack_step_size=None,
-        attack_restarts=1,
-        estimator="multi",
-        estimators="all",
-        chunk_size=None,
-        objective="product",
-        **options,
+        classifier_relus: int | None = None,
+        w_taps: float = 5.0,
+        gradient_scale: float = 1.0,
+        c: float = 0.5,
+        attack_steps: int = 20,
+        attack_step_size: float | None = None,
+        attack_restarts: int = 1,
+        estimator: str = "multi",
+        estimators: int | str = "all",
+        chunk_size: int | None = None,
+        objective: str = "product",
+        **options: Any,
     ):
         super().__init__(network, eps, train_eps, classifier_relus=classifier_relus, **options)
         self.w_taps = check_real("w_taps", w_taps, 0, math.inf)
@@ -120,7 +126,7 @@ class TAPSModel(CertifiedModel):
             chunk_size = min(chunk_size, network.num_classes - 1)
         self.chunk_size = chunk_size
 
-    def certified_loss(self, batch, region):
+    def certified_loss(self, batch: Batch, region: Interval) -> Outcome:
         extractor, classifier = self.network.split(self.classifier_relus, batch.given)
         features = extractor(region)
         ibp = ibp_margins(classifier, features, batch.labels)
@@ -157,20 +163,27 @@ class TAPSModel(CertifiedModel):
             taps_loss, taps, gap = ops.cond(batch.annealing, nothing, latent)
         return Outcome(ibp_loss, ibp, taps_loss, taps, taps_loss_gap=gap if chooses else None)
 
-    def measured(self, outcome):
+    def measured(self, outcome: Outcome) -> list[tuple[keras.Metric, Tensor | None]]:
         pairs = super().measured(outcome)
         if self.estimators == "all":
             return pairs
         return [*pairs, (self.taps_loss_gap, outcome.taps_loss_gap)]
 
-    def combine(self, outcome):
+    def combine(self, outcome: Outcome) -> Tensor:
         if self.classifier_relus == 0 or self.objective == "ibp":
             return outcome.loss
         if self.objective == "taps":
             return outcome.taps_loss
         return product_loss(outcome.taps_loss, outcome.loss, self.w_taps, self.gradient_scale)
 
-    def latent_attack(self, classifier, features, batch, classes=None, stream=0):
+    def latent_attack(
+        self,
+        classifier: Segment,
+        features: Interval,
+        batch: Batch,
+        classes: Tensor | None = None,
+        stream: int = 0,
+    ) -> Tensor:
         """Adversarial points `(batch, n or 1, ...)` in the latent box `features`.
 
         One for each of the `classes`, by default all wrong ones. Other streams have other starts.
@@ -187,7 +200,7 @@ class TAPSModel(CertifiedModel):
             classes=classes,
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "w_taps": self.w_taps,

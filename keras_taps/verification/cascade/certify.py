@@ -2,13 +2,18 @@
 
 import math
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_taps.checks import check_radius, check_real
 from keras_taps.choices import DEFAULT_STAGES
+from keras_taps.networks.load import ModelLike
 from keras_taps.processes import one_writer
 from keras_taps.provenance import provenance
+from keras_taps.typing import StrPath
 from keras_taps.verification.cascade.evidence import Evidence
 from keras_taps.verification.cascade.given import (
     check_stages,
@@ -21,7 +26,7 @@ from keras_taps.verification.cascade.options import Options
 from keras_taps.verification.cascade.stages import Verifier
 from keras_taps.verification.cascade.task import Task
 from keras_taps.verification.cascade.writer import ReportWriter
-from keras_taps.verification.certificate.report import array_hash, files_of, input_hash
+from keras_taps.verification.certificate.report import Report, array_hash, files_of, input_hash
 from keras_taps.verification.certificate.schema import (
     CERTIFIED,
     FORMAT,
@@ -34,19 +39,19 @@ BLOCK = 1024  # inputs that go through the cascade together, so that the last op
 
 
 def certify(
-    model,
-    x,
-    y,
-    eps,
+    model: ModelLike,
+    x: ArrayLike,
+    y: ArrayLike,
+    eps: float | str,
     *,
-    stages=DEFAULT_STAGES,
-    timeout=60,
-    out=None,
-    shard=None,
-    certificates=False,
-    progress=None,
-    **options,
-):
+    stages: str | Sequence[str] = DEFAULT_STAGES,
+    timeout: float = 60,
+    out: StrPath | None = None,
+    shard: str | None = None,
+    certificates: bool = False,
+    progress: Callable[[Report, int], object] | None = None,
+    **options: Any,
+) -> Report:
     """Prove or refute the robustness of a model on every input of a test set.
 
     Each input goes through the stages, cheapest first, until one decides: interval arithmetic,
@@ -131,7 +136,9 @@ class Certifier:
     [2, 2]
     """
 
-    def __init__(self, model, *, stages=DEFAULT_STAGES, **options):
+    def __init__(
+        self, model: ModelLike, *, stages: str | Sequence[str] = DEFAULT_STAGES, **options: Any
+    ):
         self.options = Options.of(options)
         self.network, self.graph = load_network(model)
         self._weights = [np.array(value) for value in self.network.get_weights()]
@@ -142,8 +149,17 @@ class Certifier:
         self._verifier = Verifier(self.graph, self._own, **options)
 
     def certify(
-        self, x, y, eps, *, timeout=60, out=None, shard=None, certificates=False, progress=None
-    ):
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        eps: float | str,
+        *,
+        timeout: float = 60,
+        out: StrPath | None = None,
+        shard: str | None = None,
+        certificates: bool = False,
+        progress: Callable[[Report, int], object] | None = None,
+    ) -> Report:
         """Prove or refute the robustness of the network on every input; as `certify`.
 
         Args:

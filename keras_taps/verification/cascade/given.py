@@ -2,11 +2,13 @@
 
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from keras_taps import backend
 from keras_taps.checks import check_choice, check_images, check_labels
 from keras_taps.choices import STAGES
 from keras_taps.networks.load import interval_network
+from keras_taps.networks.sequential import IntervalSequential
 from keras_taps.verification.bridges.from_keras import read_network
 
 
@@ -33,7 +35,9 @@ def load_network(model):
     return network, read_network(network)
 
 
-def checked_data(x, y, network):
+def checked_data(
+    x: ArrayLike, y: ArrayLike, network: IntervalSequential
+) -> tuple[np.ndarray, np.ndarray]:
     """Images in float32, the numbers that are certified, and labels `(count,)`.
 
     Raises:

@@ -1,10 +1,15 @@
 """Certified radius: the largest eps, input by input, at which robustness is proved."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_taps.checks import check_real
+from keras_taps.networks.load import ModelLike
+from keras_taps.typing import Progress
 from keras_taps.verification.cascade.given import (
     check_stages,
     checked_data,
@@ -20,17 +25,17 @@ BOUNDS = ("ibp", "crown-ibp", "crown", "alpha-crown")
 
 
 def certified_radius(
-    model,
-    x,
-    y,
-    high=0.5,
-    tolerance=0.001,
+    model: ModelLike,
+    x: ArrayLike,
+    y: ArrayLike,
+    high: float = 0.5,
+    tolerance: float = 0.001,
     *,
-    stages=BOUNDS,
-    timeout=60,
-    progress=None,
-    **options,
-):
+    stages: str | Sequence[str] = BOUNDS,
+    timeout: float = 60,
+    progress: Progress | None = None,
+    **options: Any,
+) -> np.ndarray:
     """Bisect the radius of every input.
 
     Branch and bound is not among the stages unless you ask for it: at each halving that fails it

@@ -1,7 +1,9 @@
 """The stages of verification, cheapest first; each works on many open tasks at a time."""
 
 import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -12,11 +14,13 @@ from keras_taps.interval import Interval
 from keras_taps.verification.bridges.to_keras import build_network
 from keras_taps.verification.cascade.judge import Judge
 from keras_taps.verification.cascade.options import Options
+from keras_taps.verification.cascade.task import Task
 from keras_taps.verification.certificate.checker import Checker
 from keras_taps.verification.certificate.deadline import NEVER, Deadline, OutOfTime
 from keras_taps.verification.certificate.deployed import DeployedNetwork
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
 from keras_taps.verification.exact.milp import exact_verdict
+from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.traverse import curves
 from keras_taps.verification.graph.unpool import without_pooling
 from keras_taps.verification.graph.unsafe import Unsafe, safe, worst_of
@@ -46,13 +50,13 @@ class Verifier:
 
     def __init__(
         self,
-        graph,
-        own_outputs=None,
+        graph: Graph,
+        own_outputs: Callable[[np.ndarray], np.ndarray] | None = None,
         *,
-        strong=STRONG,
-        charge_compilation=False,
-        clock=time.perf_counter,
-        **options,
+        strong: Mapping[str, int] = STRONG,
+        charge_compilation: bool = False,
+        clock: Callable[[], float] = time.perf_counter,
+        **options: Any,
     ):
         self.options = Options.of(options)
         self.graph = graph
@@ -62,16 +66,23 @@ class Verifier:
         self.deployed = DeployedNetwork(graph)
         self.strong = strong
         self.charge_compilation, self.clock = charge_compilation, clock
-        self._branch_and_bound = None
+        self._branch_and_bound: BranchAndBound | None = None
         self._judge = Judge(graph, self.checker, own_outputs or self._network_outputs)
         self._falsifiers = {}
 
     @property
-    def batch_size(self):
+    def batch_size(self) -> int:
         """Boxes at a time."""
         return self.engine.batch_size
 
-    def run(self, stage, tasks, timeout=None, after=None, budget=None):
+    def run(
+        self,
+        stage: str,
+        tasks: Sequence[Task],
+        timeout: float | None = None,
+        after: Callable[[Sequence[Task]], object] | None = None,
+        budget: float | None = None,
+    ) -> None:
         """Send open tasks through one stage, in batches.
 
         Args:
@@ -81,7 +92,7 @@ class Verifier:
             after: Called with the tasks of each batch after it.
             budget: Seconds a task in branch and bound, all its calls together.
         """
-        work = {
+        work: Any = {
             "ibp": self._ibp,
             "attack": self._attack,
             "crown-ibp": self._crown_ibp,
@@ -303,7 +314,7 @@ class Verifier:
                 )
                 self._deploy(task, task.bound, boxes)
 
-    def branch_and_bound(self):
+    def branch_and_bound(self) -> BranchAndBound:
         """The `BranchAndBound` of the network, whose pooling is rewritten as ReLUs."""
         if self._branch_and_bound is None:
             bent = curves(self.graph.nodes)

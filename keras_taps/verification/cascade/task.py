@@ -1,6 +1,7 @@
 """One input, or one property: what is asked, and its way through the stages of verification."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class Query:
             object.__setattr__(self, "inner", (self.lower, self.upper, self.offset))
 
     @classmethod
-    def around(cls, x, label, eps, classes, index=0):
+    def around(cls, x: np.ndarray, label: int, eps: float, classes: int, index: int = 0) -> "Query":
         """Whether some input within `eps` of `x` is taken for another class than the label."""
         forms = margin_forms(label, classes)
         lower, upper = input_interval(x, eps)
@@ -48,11 +49,11 @@ class Query:
         return cls(lower, upper, forms, offset, groups, index, inner=inner)
 
     @property
-    def conjunctive(self):
+    def conjunctive(self) -> bool:
         """Whether some group has several forms."""
         return len(self.groups) > self.groups.max() + 1
 
-    def reached(self, values):
+    def reached(self, values: np.ndarray) -> bool:
         """Whether form values `(n,)` at one point are unsafe: some group has none below 0.
 
         What is not finite reaches nothing, and 0 is not enough for a strict form.
@@ -113,51 +114,51 @@ class Task:
             self.bounds = np.full(len(self.query.offset), np.inf)
 
     @classmethod
-    def of(cls, *arguments, **named):
+    def of(cls, *arguments: Any, **named: Any) -> "Task":
         """A task about a new query; arguments of `Query`."""
         return cls(Query(*arguments, **named))
 
     @classmethod
-    def around(cls, *arguments, **named):
+    def around(cls, *arguments: Any, **named: Any) -> "Task":
         """A task about an image; arguments of `Query.around`."""
         return cls(Query.around(*arguments, **named))
 
     @property
-    def open_forms(self):
+    def open_forms(self) -> np.ndarray:
         """Indices of the forms of the groups that are not ruled out yet."""
         groups = self.query.groups
         return np.flatnonzero(worst_of(groups, self.bounds)[groups] >= 0)
 
-    def improve(self, forms, bounds):
+    def improve(self, forms: np.ndarray, bounds: np.ndarray) -> None:
         """Take bounds `(m,)` of the forms with these indices, where they are better."""
         bounds = np.where(np.isfinite(bounds), bounds, np.inf)
         self.bounds[forms] = np.fmin(self.bounds[forms], bounds)
 
-    def decide(self, verdict, stage):
+    def decide(self, verdict: str, stage: str) -> None:
         """End the task."""
         self.verdict, self.stage = verdict, stage
 
-    def forget_boxes(self):
+    def forget_boxes(self) -> None:
         """Drop the boxes, which can be derived again."""
         self.boxes = self.proved = None
 
-    def release(self):
+    def release(self) -> None:
         """Drop all that only later stages and a certificate need."""
         self.forget_boxes()
         self.slopes = self.trees = self.cuts = None
 
-    def spend(self, stage, seconds):
+    def spend(self, stage: str, seconds: float) -> None:
         """Add seconds to the account of a stage."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     @property
-    def bytes(self):
+    def bytes(self) -> int:
         """Bytes of the boxes."""
         return sum(
             side.nbytes for box in [*(self.boxes or ()), *(self.proved or ())] for side in box
         )
 
     @property
-    def total_seconds(self):
+    def total_seconds(self) -> float:
         """Seconds of all stages."""
         return sum(self.seconds.values())

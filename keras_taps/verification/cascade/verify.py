@@ -2,8 +2,10 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +18,10 @@ from keras_taps.verification.certificate.checker import METHODS, Checker
 from keras_taps.verification.certificate.deadline import Deadline, OutOfTime
 from keras_taps.verification.certificate.many_boxes import ManyBoxes
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
+from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.traverse import nonlinear
 from keras_taps.verification.graph.unpool import without_pooling
-from keras_taps.verification.graph.unsafe import safe, worst_of
+from keras_taps.verification.graph.unsafe import Unsafe, safe, worst_of
 from keras_taps.verification.search.ascent import ascend
 from keras_taps.verification.search.input_splitting import CLOSED, split_inputs
 
@@ -53,14 +56,14 @@ class Answer:
 
 
 def verify(
-    graph,
-    unsafe_sets,
-    timeout=60,
-    stages=None,
+    graph: Graph,
+    unsafe_sets: Sequence[Unsafe],
+    timeout: float = 60,
+    stages: Sequence[str] | None = None,
     *,
-    trust_solver=False,
-    **options,
-):
+    trust_solver: bool = False,
+    **options: Any,
+) -> Answer:
     """Decide whether any input of a list of unsafe sets is reached.
 
     Args:

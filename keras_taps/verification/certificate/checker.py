@@ -6,14 +6,17 @@ about the real arithmetic network whose parameters are those of the graph, for e
 the box. Of the rounding errors that the network makes when it runs in float32 `deployed` tells.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from keras_taps.verification.certificate.curves import CurveLines
-from keras_taps.verification.certificate.deadline import NEVER
+from keras_taps.verification.certificate.deadline import NEVER, Deadline
 from keras_taps.verification.certificate.leaves import RootBox
 from keras_taps.verification.certificate.lines import ReluLines, by_layer, lines_of, replaced
 from keras_taps.verification.certificate.rounding import Form
 from keras_taps.verification.certificate.walk import Walk
+from keras_taps.verification.graph.graph import Graph
 
 METHODS = ("ibp", "crown-ibp", "crown", "alpha-crown")
 
@@ -33,13 +36,20 @@ class Checker:
     True
     """
 
-    def __init__(self, graph):
+    def __init__(self, graph: Graph):
         self.graph = graph
         self._absolutes = {}
 
     def upper_bounds(
-        self, lower, upper, forms, offset, method="crown", slopes=None, deadline=NEVER
-    ):
+        self,
+        lower: np.ndarray,
+        upper: np.ndarray,
+        forms: np.ndarray,
+        offset: np.ndarray,
+        method: str = "crown",
+        slopes: np.ndarray | None = None,
+        deadline: Deadline = NEVER,
+    ) -> np.ndarray:
         """Upper bounds of `forms @ outputs + offset` over a box of inputs.
 
         Args:
@@ -66,15 +76,15 @@ class Checker:
 
     def bounds_and_boxes(
         self,
-        lower,
-        upper,
-        forms,
-        offset,
-        method="crown",
-        slopes=None,
-        deadline=NEVER,
-        boxes=None,
-    ):
+        lower: np.ndarray,
+        upper: np.ndarray,
+        forms: np.ndarray,
+        offset: np.ndarray,
+        method: str = "crown",
+        slopes: np.ndarray | None = None,
+        deadline: Deadline = NEVER,
+        boxes: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
+    ) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
         """`upper_bounds`, and the rigorous boxes they were derived from.
 
         Args:
@@ -110,7 +120,13 @@ class Checker:
                 records = _sloped(records, slopes)
             return walk.leave(Form(forms, offset, np.zeros(len(offset))), records), walk.boxes
 
-    def root(self, lower, upper, deadline=NEVER, boxes=None):
+    def root(
+        self,
+        lower: np.ndarray,
+        upper: np.ndarray,
+        deadline: Deadline = NEVER,
+        boxes: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
+    ) -> RootBox:
         """The box as the root of branch and bound: its leaves can be bounded many at a time.
 
         Args:

@@ -1,9 +1,12 @@
 """Repeat the proofs of a report with NumPy alone, on the receiver's own network and images."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_taps.checks import check_radius
 from keras_taps.verification.certificate.claims import Claims, Doubt, Undecided
@@ -77,7 +80,14 @@ class Recheck:
         return bool(self.confirmed) and not self.rejected and not self.twice
 
 
-def recheck(path, graph=None, x=None, y=None, eps=None, progress=None):
+def recheck(
+    path: str | Path,
+    graph: Graph | None = None,
+    x: ArrayLike | None = None,
+    y: ArrayLike | None = None,
+    eps: float | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> Recheck:
     """Check every record of a report again, in float64 with its rounding.
 
     A report and its files come from one hand: they prove what they say of the network and the

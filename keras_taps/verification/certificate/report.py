@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -44,7 +45,7 @@ class Report:
     path: Path | None = None
 
     @property
-    def verdicts(self):
+    def verdicts(self) -> np.ndarray:
         """Array of verdicts, in the order of the indices."""
         return np.array([record["verdict"] for record in self._sorted()])
 
@@ -59,7 +60,7 @@ class Report:
             f"unknown {shares['unknown']:.2%})"
         )
 
-    def counterexample(self, index):
+    def counterexample(self, index: int) -> np.ndarray:
         """The input that breaks the network near one of the images.
 
         Args:
@@ -86,7 +87,7 @@ class Report:
         with np.load(path) as file:
             return file["point"]
 
-    def accuracies(self):
+    def accuracies(self) -> dict[str, float]:
         """Shares of the inputs decided so far, in [0, 1].
 
         Returns:
@@ -111,7 +112,7 @@ class Report:
         records = self.records
         return sum(r["verdict"] == CERTIFIED and r.get("deployed", False) for r in records)
 
-    def certified_by(self):
+    def certified_by(self) -> dict[str, float]:
         """Shares of the inputs that are certified by the end of each stage, in [0, 1].
 
         They add up: 'crown-ibp' counts what 'ibp' certified before it, and the last stage all that
@@ -133,7 +134,7 @@ class Report:
         names = self.header.get("stages", ())
         return {name: n / total for name, n in zip(names, accumulate(counts), strict=True)}
 
-    def stages(self):
+    def stages(self) -> dict[str, dict[str, float]]:
         """Dictionary from each stage to its decisions and seconds.
 
         Returns:
@@ -149,18 +150,18 @@ class Report:
         return found
 
     @property
-    def unchecked(self):
+    def unchecked(self) -> int:
         """Number of certified inputs that the float64 checker has not confirmed."""
         return sum(
             record["verdict"] == CERTIFIED and not record["checked"] for record in self.records
         )
 
     @property
-    def solver_certified(self):
+    def solver_certified(self) -> int:
         """Number of unknown inputs that the exact solver alone says are robust."""
         return sum(record.get("solver") == CERTIFIED for record in self.records)
 
-    def summary(self):
+    def summary(self) -> str:
         """The report as text: accuracies, what each stage decided, and what is proved."""
         shares = self.accuracies()
         lines = [
@@ -193,13 +194,13 @@ class Report:
             )
         return "\n".join(lines)
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Write the report as JSON lines: the header, then one record a line."""
         text = "".join(json.dumps(line) + "\n" for line in (self.header, *self._sorted()))
         write_atomically(path, lambda temporary: temporary.write_text(text))
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | Path) -> "Report":
         """Read a report.
 
         A last line that an interruption cut short is left out. What an older version took for
@@ -277,7 +278,7 @@ def array_hash(*arrays):
     return digest.hexdigest()
 
 
-def merge_reports(reports):
+def merge_reports(reports: Sequence[Report]) -> Report:
     """One report from the shards of a test set.
 
     Args:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_taps.verification.certificate.places import WHOLE
 
@@ -19,7 +20,7 @@ TINY = 1e-280  # more than every error by underflow
 MOST = 2**20  # numbers of rows that are worth having at a time
 
 
-def input_interval(x, eps):
+def input_interval(x: ArrayLike, eps: float) -> tuple[np.ndarray, np.ndarray]:
     """The box of the real inputs within `eps` of `x` and in [0, 1], rounded outward.
 
     Args:

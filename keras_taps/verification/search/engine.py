@@ -1,6 +1,7 @@
 """The fast bounds of one network over many boxes, compiled once for each fixed shape."""
 
 import time
+from collections.abc import Sequence
 from functools import partial
 
 import keras
@@ -23,6 +24,7 @@ from keras_taps.bounds.nodes import (
 )
 from keras_taps.bounds.optimise import optimise
 from keras_taps.interval import Interval
+from keras_taps.networks.sequential import IntervalSequential
 
 
 class BoundEngine:
@@ -54,7 +56,7 @@ class BoundEngine:
         Zhang et al. 2018 (CROWN); Zhang et al. 2020 (CROWN-IBP); Xu et al. 2021 (alpha-CROWN).
     """
 
-    def __init__(self, network, batch_size=32, memory=2**28):
+    def __init__(self, network: IntervalSequential, batch_size: int = 32, memory: int = 2**28):
         *body, self._last = network.layers
         self._nodes = unfold(body)
         self._variables = network.variables
@@ -65,7 +67,9 @@ class BoundEngine:
         self._compiled = {}
         self._widest = {}  # of each site the entries of a row on its way back
 
-    def ibp(self, lower, upper, forms, offset):
+    def ibp(
+        self, lower: np.ndarray, upper: np.ndarray, forms: np.ndarray, offset: np.ndarray
+    ) -> np.ndarray:
         """Upper bounds by interval arithmetic, the last layer merged into the forms.
 
         Args:
@@ -84,7 +88,14 @@ class BoundEngine:
 
         return self._call(("ibp", forms.shape[1]), run, (lower, upper), forms, offset)
 
-    def crown(self, lower, upper, forms, offset, boxes=()):
+    def crown(
+        self,
+        lower: np.ndarray,
+        upper: np.ndarray,
+        forms: np.ndarray,
+        offset: np.ndarray,
+        boxes: Sequence[tuple[np.ndarray, np.ndarray]] = (),
+    ) -> np.ndarray:
         """Upper bounds by one backward pass, or of IBP where those are lower; as `ibp`.
 
         Args:
@@ -101,7 +112,16 @@ class BoundEngine:
         key = ("crown", len(boxes), forms.shape[1])
         return self._call(key, run, (lower, upper), list(boxes), forms, offset)
 
-    def alpha_crown(self, lower, upper, forms, offset, boxes, iterations=20, rate=0.1):
+    def alpha_crown(
+        self,
+        lower: np.ndarray,
+        upper: np.ndarray,
+        forms: np.ndarray,
+        offset: np.ndarray,
+        boxes: Sequence[tuple[np.ndarray, np.ndarray]],
+        iterations: int = 20,
+        rate: float = 0.1,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """CROWN with slopes optimised for each form; arguments as `crown`.
 
         Returns:
@@ -129,7 +149,9 @@ class BoundEngine:
         key = ("alpha", len(boxes), forms.shape[1], iterations, rate)
         return self._call(key, run, (lower, upper), list(boxes), forms, offset)
 
-    def neuron_boxes(self, lower, upper):
+    def neuron_boxes(
+        self, lower: np.ndarray, upper: np.ndarray
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Boxes of the inputs of every nonlinear node, each unstable neuron bounded by CROWN.
 
         Args:
