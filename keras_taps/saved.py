@@ -1,4 +1,11 @@
-"""Keras finds the classes of `.keras` files by name, before their modules are imported."""
+"""Keras finds the classes of `.keras` files by name, before their modules are imported.
+
+Keras makes objects of registered classes alone: the module that a file names is imported only if it
+is Keras' own. `register_keras_serializable` acts where a class is imported, and importing all of
+them with this package would import Keras, which takes seconds that nobody waits for who only
+rechecks a report. So the names are entered as soon as somebody imports Keras, and Python tells that
+to finders alone. `wrapt.when_imported` has such a finder; but `recheck` needs NumPy and no more.
+"""
 
 import sys
 from importlib import import_module
