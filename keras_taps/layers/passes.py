@@ -99,4 +99,13 @@ def used_twice(layer):
     )
 
 
+def forgotten_moments():
+    """The error about a training step that would bound the network by its moving averages."""
+    return ValueError(
+        "A training step takes the network with the batch moments of the clean images: "
+        "`self.network.under(batch.given)`, or `self.network.split(relus, batch.given)`. "
+        "Received: a call of the network without `batch.given`"
+    )
+
+
 PLAIN = Pass()  # nothing given, nothing asked for

@@ -1,6 +1,8 @@
 """A network as a sequence of interval layers, and its split into extractor and classifier."""
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import takewhile
 from typing import Any
 
@@ -11,13 +13,12 @@ from keras_taps.interval import Interval, as_interval
 from keras_taps.layers.base import serializable
 from keras_taps.layers.conv2d import IntervalConv2D, IntervalDepthwiseConv2D
 from keras_taps.layers.dense import IntervalDense, check_logits
-from keras_taps.layers.passes import PLAIN, Pass, used_twice
+from keras_taps.layers.passes import PLAIN, Pass, forgotten_moments, used_twice
 from keras_taps.layers.residual import (
     IntervalResidual,
     build_chain,
     check_interval_layers,
     unrolled,
-    walk,
 )
 from keras_taps.layers.shaping import IntervalDropout, IntervalFlatten, IntervalReshape
 from keras_taps.networks.segment import CleanPass, Segment
@@ -72,6 +73,7 @@ class IntervalSequential(keras.Model):
             )
         check_interval_layers(layers)
         self._chain = layers
+        self._replays_in: int | None = None  # the thread that is in a training step
         self._image_shape = tuple(input_shape)
         self._logits_shape = build_chain(layers, (None, *self._image_shape))
         self.built = True
@@ -124,12 +126,15 @@ class IntervalSequential(keras.Model):
 
     def under(self, given: Pass) -> Segment:
         """The whole network as a `Segment` that is called under a `Pass`."""
+        replays = given.replays or self._replays_in != threading.get_ident()
+        if not replays and self.trainable_batch_norms:
+            raise forgotten_moments()
         return Segment(tuple(self._chain), given)
 
     def call(
         self, inputs: Tensor | Interval, training: bool | None = None, given: Pass | None = None
     ) -> Tensor | Interval:
-        return walk(self._chain, inputs, given)
+        return self.under(given or PLAIN)(inputs)
 
     def clean_pass(self, images: Tensor) -> CleanPass:
         """Logits of a training batch, by its own batch moments; the moving averages move on.
@@ -151,6 +156,15 @@ class IntervalSequential(keras.Model):
         """The `Pass` in which normalisation layers use the moments of a `CleanPass`."""
         return Pass(moments=dict(zip(self.trainable_batch_norms, moments, strict=True)))
 
+    @contextmanager
+    def replaying(self) -> Iterator[None]:
+        """Context of a training step, in which a call without batch moments is refused."""
+        self._replays_in = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._replays_in = None
+
     def compute_output_spec(self, inputs: Tensor | Interval, **kwargs: Any) -> Tensor | Interval:
         box = as_interval(inputs)
         if box is not None:
@@ -163,9 +177,7 @@ class IntervalSequential(keras.Model):
         cuts, before = {}, 0
         for index, layer in enumerate(self._chain):
             before += layer.relus
-            if layer.relus and not isinstance(
-                layer, IntervalResidual
-            ):  # a sum is not a ReLU output
+            if layer.relus and not isinstance(layer, IntervalResidual):  # a sum is no ReLU's output
                 moved = takewhile(lambda x: isinstance(x, _MOVES), self._chain[index + 1 :])
                 cuts[self.relus - before] = index + 1 + len(list(moved))
         return cuts
@@ -225,10 +237,8 @@ class IntervalSequential(keras.Model):
                 f"{self.relus} ReLUs and is cut only after a ReLU of the main chain. "
                 f"Received: classifier_relus={classifier_relus}"
             )
-        return (
-            Segment(tuple(self._chain[: cuts[wanted]]), given),
-            Segment(tuple(self._chain[cuts[wanted] :]), given),
-        )
+        layers, cut = self.under(given).layers, cuts[wanted]
+        return Segment(layers[:cut], given), Segment(layers[cut:], given)
 
     @property
     def leading_normalization(self) -> tuple[keras.Layer, ...]:

@@ -227,8 +227,9 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         relu_boxes = []
         given = replace(self.network.replay(clean.moments), relu_boxes=relu_boxes)
         batch = Batch(x, labels, clean.logits, width, seed, annealing, given=given)
-        region = self.region(batch)
-        outcome = self.certified_loss(batch, region)
+        with self.network.replaying():
+            region = self.region(batch)
+            outcome = self.certified_loss(batch, region)
         penalty = ops.cond(
             annealing,
             lambda: ops.cast(self.warmup_penalty(region, relu_boxes, eps), outcome.loss.dtype),

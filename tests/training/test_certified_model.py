@@ -279,6 +279,34 @@ def test_a_new_method_is_one_formula():
         model.certified_loss(None, None)
 
 
+FORGETFUL = (
+    lambda network, x: network(x),
+    lambda network, x: network.segment(x),
+    lambda network, x: network.split(1)[0](x),
+)
+
+
+@pytest.mark.parametrize("look", FORGETFUL)
+def test_a_method_that_forgets_the_moments_is_told_so(look):
+    """Training by moving averages would pass unnoticed; without batch norm, or frozen, it is right."""
+
+    class Forgetful(IBPModel):
+        def certified_loss(self, batch, region):
+            look(self.network, region)
+            return super().certified_loss(batch, region)
+
+    network = dense_network(batch_norm=True)
+    model = Forgetful(network, EPS)
+    model.compile("sgd", jit_compile=False)
+    with pytest.raises(ValueError, match=r"self\.network\.under\(batch\.given\)"):
+        model.train_on_batch(X[:4], Y[:4])
+    assert np.isfinite(model.evaluate(X, Y, verbose=0, return_dict=True)["loss"])
+    for layer in network.batch_norms:
+        layer.trainable = False
+    for right in (Forgetful(network, EPS), Forgetful(dense_network(), EPS)):
+        assert np.isfinite(loss_and_gradients(right, X, Y)[0])
+
+
 def test_predict_gives_logits(fitted):
     model, _ = fitted
     close(model.predict(X, verbose=0), model.network(ops.convert_to_tensor(X)))
