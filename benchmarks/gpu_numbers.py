@@ -125,7 +125,7 @@ def step(method, name):
 
 
 def searched(network, x, y, steps):
-    """Margins at the points that PGD finds from a fixed start, in the image and behind a ReLU."""
+    """Margins at the points that PGD finds from a fixed start, in the image and after a ReLU."""
     from keras import ops
 
     import keras_taps as kt

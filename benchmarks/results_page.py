@@ -4,6 +4,7 @@ Copy `results.json` of a target to `benchmarks/results/reproduction/SCALE/TARGET
 tables.py: it writes docs/results.md and draws the figures into docs/images/results.
 """
 
+from collections import Counter
 from itertools import compress
 from pathlib import Path
 
@@ -15,11 +16,21 @@ PAGE = """\
 # Results
 
 The tables and figures of the paper (Mao et al. 2023), made again: ours beside the paper's numbers,
-in percent where nothing else is said. This page is written by `python benchmarks/tables.py` from
-the files in `benchmarks/results/reproduction`, each of which holds every recipe, seed, figure and
-version; do not edit it. Each section names the command that made it; `keras-taps reproduce list`
-lists all targets, also those that have not been run. What is in the folder of a target is not done
-again: `--seeds 1` adds a seed to it, `--images N` certifies more test images. Behind ± in tables of
+in percent where nothing else is said.
+
+{found}
+
+[How they were made](#how-they-were-made) says what can be compared with the paper and what cannot.
+
+{sections}
+
+## How they were made
+
+This page is written by `python benchmarks/tables.py` from the files in
+`benchmarks/results/reproduction`, each of which holds every recipe, seed, figure and version; do
+not edit it. Each section names the command that made it; `keras-taps reproduce list` lists all
+targets, also those that have not been run. What is in the folder of a target is not done again:
+`--seeds 1` adds a seed to it, `--images N` certifies more test images. After ± in tables of
 measurements stands the deviation between seeds.
 
 A scale other than `full` shrinks networks, epochs and test sets as its section says. Its numbers
@@ -28,14 +39,12 @@ last table of some sections lists. Each is about a difference between two fixed 
 positive (or near 0, or large) in the paper, of accuracies in points, beside ours; ± leaves a doubt
 of about 5 %, from the spread between seeds and from the number of test images, image by image where
 the file holds the verdicts, else as if each network had images of its own. Within it a finding is
-"in doubt". Of one seed it says how it is here, not whether other seeds agree:
+"in doubt". With one seed the table says how it is here, not whether other seeds agree:
 `mnist-0.3-taps-4b541173-0` in the files of table2 and table11 at `cpu` scale is one recipe with one
 seed, trained twice, 4 points of certified accuracy apart: even the rounding of another number of
 cores leads a training elsewhere. The epoch is chosen on training images that are held out, a tenth
 of them at full scale, where the authors chose on the test images: by TAPS accuracy, in PGD training
 by accuracy under attack.
-
-{sections}
 """
 
 NOTES = {
@@ -63,10 +72,36 @@ Here the single estimator with one ReLU after the split does not collapse.""",
 }
 
 
+_ENDS = {
+    "yes": "confirmed",
+    "no": "contradicted",
+    "one seed: yes": "confirmed with one seed",
+    "one seed: no": "contradicted with one seed",
+}
+
+
 def page(results):
     """The page as text, from a folder of results."""
-    sections = [_section(content) for content in _contents(results).values()]
-    return PAGE.format(sections="\n\n".join(sections) or NOT_MEASURED)
+    contents = _contents(results).values()
+    sections = "\n\n".join(map(_section, contents)) or NOT_MEASURED
+    return PAGE.format(found=_found(contents), sections=sections)
+
+
+def _found(contents):
+    """A picture, and what became of the paper's findings in each section."""
+    from keras_taps.reproduction.trends import trends
+
+    drawn = [content for content in contents if _figure(content)]
+    shown = [content for content in drawn if content["scale"] == "full"] or drawn
+    lines = []
+    for content in contents:
+        holds = Counter(_ENDS.get(each["holds"], each["holds"]) for each in trends(content))
+        named = ", ".join(f"{count} {end}" for end, count in holds.most_common())
+        findings = f". Findings of the paper: {named}" if named else ""
+        lines.append(
+            f"- **{content['target']}** ({content['scale']} scale): {content['title']}{findings}."
+        )
+    return "\n\n".join([*map(_image, shown[:1]), "\n".join(lines)])
 
 
 def pictures(results, folder):
@@ -112,7 +147,7 @@ def _section(content):
     parts = [
         f"## {name}: {content['title']}",
         f"Scale `{scale}`: {content['scale_text']}",
-        f"![{content['title']}](images/results/{_picture(content)})" if _figure(content) else "",
+        _image(content) if _figure(content) else "",
         NOTES.get((scale, name), ""),
         *_tables(target, content),
         remarks(content).replace("*", "\\*", 1),
@@ -160,6 +195,10 @@ def _figure(content):
     from keras_taps.reproduction import TARGETS
 
     return TARGETS[content["target"]].figure
+
+
+def _image(content):
+    return f"![{content['title']}](images/results/{_picture(content)})"
 
 
 def _picture(content):

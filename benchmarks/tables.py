@@ -3,7 +3,8 @@
     python benchmarks/tables.py
     python benchmarks/tables.py --check
 
-The same results give the same page; `--check` writes nothing and exits with 1 if it differs.
+The same results give the same page; `--check` writes nothing and exits with 1 if it differs. What
+is long here is the text of the pages.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from keras_taps import backend
 from keras_taps.checks import check_choice, check_count, check_real
 from keras_taps.files import write_atomically
 from keras_taps.schedules import SHAPES
-from keras_taps.typing import StrPath
 
 
 class EpsAnneal(keras.callbacks.Callback):
@@ -58,7 +57,7 @@ class EpsAnneal(keras.callbacks.Callback):
         self.steps_per_epoch = steps_per_epoch
         self.shape = check_choice("shape", shape, SHAPES)
 
-    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if not hasattr(self.model, "set_annealing"):
             raise ValueError(
                 "EpsAnneal needs a certified training model such as TAPSModel. "
@@ -73,7 +72,7 @@ class EpsAnneal(keras.callbacks.Callback):
         start = round(self.start_epoch * steps)
         self.model.set_annealing(start, start + max(1, round(self.epochs * steps)), self.shape)
 
-    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if not self.model.annealed():
             warnings.warn(
                 "Training ended before the radius reached `train_eps`: train for more epochs than "
@@ -92,7 +91,7 @@ class _Selection(keras.callbacks.Callback):
         self.monitor = monitor
         self.best = -math.inf if best is None else best
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
         if self.monitor not in logs:
             raise ValueError(
@@ -147,7 +146,7 @@ class BestModel(_Selection):
 
     def __init__(
         self,
-        filepath: StrPath,
+        filepath: str | Path,
         monitor: str = "val_taps_accuracy",
         best: float | None = None,
         averaged: bool = False,
@@ -160,7 +159,7 @@ class BestModel(_Selection):
         self.filepath = filepath
         self.averaged = averaged
 
-    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self.best > -math.inf:
             return
         old = " The file there is of another training." if Path(self.filepath).exists() else ""
@@ -207,9 +206,7 @@ class TAPSEarlyStopping(_Selection):
     ```
     """
 
-    def __init__(
-        self, patience: int = 10, monitor: str = "val_taps_accuracy", past: Iterable[float] = ()
-    ):
+    def __init__(self, patience: int = 10, monitor: str = "val_taps_accuracy", past: Sequence = ()):
         super().__init__(monitor)
         self.patience = check_count("patience", patience, low=1)
         self.waited = 0
@@ -232,7 +229,7 @@ class BatchNormReestimation(keras.callbacks.Callback):
     that are validated.
 
     Args:
-        data: What yields `(images, ...)` batches and can be walked anew every epoch: `Batches`, a
+        data: What yields `(images, ...)` batches and can be iterated in every epoch: `Batches`, a
             `tf.data.Dataset`, a list. Use the training images without augmentation.
 
     Raises:
@@ -250,13 +247,12 @@ class BatchNormReestimation(keras.callbacks.Callback):
         with such statistics.
     """
 
-    def __init__(self, data: Iterable[Any]):
+    def __init__(self, data: Any):
         super().__init__()
         self.data = data
-        self._due = False
-        self._moments = None
+        self._due, self._moments = False, None
 
-    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         network = self.model.network
 
         def moments(images):
@@ -264,13 +260,13 @@ class BatchNormReestimation(keras.callbacks.Callback):
 
         self._moments = backend.compiled(moments, network.variables)
 
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._due = True
 
-    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._reestimate()
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._reestimate()
 
     def _reestimate(self):

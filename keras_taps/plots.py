@@ -1,4 +1,7 @@
-"""Figures, one function each; they return a matplotlib figure and neither show nor save it."""
+"""Figures, one function each; they return a matplotlib figure and neither show nor save it.
+
+All are in one file, long as it is, because they share colours, markers and the order of verdicts.
+"""
 
 from collections.abc import Mapping
 from functools import cache
@@ -52,7 +55,7 @@ def _figure_class():
 
 
 def tidy(axes: Any) -> None:
-    """Take away what says nothing from one or more axes, and add a faint grid."""
+    """Remove the upper and right frame of one or more axes, and add a faint grid."""
     for axis in np.ravel(axes):
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25)
@@ -272,7 +275,7 @@ def margin_histogram(report: Any) -> "Figure":
 
 
 def _edges(bounds):
-    """Bins over most bounds; 0 is an edge, for no bar may straddle it.
+    """Bins over most bounds; 0 is an edge, so that no bar straddles it.
 
     A falsified input left with the bound of whatever stage came before, which may be huge and says
     little, so it does not stretch the axis if others are there.
@@ -349,10 +352,10 @@ def pareto(fronts: Any) -> "Figure":
     for number, (name, front) in enumerate(fronts.items()):
         colour = COLOURS[number % len(COLOURS)]
         marker = _MARKERS[number // len(COLOURS) % len(_MARKERS)]
-        behind = [front.point(row) for row in front.trials if row.get("dominated")]
+        worse = [front.point(row) for row in front.trials if row.get("dominated")]
         beaten, best = (
             100 * np.array(points).reshape(-1, 2)
-            for points in (behind, [front.point(row) for row in front.front])
+            for points in (worse, [front.point(row) for row in front.front])
         )
         axis.scatter(*beaten.T, s=20, marker=marker, facecolors="none", edgecolors=colour)
         # Steps, for between two networks there is none.

@@ -2,8 +2,8 @@
 
 Keras makes objects of registered classes alone: the module that a file names is imported only if it
 is Keras' own. `register_keras_serializable` acts where a class is imported, and importing all of
-them with this package would import Keras, which takes seconds that nobody waits for who only
-rechecks a report. So the names are entered as soon as somebody imports Keras, and Python tells that
+them with this package would import Keras, which takes seconds, too long for whoever only
+rechecks a report. So the names are entered as soon as Keras is imported, and Python tells that
 to finders alone. `wrapt.when_imported` has such a finder; but `recheck` needs NumPy and no more.
 """
 

@@ -24,7 +24,7 @@ class Falsifier:
 
     An unsafe set is a conjunction: it is reached where all forms of its group are at least 0.
     Each call with the same shapes runs the same compiled function. The weights of the network
-    are read anew at each call.
+    are read again at each call.
 
     Args:
         network: `IntervalSequential`, or a `Segment` of one.

@@ -50,8 +50,8 @@ def ascend(points, gradient, step, lower, upper):
 def convolution(x, kernel, strides, padding, data_format, dilation_rate):
     """`keras.ops.conv` of images, without its detours on JAX's CPU and on PyTorch.
 
-    PyTorch takes channels-last images as they are, but for padding 'same'; Keras copies them. Of
-    JAX's detours `jax_convolution` tells.
+    PyTorch takes channels-last images as they are, except with padding 'same'; Keras copies them.
+    `jax_convolution` tells of JAX's detours.
 
     Args:
         x: Tensor of a batch of images.
@@ -193,7 +193,7 @@ def compiled(function, variables):
 
 
 def compiles():
-    """Whether the first call of what `compiled` returns takes longer, for it compiles."""
+    """Whether the first call of what `compiled` returns takes longer, because it compiles."""
     return _own.COMPILES
 
 

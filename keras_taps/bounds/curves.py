@@ -97,7 +97,7 @@ def _beneath(curve, function, a, b, slope, sign):
 
 
 def _touching(reached, start, end):
-    """About the first point between tensors where a condition holds that then goes on to hold."""
+    """About the first point between tensors from which on a condition holds."""
 
     def halve(_, sides):
         low, high = sides

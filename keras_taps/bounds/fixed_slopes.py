@@ -41,7 +41,7 @@ def fixed_slope_margins(
         network: `IntervalSequential`, or a `Segment`, that ends in a Dense layer.
         box: `Interval` of inputs to it, tensors `(batch, ...)`.
         labels: Integer tensor `(batch,)`.
-        floats: How many numbers, in about, are sent back at a time; it bounds the memory.
+        floats: About how many numbers are sent back at a time; it bounds the memory.
 
     Returns:
         Tensor `(batch, classes - 1)`.

@@ -2,7 +2,8 @@
 
 Forward, a node maps a box and leaves a trace, what its way back needs. Backward, it turns an upper
 bound `rows . outputs + constant` into one on its inputs: affine nodes by their transpose,
-nonlinear ones by two lines that hold on the box of the trace.
+nonlinear ones by two lines that hold on the box of the trace. All kinds are in this one long file:
+a new layer is written after the pattern of the others.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The option `--backend`: Keras chooses at its import, which is still to come or comes anew."""
+"""The option `--backend`: Keras chooses when it is imported, which is yet to come or done again."""
 
 import importlib
 import importlib.util
@@ -42,7 +42,7 @@ def switch_backend(name):
 
 
 def prefer_backend(name):
-    """Choose a backend if it is installed and nobody chose another.
+    """Choose a backend if it is installed and no other was chosen.
 
     A choice is the variable KERAS_BACKEND, a Keras that is imported already, or a configuration of
     Keras with another backend than TensorFlow, which is what Keras itself writes there.

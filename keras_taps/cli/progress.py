@@ -45,7 +45,7 @@ class TrainingProgress(keras.callbacks.Callback):
         figures = "  ".join(
             f"{label} {logs[name]:.3f}"
             for name, label in _SHOWN.items()
-            # NaN says that nothing was counted yet, but for the loss.
+            # NaN says that nothing was counted yet, except for the loss.
             if name in (logs or {}) and (name == "loss" or not math.isnan(logs[name]))
         )
         self._bar.update(self._task, completed=epoch + 1, figures=figures)

@@ -256,7 +256,7 @@ def read_test_images(
         Arrays `(count, ...)` of float32 and `(count,)`.
 
     Raises:
-        ValueError: If there is no such data set, or the file has not these arrays.
+        ValueError: If there is no such data set, or the file does not have these arrays.
         FileNotFoundError: If the data is not there.
     """
     if not str(name).endswith(".npz"):

@@ -25,7 +25,7 @@ _LISTED = 50  # longer lists are counted, not printed, in a message
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run, complete but for its seed.
+    """One training run, complete except for its seed.
 
     Args:
         name: Name for `recipe` and the command line.
@@ -128,7 +128,7 @@ class Recipe:
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         if self.decay_every and not self.decay_epochs:
             raise ValueError(
-                "`decay_every` needs `decay_epochs`, from whose last it goes on. Received: "
+                "`decay_every` needs `decay_epochs`, from whose last it continues. Received: "
                 f"decay_every={self.decay_every}, decay_epochs={self.decay_epochs}"
             )
         check_real("decay", self.decay, 0, 1, low_open=True)

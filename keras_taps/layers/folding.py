@@ -99,7 +99,7 @@ def _as_matrix(padding, affine, shape, dtype):
     size = math.prod(shape)
     offset = affine(walk(padding, ops.zeros((1, *shape), dtype=dtype)))
     units = ops.reshape(ops.eye(size, dtype=dtype), (size, *shape))
-    # Without a bias, for an offset would round entries away.
+    # Without a bias, because an offset would round entries away.
     images = affine(walk(padding, units), bias=None)
     matrix = ops.reshape(images, (size, -1))
 

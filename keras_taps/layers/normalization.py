@@ -12,7 +12,7 @@ from keras_taps.layers.passes import Pass
 class IntervalNormalization(MonotoneLayer, keras.layers.Normalization):
     """`keras.layers.Normalization` that takes boxes: a positive scale and a shift.
 
-    Put it first in the network and keep `eps` in pixels; nobody divides eps by a deviation.
+    Put it first in the network and keep `eps` in pixels; `eps` is never divided by a deviation.
 
     Example:
 

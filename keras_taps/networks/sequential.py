@@ -177,7 +177,7 @@ class IntervalSequential(keras.Model):
         cuts, before = {}, 0
         for index, layer in enumerate(self._chain):
             before += layer.relus
-            if layer.relus and not isinstance(layer, IntervalResidual):  # a sum is no ReLU's output
+            if layer.relus and not isinstance(layer, IntervalResidual):  # a sum is not a ReLU
                 moved = takewhile(lambda x: isinstance(x, _MOVES), self._chain[index + 1 :])
                 cuts[self.relus - before] = index + 1 + len(list(moved))
         return cuts

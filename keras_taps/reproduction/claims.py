@@ -66,10 +66,10 @@ CLAIMS = {
         Claim("w = 15 is more accurate than IBP alone", "w=15", "IBP loss only", "natural"),
     ),
     "table3": (
-        Claim("Behind 1 ReLU the single estimator collapses: natural accuracy is 10 points lower",
+        Claim("After 1 ReLU the single estimator collapses: natural accuracy is 10 points lower",
               "1 ReLU, multi estimator", "1 ReLU, single estimator", "natural", by=10.0),
         *(
-            Claim(f"Behind {split} the multi estimator certifies more",
+            Claim(f"After {split} the multi estimator certifies more",
                   f"{split}, multi estimator", f"{split}, single estimator")
             for split in ("3 ReLUs", "6 ReLUs")
         ),

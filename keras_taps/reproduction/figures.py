@@ -158,7 +158,7 @@ def differences(content):
 
 def _bars(axis, histogram, colour, label=None, alpha=1.0):
     edges = np.linspace(histogram["low"], histogram["high"], len(histogram["counts"]) + 1)
-    # Each of the same height, for the spike of one would flatten the others beside it.
+    # Each of the same height: the spike of one would flatten the others beside it.
     heights = np.array(histogram["counts"]) / max(*histogram["counts"], 1)
     axis.stairs(heights, edges, fill=True, color=colour, alpha=alpha, label=label)
 

@@ -37,7 +37,7 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
     (`CheckedModel`), saving.
 
     Called with `training=True` it returns a `CleanPass`, logits and batch moments, from which
-    `compute_loss` goes on; else logits.
+    `compute_loss` continues; else logits.
 
     Args:
         network: `IntervalSequential` that ends in a Dense layer of logits.

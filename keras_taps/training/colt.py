@@ -41,7 +41,7 @@ class COLTModel(CertifiedModel):
 
     Train the stages one after the other, each with a new model of the same network and a new
     optimizer without weight decay. Without an `EpsAnneal` k is 1. Bounds of all ReLUs but the
-    first take a row a neuron: meant for small networks, or for stages 0 and 1. Behind a frozen
+    first take a row a neuron: meant for small networks, or for stages 0 and 1. After a frozen
     extractor, batch moments are constants; the published networks have no batch normalisation.
 
     Args:

@@ -15,19 +15,19 @@ from keras_taps.callbacks import BestModel
 from keras_taps.checks import check_choice, check_count, check_real, check_seed, check_text
 from keras_taps.choices import OBJECTIVES
 from keras_taps.datasets import Batches, Dataset, load
-from keras_taps.experiments.build import build_model, build_network, training_callbacks
+from keras_taps.experiments.build import build_model, build_network
 from keras_taps.experiments.diverged import TrainingDiverged
 from keras_taps.experiments.recipe import Recipe
-from keras_taps.files import write_atomically, write_csv
+from keras_taps.files import write_atomically
 from keras_taps.networks.sequential import IntervalSequential
-from keras_taps.training import METHODS, CertifiedModel, IBPModel
+from keras_taps.training import METHODS, CertifiedModel
 from keras_taps.tuning.front import CERTIFIED, ESTIMATED, NATURAL, scalarise
 from keras_taps.tuning.space import declare, recipe_changes, search_space
+from keras_taps.tuning.training import measure, train
 from keras_taps.verification.cascade.certify import certify
 from keras_taps.verification.cascade.given import check_stages
 
 SCALARISED = "val_scalarised_accuracy"
-MEASURED = (NATURAL, "val_ibp_certified_accuracy", ESTIMATED)  # of every trial
 ERROR_FILE = "error.txt"
 
 
@@ -175,7 +175,7 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
         changed = recipe.changed(**{k: v for k, v in values.items() if k in accepted})
         if changed.annealed_epoch > changed.epochs:
             raise ValueError(
-                "The radius must be final before the last epoch ends, for the epochs before do not "
+                "The radius must be final before the last epoch ends: the epochs before do not "
                 f"count. Received: {changed.epochs} epochs, the radius final after "
                 f"{changed.annealed_epoch:g}"
             )
@@ -224,7 +224,7 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
         Args:
             hp: `keras_tuner.HyperParameters`.
             model: What `build` returned.
-            *args: Refused, for the data are those of the hypermodel.
+            *args: Refused: the data are those of the hypermodel.
             callbacks: Keras callbacks; KerasTuner adds its own.
             epochs: Only from Hyperband.
             initial_epoch: Only from Hyperband.
@@ -248,9 +248,8 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
         trial = next((c for c in callbacks if hasattr(c, "tuner") and hasattr(c, "trial")), None)
         folder = trial and Path(trial.tuner.get_trial_dir(trial.trial.trial_id))
         try:
-            return self._train_and_measure(
-                self.trial_recipe(hp), model, folder, callbacks, initial_epoch, options
-            )
+            recipe = self.trial_recipe(hp)
+            return self._train_and_measure(recipe, model, folder, callbacks, initial_epoch)
         except Exception as error:
             # KerasTuner continues, but a worker does not tell the chief why its trial failed.
             if folder:
@@ -266,18 +265,18 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
                 raise keras_tuner.errors.FailedTrialError(str(error)) from error
             raise
 
-    def _train_and_measure(self, recipe, model, folder, callbacks, initial_epoch, options):
+    def _train_and_measure(self, recipe, model, folder, callbacks, initial_epoch):
         with tempfile.TemporaryDirectory() as temporary:
             # KerasTuner's checkpoint of the best epoch would count epochs of smaller radius.
             savers = [c for c in callbacks if type(c).__name__ == "SaveBestEpoch"]
             path = savers[0].filepath if savers else str(Path(temporary) / "best.weights.h5")
             selection = BestModel(path, model.monitor, averaged=bool(recipe.ema_momentum))
-            callbacks = [c for c in callbacks if c not in savers]
-            train_seconds = self._train(
-                recipe, model, folder, [selection, *callbacks], initial_epoch, options
+            chosen = [selection, *(c for c in callbacks if c not in savers), *self.callbacks]
+            train_seconds = train(
+                model, recipe, self.data, self.seed, initial_epoch, chosen, folder
             )
             model.load_weights(path)
-        figures = self._figures(recipe, model)
+        figures = measure(model, recipe, self.data, self.evaluation_relus)
         certify_seconds = 0.0
         if self.stages:
             began = time.perf_counter()
@@ -290,44 +289,6 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
         figures |= {"train_seconds": train_seconds, "certify_seconds": certify_seconds}
         # As KerasTuner sends them from worker to chief, so that both ways give the same numbers.
         return {name: float(np.float32(value)) for name, value in figures.items()}
-
-    def _train(self, recipe, model, folder, callbacks, initial_epoch, options):
-        data = self.data
-        began = time.perf_counter()
-        history = model.fit(
-            data.train_batches(recipe.batch_size, self.seed, initial_epoch, recipe.augment),
-            epochs=recipe.epochs,
-            initial_epoch=initial_epoch,
-            validation_data=Batches(*data.validation, recipe.batch_size, shuffle=False),
-            callbacks=[
-                *training_callbacks(recipe, data),
-                *callbacks,
-                keras.callbacks.TerminateOnNaN(),
-                *self.callbacks,
-            ],
-            verbose=0,
-        )
-        seconds = time.perf_counter() - began
-        rows = [
-            {"epoch": epoch + 1, **{name: float(v[i]) for name, v in history.history.items()}}
-            for i, epoch in enumerate(history.epoch)
-        ]
-        if folder:
-            write_csv(folder / "history.csv", rows)
-        if not np.isfinite(rows[-1]["loss"]):
-            raise TrainingDiverged(
-                f"Training diverged in epoch {rows[-1]['epoch']}: the loss is {rows[-1]['loss']}."
-            )
-        return seconds
-
-    def _figures(self, recipe, model):
-        """`MEASURED`, at the same split for all trials."""
-        if model.classifier_relus != self.evaluation_relus:
-            model = IBPModel(model.network, recipe.eps, classifier_relus=self.evaluation_relus)
-            model.compile()
-        x, y = self.data.validation
-        shares = model.evaluate(x, y, batch_size=recipe.batch_size, verbose=0, return_dict=True)
-        return {name: shares[name.removeprefix("val_")] for name in MEASURED}
 
     def _certify(self, network, eps, count):
         x, y = (part[:count] for part in self.data.validation)

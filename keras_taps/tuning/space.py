@@ -71,7 +71,7 @@ RANGES = {
     "decay_share": Range(0.5, 0.95),
 }
 SPLIT = "classifier_relus"  # its values are those of the network
-# Behind the split: without a ReLU there, TAPS is IBP and these change nothing.
+# After the split: without a ReLU there, TAPS is IBP and these change nothing.
 LATENT = ("w_taps", "c", "attack_steps", "attack_step_size")
 # What makes a method what it is, searched where nothing else is said.
 _OWN = (SPLIT, "w_taps", "tau_ratio", "alpha", "stability", "final_crown_weight")
@@ -124,7 +124,7 @@ def search_space(search, methods, splits):
         splits: Legal values of `classifier_relus`.
 
     Returns:
-        Dictionary in the order of `DIMENSIONS`, for a condition must come before what it decides.
+        Dictionary in the order of `DIMENSIONS`: a condition must come before what it decides.
 
     Raises:
         ValueError: For an unknown dimension, one that no method takes, or a value it cannot have.

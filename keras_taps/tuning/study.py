@@ -5,6 +5,8 @@ METHOD/            the search by a method, KerasTuner's files; METHOD-WEIGHT/ if
 METHOD/best/       its best model, a run folder for `keras-taps certify`
 trials.csv, .json  all trials: settings, figures, costs, and which are dominated
 pareto.png         the front of each method
+
+It is one class with one long list of settings, which it checks before the first trial.
 """
 
 import json
@@ -174,7 +176,7 @@ class Study:
         write_json(self.folder / _CONFIG, {"study": self.config(), **provenance()})
 
     def config(self) -> dict[str, Any]:
-        """Plain dictionary of what is searched, and how; without places of this machine."""
+        """Plain dictionary of what is searched, and how; without paths of this machine."""
         return {k: v for k, v in asdict(self).items() if k not in ("folder", "data_dir")}
 
     @property

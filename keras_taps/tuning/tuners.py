@@ -68,9 +68,10 @@ def make_tuner(
 ) -> keras_tuner.Tuner:
     """A tuner of KerasTuner for a hypermodel, new or resumed.
 
-    KerasTuner's classes take the hypermodels of this package as they are. Made here, a search goes
-    on where its folder stopped, whichever process began it; failing trials never end it (KerasTuner
-    gives up after three in a row); seed 0 is a seed (KerasTuner draws one); and a grid resumes.
+    KerasTuner's classes take the hypermodels of this package as they are. Made here, a search
+    resumes where its folder stopped, whichever process began it; failing trials never end it
+    (KerasTuner gives up after three in a row); seed 0 is a seed (KerasTuner draws one);
+    and a grid resumes.
 
     Args:
         hypermodel: `CertifiedHyperModel`.

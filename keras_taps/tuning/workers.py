@@ -47,7 +47,7 @@ def search_with_workers(tuner: keras_tuner.Tuner, command: Sequence[str], count:
         "KERASTUNER_ORACLE_IP": "127.0.0.1",
         "KERASTUNER_ORACLE_PORT": str(_free_port()),
     }
-    # At its limit KerasTuner's chief raises while it holds a lock, and would answer nobody again.
+    # At its limit KerasTuner's chief raises while it holds a lock, and would never answer again.
     tuner.oracle.max_consecutive_failed_trials = math.inf
     names = [f"worker-{number}" for number in range(1, count + 1)]
 

@@ -57,6 +57,7 @@ def test_page(results):
     assert "w=1: the loss is inf" in page
     assert "keras 3.14, keras 3.15." in page
     assert "Not complete" in page  # two records of three
+    assert page.index("- **table2** (cpu scale)") < page.index("## table2") < page.index("## How")
 
 
 def test_without_results(tmp_path):

@@ -288,7 +288,7 @@ FORGETFUL = (
 
 @pytest.mark.parametrize("look", FORGETFUL)
 def test_a_method_that_forgets_the_moments_is_told_so(look):
-    """Training by moving averages would pass unnoticed; without batch norm, or frozen, it is right."""
+    """Training by moving averages would pass unnoticed; if they are frozen it is right."""
 
     class Forgetful(IBPModel):
         def certified_loss(self, batch, region):

@@ -40,7 +40,7 @@ class Untrained(CertifiedHyperModel):
     Its `callbacks` are functions of the model.
     """
 
-    def _train_and_measure(self, recipe, model, folder, callbacks, initial_epoch, options):
+    def _train_and_measure(self, recipe, model, folder, callbacks, initial_epoch):
         for callback in self.callbacks:
             callback(model)
         (saver,) = (c for c in callbacks if type(c).__name__ == "SaveBestEpoch")

@@ -17,7 +17,7 @@ import numpy as np
 def serve():
     """Answer jobs from the standard input until it ends."""
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whatever the solver prints is no answer
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whatever the solver prints is not an answer
     jobs, stop = queue.Queue(), threading.Event()
 
     def listen():

@@ -135,7 +135,7 @@ class Call:
             raise self.refuse(f"the input must be one 2-D image. Received: {x.places.shape}")
         _, channels, height, width = x.places.shape
         if not np.array_equal(x.places, image_places(height, width, channels)):
-            raise self.refuse("the input was permuted and is no image of channels any more")
+            raise self.refuse("the input was permuted and is not an image of channels any more")
         return x.reshaped((height, width, channels)), (height, width, channels)
 
 

@@ -55,7 +55,7 @@ class OnnxNetwork:
 
 
 def read_onnx(path: str | Path) -> OnnxNetwork:
-    """Read a network of affine layers, (leaky) ReLUs and max pooling.
+    """Read a network of affine layers, the activations that are verified, and max pooling.
 
     Weights are taken exactly, and so is arithmetic among constants. Folded ones (normalisation,
     averages) are rounded to float64, no more often than the checker allows for.
@@ -82,7 +82,7 @@ def read_onnx(path: str | Path) -> OnnxNetwork:
     except (DecodeError, onnx.checker.ValidationError) as error:
         accepted = ", ".join(sorted((*OPS, *LAYOUT)))
         raise ValueError(
-            f"{path} is no valid ONNX network: {error}. Accepted ops: {accepted}. Of a Keras "
+            f"{path} is not a valid ONNX network: {error}. Accepted ops: {accepted}. Of a Keras "
             "model or run folder `keras-taps export` makes one"
         ) from None
     try:
@@ -123,7 +123,7 @@ def _network(model):
 
 
 def _source(graph):
-    """The one input that is no weight."""
+    """The one input that is not a weight."""
     weights = {tensor.name for tensor in graph.initializer}
     found = [entry for entry in graph.input if entry.name not in weights]
     if len(found) != 1 or len(graph.output) != 1:

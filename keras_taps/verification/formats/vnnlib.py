@@ -58,7 +58,7 @@ def read_vnnlib(path: str | Path, network: OnnxNetwork) -> list[Unsafe]:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
     except (EOFError, UnicodeDecodeError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path} is no text or damaged: {error}") from None
+        raise ValueError(f"{path} is not text or is damaged: {error}") from None
     reader = _Reader(network.places.size, network.graph.outputs)
     parts = []
     for line, form in _forms(path, text):

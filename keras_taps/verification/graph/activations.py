@@ -47,7 +47,7 @@ def steep(shape, slope):
 
 
 def clip(shape, low, high):
-    """Nodes of `min(max(x, low), high)`; `None` is no bound."""
+    """Nodes of `min(max(x, low), high)`; `None` stands for no bound."""
     if low is None:
         return [] if high is None else at_most(shape, high)
     first = [scale(shape, 1.0, -low)] if low else []

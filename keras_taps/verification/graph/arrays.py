@@ -51,7 +51,7 @@ def read_arrays(path, expected, others=None, largest=LARGEST):
         Dictionary of arrays.
 
     Raises:
-        ValueError: If the file is no archive, an array is missing, is one too many, has another
+        ValueError: If the file is not an archive, an array is missing, is one too many, has another
             type or shape, numbers that are not finite or out of range, or the file asks for more
             memory.
         OSError: If the file cannot be read.

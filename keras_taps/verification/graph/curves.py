@@ -1,4 +1,4 @@
-"""Activations that are no pieces of lines, as nodes; and where each of them bends which way.
+"""Activations that are not piecewise linear, as nodes; and where each of them bends which way.
 
 `value` and `slope` are computed with NumPy and the standard library, whose elementary functions are
 not rounded correctly. What a proof assumes of the result, for finite inputs: it is within

@@ -94,7 +94,7 @@ class Graph:
         """The graph that `pack` took apart.
 
         Raises:
-            ValueError: If this is no graph.
+            ValueError: If this is not a graph.
         """
         return cls.of(storage.unpack(structure, arrays))
 
@@ -111,7 +111,7 @@ class Graph:
         """Read a network that `save` wrote.
 
         Raises:
-            ValueError: If this is no graph.
+            ValueError: If this is not a graph.
         """
         return cls.of(storage.load(path))
 

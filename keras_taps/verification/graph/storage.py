@@ -111,7 +111,7 @@ def unpack(structure, arrays):
     """The chain that `pack` took apart.
 
     Raises:
-        ValueError: If this is no chain that fits together, or does not use each array once.
+        ValueError: If this is not a chain that fits together, or does not use each array once.
     """
     used = []
     try:

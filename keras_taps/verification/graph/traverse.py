@@ -5,7 +5,7 @@ from keras_taps.verification.graph.nodes import MaxPool, Relu, Sum
 
 
 def curves(nodes):
-    """Names of the activations of a chain that are no pieces of lines, in alphabetical order."""
+    """Names of the activations of a chain that are not piecewise linear, in alphabetical order."""
     return sorted({node.function for node in nonlinear(nodes) if isinstance(node, Curve)})
 
 

@@ -124,7 +124,7 @@ def test_gzip(tmp_path):
     assert len(read_vnnlib(path, FLAT)) == 1
     for broken in (b"no gzip", path.read_bytes()[:-20], path.read_bytes()[:20] + b"x" * 40):
         path.write_bytes(broken)
-        with pytest.raises(ValueError, match=r"property\.vnnlib\.gz is no text or damaged"):
+        with pytest.raises(ValueError, match=r"property\.vnnlib\.gz is not text or is damaged"):
             read_vnnlib(path, FLAT)
 
 
