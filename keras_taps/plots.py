@@ -5,6 +5,8 @@ from io import BytesIO
 
 import numpy as np
 
+from keras_taps.domain import radius_text
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")  # safe for the colour-blind
 _VERDICTS = {  # what each verdict looks like in every figure
     "certified": "#009E73",
@@ -150,8 +152,8 @@ def margin_bounds(images, labels, bounds, attacked, eps):
         axis.set_ylabel(f"{name}: margin")
     tidy(axes[1:])
     figure.suptitle(
-        f"Margins of the wrong classes over all images within {eps:g}: from the worst attack "
-        "(bottom of a bar) to the IBP bound (top).\n"
+        f"Margins of the wrong classes over all images within {radius_text(eps)}: from the worst "
+        "attack (bottom of a bar) to the IBP bound (top).\n"
         "Green: proved below 0. Grey: neither proved nor broken. Orange: broken."
     )
     return figure
@@ -169,7 +171,7 @@ def certification(reports):
         unknown; falsified, a shade a stage; misclassified.
     """
     if not isinstance(reports, dict):
-        reports = {f"eps {reports.header['eps']:.4g}": reports}
+        reports = {f"eps {radius_text(reports.header['eps'], 4)}": reports}
     figure, axis = subplots(1, 1, figsize=(9, 2.1 + 0.45 * len(reports)))
     shares = {name: _shares(report) for name, report in reports.items()}
     left = np.zeros(len(reports))
@@ -236,7 +238,7 @@ def margin_histogram(report):
         for verdict in _VERDICTS
     }
     bounds = {verdict: np.array(found) for verdict, found in bounds.items() if found}
-    title = f"eps {report.header['eps']:.4g}"
+    title = f"eps {radius_text(report.header['eps'], 4)}"
     if bounds:
         edges = _edges(bounds)
         axis.hist(

@@ -17,6 +17,7 @@ LONGEST = 400  # lines; the aim is half of that, one idea a file
 RANKS = {
     "version": 0,
     "checks": 0,
+    "domain": 0,
     "choices": 0,
     "files": 0,
     "processes": 0,
@@ -42,8 +43,8 @@ RANKS = {
 }
 # Rooms beside the flow, with what they may import: data and drawings know of no network.
 ASIDE = {
-    "datasets": {"checks", "interval", "datasets"},
-    "plots": {"checks", "files", "plots"},
+    "datasets": {"checks", "domain", "interval", "datasets"},
+    "plots": {"checks", "domain", "files", "plots"},
 }
 READERS = {
     "datasets": {

@@ -8,7 +8,7 @@ from keras_taps.attacks.objectives import image_objective
 from keras_taps.attacks.pgd import maximise, step_sizes
 from keras_taps.attacks.search import ImageSearch
 from keras_taps.checks import check_count
-from keras_taps.networks.load import interval_network
+from keras_taps.networks.load import network_and_domain
 
 PAPER_ATTACK = {"steps": 200, "restarts": 5}  # Mao et al. 2023, for the adversarial accuracies
 
@@ -28,6 +28,7 @@ def pgd_attack(
     targeted=False,
     targets=None,
     progress=None,
+    domain="model",
 ):
     """Attack a whole data set with PGD.
 
@@ -38,9 +39,9 @@ def pgd_attack(
     Args:
         network: `IntervalSequential`, a model of certified training, a Keras model that `convert`
             takes, or the path of a `.keras` file or a run folder with one of them.
-        x: Array `(count, ...)` of images in [0, 1].
+        x: Array `(count, ...)` of images in the domain.
         y: Array `(count,)` of integer labels.
-        eps: Radius in pixel units, in [0, 1].
+        eps: Radius in units of the images: a number, or an array that broadcasts to one image.
         steps: Gradient steps >= 0.
         restarts: Random starts >= 1.
         step_size: First step relative to the width of the box, by default `max(0.2, 2 / steps)`,
@@ -55,10 +56,13 @@ def pgd_attack(
         targets: If `targeted`, only so many wrong classes, those with the largest margins at the
             image; by default all.
         progress: Called as `progress(done, total)` with numbers of runs of single images.
+        domain: What values images may take: `(low, high)`, numbers or arrays that broadcast to one
+            image; `None` for no bounds; or 'model', those that a model of certified training was
+            trained for, [0, 1] for others.
 
     Returns:
         `(adversarial, robust)`: float array of the worst images found, each within `eps` of its
-        image and within [0, 1], and a boolean array: the network still classifies it correctly.
+        image and in the domain, and a boolean array: the network still classifies it correctly.
         An image that is not robust breaks the network; of the others the one with the largest
         margin is given.
 
@@ -75,12 +79,12 @@ def pgd_attack(
     References:
         Madry et al. 2018.
     """
-    network = interval_network(network)
+    network, domain = network_and_domain(network, domain)
     check_count("restarts", restarts, low=1)
     chosen = image_objective(objective, targeted, network.num_classes)
     targets = check_targets(targets, network.num_classes) if targeted else _none(targets)
     sizes = step_sizes(steps, step_size)
-    search = ImageSearch(network, x, y, eps, seed, batch_size)
+    search = ImageSearch(network, x, y, eps, seed, batch_size, domain)
     search.run(partial(maximise, sizes=sizes), chosen, targets, restarts, progress=progress)
     return search.images, search.robust
 

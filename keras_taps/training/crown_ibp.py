@@ -74,7 +74,7 @@ class CrownIBPModel(CertifiedModel):
 
         if batch.annealing is False:
             return Outcome(after(), ibp)
-        share = batch.eps / self.train_eps if self.train_eps else 1.0
+        share = self.share_of(batch.eps)
         weight = ops.cast(self.crown_weight(share), ibp.dtype)
         loss = ops.cond(batch.annealing, lambda: mixed(weight), after)
         return Outcome(loss, ibp)

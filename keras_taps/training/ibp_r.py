@@ -101,9 +101,7 @@ class IBPRModel(InputAttack, CertifiedModel):
 
     def _share(self, batch):
         """Share of the final radius that training has reached; 1 in an evaluation."""
-        if not (batch.training and self.train_eps):
-            return ops.convert_to_tensor(1.0)
-        return batch.eps / self.train_eps
+        return self.share_of(batch.eps) if batch.training else ops.convert_to_tensor(1.0)
 
     def get_config(self):
         return {

@@ -55,7 +55,11 @@ class InputAttack:
         """The attacked images of a `Batch`, a tensor `(batch, ...)` without gradient."""
         box = batch.box
         if batch.training and self.pgd_radius != 1:
-            box = input_box(batch.images, ops.minimum(batch.eps * self.pgd_radius, 1.0))
+            box = input_box(
+                batch.images,
+                ops.minimum(batch.eps * self.pgd_radius, batch.domain.width),
+                batch.domain,
+            )
         points = box_attack(
             self.network.under(batch.given),
             box,

@@ -4,9 +4,10 @@ import numpy as np
 from keras import ops
 
 from keras_taps import backend
-from keras_taps.checks import check_choice, check_images, check_labels
+from keras_taps.checks import check_choice, check_labels
 from keras_taps.choices import STAGES
-from keras_taps.networks.load import interval_network
+from keras_taps.domain import UNIT, check_images
+from keras_taps.networks.load import network_and_domain
 from keras_taps.verification.bridges.from_keras import read_network
 
 
@@ -27,13 +28,13 @@ def check_stages(stages):
     return tuple(check_choice("stages", stage, STAGES) for stage in stages)
 
 
-def load_network(model):
-    """Interval network and graph of a model or of the path of one."""
-    network = interval_network(model)
-    return network, read_network(network)
+def load_network(model, domain="model"):
+    """Interval network, graph and `Domain` of a model or of the path of one."""
+    network, domain = network_and_domain(model, domain)
+    return network, read_network(network), domain
 
 
-def checked_data(x, y, network):
+def checked_data(x, y, network, domain=UNIT):
     """Images in float32, the numbers that are certified, and labels `(count,)`.
 
     Raises:
@@ -42,7 +43,7 @@ def checked_data(x, y, network):
     if y is None:
         raise ValueError("`y` must hold the labels; certification needs them. Received: None")
     x, y = np.asarray(x), np.asarray(y)
-    check_images(x, network.input_shape[1:])
+    check_images(x, network.input_shape[1:], domain)
     check_labels(y, network.num_classes)
     y = y.reshape(-1).astype("int64")
     if len(x) != len(y):

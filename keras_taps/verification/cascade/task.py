@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from keras_taps.domain import UNIT
 from keras_taps.verification.certificate.rounding import inner_interval, input_interval
 from keras_taps.verification.graph.unsafe import margin_forms, worst_of
 
@@ -39,12 +40,12 @@ class Query:
             object.__setattr__(self, "inner", (self.lower, self.upper, self.offset))
 
     @classmethod
-    def around(cls, x, label, eps, classes, index=0):
+    def around(cls, x, label, eps, classes, index=0, domain=UNIT):
         """Whether some input within `eps` of `x` is taken for another class than the label."""
         forms = margin_forms(label, classes)
-        lower, upper = input_interval(x, eps)
+        lower, upper = input_interval(x, eps, domain)
         offset, groups = np.zeros(classes - 1), np.arange(classes - 1)
-        inner = *inner_interval(x, eps), offset
+        inner = *inner_interval(x, eps, domain), offset
         return cls(lower, upper, forms, offset, groups, index, inner=inner)
 
     @property
