@@ -273,8 +273,9 @@ def _canonical(value):
 
 def _outward(value, end):
     """The nearest float32 numbers that are not on the inner side, towards `end`, as float64."""
+    value = np.asarray(value, "float64")  # a number of Python would be compared in float32
     with np.errstate(over="ignore"):
-        near = np.asarray(value).astype("float32")
+        near = value.astype("float32")
         inside = near > value if end < 0 else near < value
         return _canonical(np.where(inside, np.nextafter(near, np.float32(end)), near))
 

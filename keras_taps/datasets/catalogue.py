@@ -143,7 +143,9 @@ class Dataset:
 
 
 def centre_crop(x, input_shape):
-    """The middle `input_shape` of images `(count, height, width, channels)`."""
+    """The middle `input_shape` of images `(count, height, width, channels)`; rows are whole."""
+    if x.shape[1:] == tuple(input_shape):
+        return x
     top, left = (
         (have - want) // 2 for have, want in zip(x.shape[1:], input_shape[:2], strict=False)
     )

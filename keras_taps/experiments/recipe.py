@@ -17,7 +17,7 @@ from keras_taps.domain import Domain, check_radius, plain
 from keras_taps.schedules import SHAPES
 from keras_taps.training import METHODS
 
-NETWORKS = ("cnn3", "cnn5", "cnn7", "resnet", "conv_med", "conv_med_big")
+NETWORKS = ("cnn3", "cnn5", "cnn7", "resnet", "conv_med", "conv_med_big", "mlp")
 OPTIMIZERS = ("adam", "sgd", "adamw")
 _LARGEST = 1e9
 FEW_STEPS = 200  # of a ramp
@@ -36,7 +36,7 @@ class Recipe:
         eps: Radius of the evaluation, in units of the inputs: a number, text such as '2/255', or a
             list of them that broadcasts to one input, such as one a channel or a feature.
         train_eps: Final radius of the training, in the same form.
-        network: 'cnn3', 'cnn5', 'cnn7', 'resnet', 'conv_med' or 'conv_med_big'.
+        network: 'cnn3', 'cnn5', 'cnn7', 'resnet', 'conv_med', 'conv_med_big' or 'mlp'.
         width: Width of the network.
         network_options: More arguments of the network.
         epochs: Passes over the training images.
