@@ -111,7 +111,8 @@ class Domain:
             return
         wrong, received, hint = ~np.isfinite(x), "that are NaN or infinite", ""
         if not wrong.any():
-            wrong = (x < self.low) | (x > self.high)
+            low, high = self.limits
+            wrong = (x < low) | (x > high)
             received = f"outside, of values from {float(x.min()):g} to {float(x.max()):g}"
             hint = _PIXELS if self is UNIT else ""
         where = np.flatnonzero(wrong.reshape(len(x), -1).any(axis=1))

@@ -96,6 +96,8 @@ def test_radii_and_data_are_refused_by_one_sentence():
     with pytest.raises(ValueError, match=f"`x` must hold values {message}, the first at index 2$"):
         check_images(x, (2, 3), domain)
     check_images(x, (2, 3), Domain.of(None))
+    with pytest.raises(ValueError, match=r"in all numbers. Received: 1 values outside.*at index 1"):
+        check_images(np.array([[0.0], [1e39]]), (1,), Domain.of(None))  # beyond float32
     for eps in ([0.1, 0.2], [0.1] * 4):
         with pytest.raises(ValueError, match=r"`eps` must be a number or broadcast"):
             kt.IBPModel(dense_network(3), eps=eps, domain=None)

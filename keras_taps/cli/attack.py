@@ -41,7 +41,7 @@ def run(
 
     Example: `keras-taps attack runs/taps --eps 0.1 --out adversarial.npz`
     """
-    radii = parse_one_radius(eps)
+    radii = parse_one_radius(eps, domain)
     check_limit(limit)
     if suite and (objective is not None or targeted):
         raise ValueError(

@@ -80,7 +80,7 @@ def run(
     `keras-taps certify runs/ibp runs/sabr runs/taps --limit 1000 --plot`,
     `keras-taps certify model.keras --dataset mnist --eps 2/255,4/255 --limit 500`
     """
-    radii, chosen = parse_radii(eps), _stages(stages, exact)
+    radii, chosen = parse_radii(eps, domain), _stages(stages, exact)
     check_limit(limit)
     options = {
         "timeout": timeout,

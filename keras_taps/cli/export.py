@@ -30,7 +30,7 @@ def run(
 
     Example: `keras-taps export runs/taps --onnx taps.onnx --eps 0.1 --index 0:10`
     """
-    radii = parse_one_radius(eps)
+    radii = parse_one_radius(eps, domain)
     if radii and not index:
         raise ValueError("--eps is about test images: say which with --index. Received: no --index")
     from keras_taps.verification import read_network, write_onnx, write_vnnlib

@@ -89,23 +89,27 @@ class Target:
         return tuple(part[:limit] for part in read_test_images(self.dataset, data_dir, self.domain))
 
 
-def parse_radii(text):
+def parse_radii(text, domain=None):
     """List of radii from text such as "0.1", "2/255" or "0.05,0.1"; `None` stays `None`.
+
+    Args:
+        text: Of `--eps`, or `None`.
+        domain: Of `--domain`; without it only the model will know how large a radius may be.
 
     Example:
 
     >>> parse_radii("0.05, 51/255")
     [0.05, 0.2]
     """
+    known = Domain.of("none" if domain is None else domain)
     if text is None:
         return None
-    anything = Domain.of(None)  # the domain of the model is not known yet
-    return list(dict.fromkeys(check_radius("eps", part, anything) for part in text.split(",")))
+    return list(dict.fromkeys(check_radius("eps", part, known) for part in text.split(",")))
 
 
-def parse_one_radius(text):
+def parse_one_radius(text, domain=None):
     """The one radius in a text, in a list; `None` stays `None`."""
-    found = parse_radii(text)
+    found = parse_radii(text, domain)
     if found is not None and len(found) > 1:
         raise ValueError(f"--eps takes one radius here. Received: --eps {text}")
     return found
