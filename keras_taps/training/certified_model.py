@@ -243,7 +243,7 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
     def _evaluation_outcome(self, x, labels, logits):
         # Always the same seed: evaluating twice gives the same figures and disturbs no training.
         seed = backend.seed_tensor(0)
-        self.eps_tracker.update_state(np.mean(self.eps))
+        self.eps_tracker.update_state(float(np.mean(self.eps)))
         batch = Batch(x, labels, logits, self.eps, seed, training=False, domain=self.domain)
         outcome = self.certified_loss(batch, self.region(batch))
         if outcome.ibp_margins is None:

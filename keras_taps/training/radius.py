@@ -40,7 +40,8 @@ class RadiusSchedule:
 
     def share_of(self, eps):
         """Which share of `train_eps` a radius on the way to it is, a scalar tensor."""
-        return ops.mean(eps) / np.mean(self.train_eps) if np.any(self.train_eps) else 1.0
+        final = float(np.mean(self.train_eps))
+        return ops.mean(eps) / final if final else 1.0
 
     def ramp(self):
         """`(straight, step, start, end)` of the schedule, as tensors."""
