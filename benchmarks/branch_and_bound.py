@@ -96,7 +96,7 @@ def main(arguments=None):
     import keras_taps as kt
     from keras_taps.verification.cascade.given import load_network
 
-    _, graph = load_network(options.model)
+    graph = load_network(options.model)[1]
     x, y = (part[: options.count] for part in kt.datasets.load(options.dataset).test)
     tasks = open_tasks(graph, x, y, options.eps)
     for name in options.only:

@@ -52,7 +52,7 @@ def throughput(options, x, y):
     from keras_taps.verification import Verifier
     from keras_taps.verification.cascade.given import load_network
 
-    _, graph = load_network(options.model)
+    graph = load_network(options.model)[1]
     found, peak = {}, gigaflops()
     count = options.count or 256
     for stage in ("ibp", "crown-ibp", "crown", "alpha-crown", "attack"):

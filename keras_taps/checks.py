@@ -2,7 +2,6 @@
 
 import difflib
 import numbers
-from fractions import Fraction
 
 import numpy as np
 
@@ -14,32 +13,6 @@ def check_real(name, value, low, high, low_open=False):
         return float(value)
     interval = f"{'(' if low_open else '['}{low}, {high}{')' if high == float('inf') else ']'}"
     raise ValueError(f"`{name}` must be a number in {interval}. Received: {name}={value!r}")
-
-
-def check_radius(name, value):
-    """Return a perturbation radius in [0, 1] from a number or text such as "2/255".
-
-    Example:
-
-    >>> check_radius("eps", "51/255")
-    0.2
-    """
-    number = value
-    if isinstance(value, str):
-        text = value.replace(" ", "")
-        try:
-            number = float(Fraction(text)) if "/" in text else float(text)
-        except (ValueError, ArithmeticError):
-            raise ValueError(
-                f"`{name}` must be a number or a fraction such as 2/255. Received: {name}={value!r}"
-            ) from None
-    try:
-        return check_real(name, number, 0, 1)
-    except ValueError:
-        raise ValueError(
-            f"`{name}` must be a number in [0, 1]. Received: {name}={value!r}. Radii are in pixel "
-            "units on images in [0, 1]: write 2 / 255, not 2."
-        ) from None
 
 
 def check_count(name, value, low=0):
@@ -77,51 +50,6 @@ def check_text(name, value):
     if isinstance(value, str) and value:
         return value
     raise ValueError(f"`{name}` must be text. Received: {name}={value!r}")
-
-
-def check_images(x, input_shape, name="x"):
-    """Raise `ValueError` unless the array `x` holds images of `input_shape` with values in [0, 1].
-
-    Args:
-        x: Array `(batch, ...)`.
-        input_shape: Expected shape of one image; `None` entries match anything.
-        name: How the message calls `x`.
-    """
-    x = np.asarray(x)
-    expected = tuple(input_shape)
-    fits = x.ndim == len(expected) + 1 and all(
-        want is None or want == got for want, got in zip(expected, x.shape[1:], strict=True)
-    )
-    if not fits:
-        lacks = x.ndim == len(expected) and x.shape[1:] == expected[:-1] and expected[-1] == 1
-        hint = f" (no channel axis: use {name}[..., None])" if lacks else ""
-        raise ValueError(
-            f"`{name}` must have shape (batch, {', '.join(map(str, expected))}). "
-            f"Received: shape {x.shape}{hint}"
-        )
-    check_pixels(x, name)
-
-
-def check_pixels(x, name="x"):
-    """Raise `ValueError` unless the array `x` holds values in [0, 1]."""
-    x = np.asarray(x)
-    if x.dtype.kind not in "fiub":
-        raise ValueError(f"`{name}` must hold real numbers. Received: dtype {x.dtype}")
-    if x.dtype.kind == "f" and x.ndim and not np.isfinite(x).all():
-        wrong = ~np.isfinite(x)
-        where = np.flatnonzero(wrong.reshape(len(x), -1).any(axis=1))
-        raise ValueError(
-            f"`{name}` must hold pixels in [0, 1]. Received: {np.count_nonzero(wrong)} values that "
-            f"are NaN or infinite, in {len(where)} of {len(x)} images, the first at index "
-            f"{where[0]}"
-        )
-    low, high = (float(x.min()), float(x.max())) if x.size else (0.0, 0.0)
-    if not (low >= 0 and high <= 1):  # also catches NaN, for which every comparison is false
-        raise ValueError(
-            f"`{name}` must hold pixels in [0, 1], because eps is in pixel units; scale the data "
-            f"first and put any mean/std normalisation into the network. "
-            f"Received: values from {low:g} to {high:g}"
-        )
 
 
 def check_labels(y, num_classes, name="y"):

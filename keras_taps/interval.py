@@ -3,9 +3,10 @@
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
-from keras_taps.checks import check_pixels, check_radius
+from keras_taps.domain import UNIT, Domain, check_radius
 from keras_taps.typing import Tensor
 
 
@@ -65,31 +66,51 @@ def as_interval(inputs: Any) -> Interval | None:
     return None
 
 
-def input_box(x: Tensor, eps: Tensor) -> Interval:
-    """The box of all images within `eps` of `x` in the l-infinity norm, clipped to [0, 1].
+def input_box(x: Tensor, eps: Tensor, domain: Any = UNIT) -> Interval:
+    """The box of all inputs within `eps` of `x` in the l-infinity norm, cut to their domain.
 
     Args:
-        x: Array or tensor `(batch, ...)` of pixels in [0, 1], before any normalisation.
-        eps: Radius in pixel units: a Python number in [0, 1] or a scalar tensor.
+        x: Array or tensor `(batch, ...)` of values in the domain, before any normalisation.
+        eps: Radius, at least 0: a number, an array that broadcasts to one input (one number a
+            channel or a feature, for instance), or a tensor of either.
+        domain: What values inputs may take, by default [0, 1]: `(low, high)`, numbers or arrays
+            that broadcast to one input, or `None` for no bounds.
 
     Returns:
-        `Interval(max(x - eps, 0), min(x + eps, 1))`.
+        `Interval(max(x - eps, low), min(x + eps, high))`.
 
     Raises:
-        ValueError: If `eps` is a number outside [0, 1], or an array has pixels outside it; of
-            tensors, which compiled functions pass, the values are not looked at.
+        ValueError: If `eps` is out of range or does not broadcast, or an array has values outside
+            the domain; of tensors, which compiled functions pass, the values are not looked at.
 
     Example:
 
     >>> ops.shape(input_box(ops.array([[0.05, 0.5]]), 0.1).upper)
     (1, 2)
+    >>> box = input_box(ops.array([[-2.9, 5.0]]), [0.5, 1.0], domain=(-3, None))
+    >>> [round(float(bound), 1) for bound in ops.concatenate(box)[:, 0]]
+    [-3.0, -2.4]
     """
-    if isinstance(eps, (int, float, str)):
-        eps = check_radius("eps", eps)
-    if not keras.ops.is_tensor(x):
-        check_pixels(x)
+    domain = Domain.of(domain)
+    if not ops.is_tensor(x):
+        x = np.asarray(x)
+        domain.check(x)
+    if isinstance(eps, (int, float, str, list, tuple, np.ndarray, np.number)):
+        eps = check_radius("eps", eps, domain, tuple(x.shape[1:]))
     x = ops.convert_to_tensor(x)
     if keras.backend.standardize_dtype(x.dtype) not in ("float32", "float64"):
         x = ops.cast(x, keras.config.floatx())  # integer pixels would round eps to 0
     eps = ops.cast(eps, x.dtype)
-    return Interval(ops.maximum(x - eps, 0.0), ops.minimum(x + eps, 1.0))
+    low, high = (_constant(side, x.dtype) for side in (domain.low, domain.high))
+    return Interval(ops.maximum(x - eps, low), ops.minimum(x + eps, high))
+
+
+def all_inside(x, domain):
+    """Whether all values of a tensor lie in a `Domain` and are finite, a boolean scalar."""
+    low, high = (_constant(limit, x.dtype) for limit in domain.limits)
+    return ops.all(ops.logical_and(x >= low, x <= high))
+
+
+def _constant(value, dtype):
+    """A number as it is, an array as a tensor."""
+    return value if isinstance(value, float) else ops.convert_to_tensor(value, dtype=dtype)

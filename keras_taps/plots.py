@@ -9,6 +9,9 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from keras_taps.domain import radius_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -123,7 +126,7 @@ def margin_bounds(
     labels: np.ndarray,
     bounds: Mapping[str, np.ndarray],
     attacked: Mapping[str, np.ndarray],
-    eps: float,
+    eps: ArrayLike,
 ) -> "Figure":
     """Images with, for each wrong class, what is proved and what an attack reaches.
 
@@ -164,8 +167,8 @@ def margin_bounds(
         axis.set_ylabel(f"{name}: margin")
     tidy(axes[1:])
     figure.suptitle(
-        f"Margins of the wrong classes over all images within {eps:g}: from the worst attack "
-        "(bottom of a bar) to the IBP bound (top).\n"
+        f"Margins of the wrong classes over all images within {radius_text(eps)}: from the worst "
+        "attack (bottom of a bar) to the IBP bound (top).\n"
         "Green: proved below 0. Grey: neither proved nor broken. Orange: broken."
     )
     return figure
@@ -183,7 +186,7 @@ def certification(reports: Any) -> "Figure":
         unknown; falsified, a shade a stage; misclassified.
     """
     if not isinstance(reports, dict):
-        reports = {f"eps {reports.header['eps']:.4g}": reports}
+        reports = {f"eps {radius_text(reports.header['eps'], 4)}": reports}
     figure, axis = subplots(1, 1, figsize=(9, 2.1 + 0.45 * len(reports)))
     shares = {name: _shares(report) for name, report in reports.items()}
     left = np.zeros(len(reports))
@@ -250,7 +253,7 @@ def margin_histogram(report: Any) -> "Figure":
         for verdict in _VERDICTS
     }
     bounds = {verdict: np.array(of) for verdict, of in found.items() if of}
-    title = f"eps {report.header['eps']:.4g}"
+    title = f"eps {radius_text(report.header['eps'], 4)}"
     if bounds:
         edges = _edges(bounds)
         axis.hist(

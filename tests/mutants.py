@@ -34,6 +34,7 @@ CHECKER = [f"{OWN}{name}.py" for name in ("dust", "every_step", "checker", "leav
 EXACT = f"{TESTS}/test_false_verdicts.py"
 GRAPH = [CHECKER[1], f"{TESTS}/graph", EXACT]
 RECHECKING = [f"{OWN}{name}.py" for name in ("recheck", "forgery", "report", "hostile_files")]
+RECHECKING += [f"{TESTS}/test_domains.py"]
 TREES = [f"{OWN}tree.py", f"{OWN}hostile_files.py", CHECKER[3]]
 SPLITTING = [*CHECKER[:2], f"{OWN}many_boxes.py", f"{TESTS}/search/test_input_splitting.py"]
 FILES = {  # and the tests that must notice, the quickest first

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 import typer
 
@@ -14,7 +15,7 @@ from keras_taps.cli.app import app as main_app
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
-ELSEWHERE = ["docs/tuning.md"]  # in tests/tuning
+ELSEWHERE = ["docs/tuning.md", "docs/your-data.md"]  # in tests/tuning, and below
 SMALLER = [
     (r"EpsAnneal\(epochs=\d+\)", "EpsAnneal(epochs=1)"),
     (r"epochs=(10|15|20|70)\b", "epochs=3"),
@@ -60,6 +61,40 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
         model.fit(*small.train, batch_size=20, verbose=0)  # the last batch is smaller
     elif page in WRITTEN:
         assert (tmp_path / WRITTEN[page]).exists()
+
+
+@pytest.mark.once
+def test_rows_and_signals_are_certified(tmp_path, monkeypatch):
+    """The examples as they are: features of their own radii, and signals without bounds."""
+    pytest.importorskip("sklearn.datasets")
+    monkeypatch.chdir(tmp_path)
+    rows, factors, signals = blocks("docs/your-data.md", "python")
+    names = {}
+    exec(rows, names)
+    shares = names["report"].accuracies()
+    assert shares["certified"] > 0.8
+    own = {"x": names["x"][names["test"]], "y": names["y"][names["test"]], "eps": names["eps"]}
+    domain = (-names["mean"] / names["std"], None)
+    found = kt.verification.recheck("cancer.jsonl", **own, domain=domain)
+    assert found.true
+    assert found.accuracies()["certified"] == shares["certified"]
+    exec(factors, names)
+    for factor, index in zip(names["factors"], range(5), strict=True):
+        assert factor <= 1 or found.verdicts[index] == "certified"
+    exec(signals, names)
+    assert names["report"].accuracies()["certified"] > 0.9
+
+
+@pytest.mark.once
+def test_recipe_of_rows(tmp_path, monkeypatch):
+    (block,) = blocks("docs/your-data.md", "yaml")
+    (tmp_path / "rows.yaml").write_text(block)
+    rows = {"x_train": np.zeros((4, 3)), "x_test": np.zeros((4, 3))}
+    np.savez(tmp_path / "rows.npz", y_train=[0, 1, 0, 1], y_test=[0, 1, 0, 1], **rows)
+    monkeypatch.chdir(tmp_path)
+    found = kt.recipes.find_recipe("rows.yaml")
+    assert found.domain == [[0, 0, None], [1, 5, None]]
+    assert found.eps == found.train_eps == [0.15, 0.3, 0.15]
 
 
 def shell_lines():

@@ -47,7 +47,7 @@ def test_the_import(code):
         (["--version"], 0),
         (["nonsense"], 2),
         (["certify", "--nonsense"], 2),
-        (["certify", "run", "--eps", "2"], 2),
+        (["certify", "run", "--eps", "2", "--domain", "0,1"], 2),
         *(([command.NAME, "--help"], 0) for command in COMMANDS),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -10,7 +10,7 @@ from keras_taps.attacks.objectives import image_objective
 from keras_taps.attacks.pgd import maximise, step_sizes
 from keras_taps.attacks.search import ImageSearch
 from keras_taps.checks import check_count
-from keras_taps.networks.load import ModelLike, interval_network
+from keras_taps.networks.load import ModelLike, network_and_domain
 from keras_taps.typing import Progress
 
 PAPER_ATTACK = {"steps": 200, "restarts": 5}  # Mao et al. 2023, for the adversarial accuracies
@@ -20,7 +20,7 @@ def pgd_attack(
     network: ModelLike,
     x: ArrayLike,
     y: ArrayLike,
-    eps: float,
+    eps: ArrayLike,
     steps: int = 40,
     restarts: int = 1,
     step_size: float | None = None,
@@ -31,6 +31,7 @@ def pgd_attack(
     targeted: bool = False,
     targets: int | None = None,
     progress: Progress | None = None,
+    domain: Any = "model",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Attack a whole data set with PGD.
 
@@ -41,9 +42,9 @@ def pgd_attack(
     Args:
         network: `IntervalSequential`, a model of certified training, a Keras model that `convert`
             takes, or the path of a `.keras` file or a run folder with one of them.
-        x: Array `(count, ...)` of images in [0, 1].
+        x: Array `(count, ...)` of images in the domain.
         y: Array `(count,)` of integer labels.
-        eps: Radius in pixel units, in [0, 1].
+        eps: Radius in units of the images: a number, or an array that broadcasts to one image.
         steps: Gradient steps >= 0.
         restarts: Random starts >= 1.
         step_size: First step relative to the width of the box, by default `max(0.2, 2 / steps)`,
@@ -58,10 +59,13 @@ def pgd_attack(
         targets: If `targeted`, only so many wrong classes, those with the largest margins at the
             image; by default all.
         progress: Called as `progress(done, total)` with numbers of runs of single images.
+        domain: What values images may take: `(low, high)`, numbers or arrays that broadcast to one
+            image; `None` for no bounds; or 'model', those that a model of certified training was
+            trained for, [0, 1] for others.
 
     Returns:
         `(adversarial, robust)`: float array of the worst images found, each within `eps` of its
-        image and within [0, 1], and a boolean array: the network still classifies it correctly.
+        image and in the domain, and a boolean array: the network still classifies it correctly.
         An image that is not robust breaks the network; of the others the one with the largest
         margin is given.
 
@@ -78,18 +82,18 @@ def pgd_attack(
     References:
         Madry et al. 2018.
     """
-    network = interval_network(network)
+    network, domain = network_and_domain(network, domain)
     check_count("restarts", restarts, low=1)
     chosen = image_objective(objective, targeted, network.num_classes)
     targets = check_targets(targets, network.num_classes) if targeted else _none(targets)
     sizes = step_sizes(steps, step_size)
-    search = ImageSearch(network, x, y, eps, seed, batch_size)
+    search = ImageSearch(network, x, y, eps, seed, batch_size, domain)
     search.run(partial(maximise, sizes=sizes), chosen, targets, restarts, progress=progress)
     return search.images, search.robust
 
 
 def adversarial_accuracy(
-    network: ModelLike, x: ArrayLike, y: ArrayLike, eps: float, **options: Any
+    network: ModelLike, x: ArrayLike, y: ArrayLike, eps: ArrayLike, **options: Any
 ) -> float:
     """Share of images in [0, 1] that `pgd_attack`, called with the same arguments, cannot break.
 

@@ -8,7 +8,8 @@ from keras_taps import backend
 from keras_taps.attacks.box_attack import constants, margins_at
 from keras_taps.attacks.objectives import until_broken, worst_margin
 from keras_taps.bounds.margins import certified, margin_rows
-from keras_taps.checks import check_count, check_images, check_labels, check_radius, check_seed
+from keras_taps.checks import check_count, check_labels, check_seed
+from keras_taps.domain import UNIT, Domain, check_images, check_radius
 from keras_taps.interval import Interval, input_box
 
 
@@ -20,11 +21,12 @@ class ImageSearch:
 
     Args:
         network: `IntervalSequential`.
-        x: Array `(count, ...)` of images in [0, 1].
+        x: Array `(count, ...)` of images in the domain.
         y: Array `(count,)` of integer labels.
-        eps: Radius in pixel units, in [0, 1].
+        eps: Radius, a number or an array that broadcasts to one image.
         seed: Whole number from which the random starts are drawn.
         batch_size: Images attacked at a time.
+        domain: What values images may take, as for `input_box`.
 
     Attributes:
         images: Array `(count, ...)`: an image that breaks the network where one was found, else
@@ -36,10 +38,12 @@ class ImageSearch:
         ValueError: If an argument is out of range, or images and labels differ in number.
     """
 
-    def __init__(self, network, x, y, eps, seed=0, batch_size=256):
-        self.eps = check_radius("eps", eps)
+    def __init__(self, network, x, y, eps, seed=0, batch_size=256, domain=UNIT):
+        shape = network.input_shape[1:]
+        self.domain = Domain.of(domain).fitted(shape)
+        self.eps = check_radius("eps", eps, self.domain, shape)
         self.seed = check_seed(seed)
-        check_images(x, network.input_shape[1:])
+        check_images(x, shape, self.domain)
         check_labels(y, network.num_classes)
         self.segment, self.classes = network.segment, network.num_classes
         self.x = np.asarray(x, dtype=keras.config.floatx())
@@ -109,10 +113,11 @@ class ImageSearch:
         self.hardest = np.argsort(-margins, axis=-1, kind="stable").astype("int32")
 
     def _compiled(self, maximise, objective):
-        segment, eps = self.segment, self.eps
+        segment, eps, domain = self.segment, self.eps, self.domain
 
         def attack(images, labels, targets, noise, owners):
-            box = Interval(*(ops.expand_dims(bound, 1) for bound in input_box(images, eps)))
+            box = input_box(images, eps, domain)
+            box = Interval(*(ops.expand_dims(bound, 1) for bound in box))
             start = ops.minimum(box.lower + noise[:, None] * box.width, box.upper)
             with constants(segment):
                 rows = margin_rows(segment.last, labels)

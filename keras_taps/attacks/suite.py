@@ -1,6 +1,7 @@
 """Several attacks in a row, cheapest first, each on what the ones before could not break."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,7 +12,7 @@ from keras_taps.attacks.objectives import image_objective
 from keras_taps.attacks.pgd import maximise, step_sizes
 from keras_taps.attacks.search import ImageSearch
 from keras_taps.checks import check_count
-from keras_taps.networks.load import ModelLike, interval_network
+from keras_taps.networks.load import ModelLike, network_and_domain
 from keras_taps.typing import Progress
 
 _MOST_TARGETS = 9  # as AutoAttack's targeted part
@@ -21,13 +22,14 @@ def attack_suite(
     network: ModelLike,
     x: ArrayLike,
     y: ArrayLike,
-    eps: float,
+    eps: ArrayLike,
     steps: int = 100,
     restarts: int = 1,
     targets: int | None = None,
     seed: int = 0,
     batch_size: int = 256,
     progress: Progress | None = None,
+    domain: Any = "model",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Attack a data set with PGD and APGD on several objectives.
 
@@ -42,9 +44,9 @@ def attack_suite(
     Args:
         network: `IntervalSequential`, a model of certified training, a Keras model that `convert`
             takes, or the path of a `.keras` file or a run folder with one of them.
-        x: Array `(count, ...)` of images in [0, 1].
+        x: Array `(count, ...)` of images in the domain.
         y: Array `(count,)` of integer labels.
-        eps: Radius in pixel units, in [0, 1].
+        eps: Radius in units of the images: a number, or an array that broadcasts to one image.
         steps: Gradient steps >= 0 of every run.
         restarts: Random starts >= 1 of every attack.
         targets: How many wrong classes the targeted attacks try, those with the largest margins
@@ -52,6 +54,9 @@ def attack_suite(
         seed: Whole number; the same seed gives the same points.
         batch_size: Images attacked at a time.
         progress: Called as `progress(done, total)` with numbers of runs of single images.
+        domain: What values images may take: `(low, high)`, numbers or arrays that broadcast to one
+            image; `None` for no bounds; or 'model', those that a model of certified training was
+            trained for, [0, 1] for others.
 
     Returns:
         `(adversarial, robust, broken_by)`: the first two as `pgd_attack`; and an array of text
@@ -73,7 +78,7 @@ def attack_suite(
         Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
         parameter-free attacks", 2020.
     """
-    network = interval_network(network)
+    network, domain = network_and_domain(network, domain)
     check_count("restarts", restarts, low=1)
     classes = network.num_classes
     most = check_targets(min(_MOST_TARGETS, classes - 1) if targets is None else targets, classes)
@@ -82,7 +87,7 @@ def attack_suite(
         "apgd": partial(auto_maximise, steps=steps),
     }
     stages = suite_stages(classes)
-    search = ImageSearch(network, x, y, eps, seed, batch_size)
+    search = ImageSearch(network, x, y, eps, seed, batch_size, domain)
     broken_by = np.where(search.robust, "", "clean").astype("U32")
     runs = [len(search.x) * restarts * (most if targeted else 1) for _, _, targeted in stages]
     for stream, (method, name, targeted) in enumerate(stages):

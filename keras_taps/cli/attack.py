@@ -10,7 +10,8 @@ import typer
 from keras_taps.cli.backend import import_keras, switch_backend
 from keras_taps.cli.bar import progress_bar
 from keras_taps.cli.output import console, duration, make_folder_of, print_json
-from keras_taps.cli.target import Target, check_limit, parse_one_radius
+from keras_taps.cli.target import DOMAIN, Target, check_limit, parse_one_radius
+from keras_taps.domain import plain, radius_text
 from keras_taps.files import write_atomically
 
 NAME = "attack"
@@ -19,6 +20,7 @@ NAME = "attack"
 def run(
     target: Path = typer.Argument(..., help="Run folder, or a .keras file with --dataset."),
     eps: str = typer.Option(None, "--eps", help="Radius: 0.1 or 2/255. Default: the model's."),
+    domain: str = DOMAIN,
     dataset: str = typer.Option(
         None, "--dataset", help="Test images of a .keras file: a name, or an .npz with x and y."
     ),
@@ -39,7 +41,7 @@ def run(
 
     Example: `keras-taps attack runs/taps --eps 0.1 --out adversarial.npz`
     """
-    radii = parse_one_radius(eps)
+    radii = parse_one_radius(eps, domain)
     check_limit(limit)
     if suite and (objective is not None or targeted):
         raise ValueError(
@@ -54,7 +56,7 @@ def run(
     from keras_taps.attacks.input_space import PAPER_ATTACK, pgd_attack
     from keras_taps.attacks.suite import attack_suite
 
-    subject = Target(target, dataset)
+    subject = Target(target, dataset, domain)
     (radius,) = subject.radii(radii)
     x, y = subject.images(limit, data_dir)
     given = {"steps": steps, "restarts": restarts}
@@ -64,12 +66,14 @@ def run(
     began = time.perf_counter()
     with progress_bar("attacks", as_json) as bar:
         attack = attack_suite if suite else pgd_attack
-        images, robust, *broken_by = attack(subject.network, x, y, radius, progress=bar, **options)
+        given = {"progress": bar, "domain": subject.domain, **options}
+        images, robust, *broken_by = attack(subject.network, x, y, radius, **given)
     natural = subject.network.predict(x, batch_size=batch_size, verbose=0).argmax(-1) == y
     found = {
         "target": str(target),
         "dataset": subject.dataset,
-        "eps": radius,
+        "eps": plain(radius),
+        "domain": subject.domain.to_config(),
         "count": len(x),
         "natural_accuracy": float(np.mean(natural)),
         "adversarial_accuracy": float(np.mean(robust)),
@@ -85,7 +89,7 @@ def run(
         print_json(found)
         return
     console.print(
-        f"{len(x)} test images of {subject.dataset}, eps {radius:g}: "
+        f"{len(x)} test images of {subject.dataset}, eps {radius_text(radius)}: "
         f"natural {found['natural_accuracy']:.2%}, adversarial "
         f"{found['adversarial_accuracy']:.2%} ({duration(found['seconds'])})",
         soft_wrap=True,

@@ -18,7 +18,8 @@ from keras_taps.cli.search import (
     RECOMPUTE,
     search_options,
 )
-from keras_taps.cli.target import Target, check_limit, parse_radii, radius_name
+from keras_taps.cli.target import DOMAIN, Target, check_limit, parse_radii, radius_name
+from keras_taps.domain import radius_text
 from keras_taps.files import write_atomically
 
 NAME = "certify"
@@ -31,6 +32,7 @@ def run(
     eps: str = typer.Option(
         None, "--eps", help='Radius: 0.1, 2/255, or "0.05,0.1" for a curve. Default: the model\'s.'
     ),
+    domain: str = DOMAIN,
     dataset: str = typer.Option(
         None, "--dataset", help="Test images of a .keras file: a name, or an .npz with x and y."
     ),
@@ -78,7 +80,7 @@ def run(
     `keras-taps certify runs/ibp runs/sabr runs/taps --limit 1000 --plot`,
     `keras-taps certify model.keras --dataset mnist --eps 2/255,4/255 --limit 500`
     """
-    radii, chosen = parse_radii(eps), _stages(stages, exact)
+    radii, chosen = parse_radii(eps, domain), _stages(stages, exact)
     check_limit(limit)
     options = {
         "timeout": timeout,
@@ -99,7 +101,7 @@ def run(
         options["stages"] = chosen or DEFAULT_STAGES
     switch_backend(backend)
     import_keras()
-    subjects = [Target(target, dataset) for target in targets]
+    subjects = [Target(target, dataset, domain) for target in targets]
     for subject in subjects:
         subject.network  # noqa: B018 - refused now, not after hours on another model
     named = {subject.dataset: subject for subject in subjects}
@@ -117,7 +119,14 @@ def run(
     _check_paths([path for _, _, path in jobs])
     labels = _labels(jobs)
     found = [
-        certify_into(path, subject.network, data[subject.dataset], value, as_json, options)
+        certify_into(
+            path,
+            subject.network,
+            data[subject.dataset],
+            value,
+            as_json,
+            {**options, "domain": subject.domain},
+        )
         for subject, value, path in jobs
     ]
     reports = dict(zip(labels, found, strict=True))
@@ -163,7 +172,8 @@ def _check_paths(paths):
 
 def _labels(jobs):
     """What tables and pictures call each report: its model, its radius, or both."""
-    models, radii = {subject.path for subject, _, _ in jobs}, {eps for _, eps, _ in jobs}
+    models = {subject.path for subject, _, _ in jobs}
+    radii = {radius_name(eps) for _, eps, _ in jobs}
     return [
         ", ".join(
             [str(subject.path)] * (len(models) > 1)
@@ -180,7 +190,7 @@ def certify_into(path, network, images, eps, quiet, options):
     make_folder_of(path)
     before = path.is_file() and path.stat().st_size and len(Report.load(path).records)
     if not quiet:
-        console.print(f"Report {path}, eps {eps:g}", soft_wrap=True)
+        console.print(f"Report {path}, eps {radius_text(eps)}", soft_wrap=True)
 
     try:
         with progress_bar("images", quiet) as bar:

@@ -7,6 +7,7 @@ import typer
 from keras_taps.cli.backend import import_keras, switch_backend
 from keras_taps.cli.output import accuracy_table, console, print_json, stages
 from keras_taps.cli.target import Target, check_limit, parse_one_radius
+from keras_taps.domain import plain, radius_text
 
 NAME = "evaluate"
 
@@ -43,9 +44,9 @@ def run(
     x, y = subject.images(limit, data_dir)
     with stages(as_json) as progress:
         metrics = evaluate_robustness(subject.model, x, y, radius, progress=progress)
-    metrics = {"target": str(target), "dataset": subject.dataset, "eps": radius, **metrics}
+    metrics = {"target": str(target), "dataset": subject.dataset, "eps": plain(radius), **metrics}
     if as_json:
         print_json(metrics)
         return
-    title = f"{metrics['count']} test images of {subject.dataset}, eps {radius:g}"
+    title = f"{metrics['count']} test images of {subject.dataset}, eps {radius_text(radius)}"
     console.print(accuracy_table(title, {target.name: metrics}))

@@ -6,7 +6,8 @@ import numpy as np
 import typer
 
 from keras_taps.cli.output import console, make_folder_of, print_json
-from keras_taps.cli.target import Target, parse_one_radius, radius_name
+from keras_taps.cli.target import DOMAIN, Target, parse_one_radius, radius_name
+from keras_taps.domain import UNIT
 
 NAME = "export"
 
@@ -18,6 +19,7 @@ def run(
         [], "--index", help="Write the property of this test image, or of 0:10; may be repeated."
     ),
     eps: str = typer.Option(None, "--eps", help="Radius of the properties: 0.1 or 2/255."),
+    domain: str = DOMAIN,
     dataset: str = typer.Option(
         None, "--dataset", help="Test images of a .keras file: a name, or an .npz with x and y."
     ),
@@ -28,12 +30,12 @@ def run(
 
     Example: `keras-taps export runs/taps --onnx taps.onnx --eps 0.1 --index 0:10`
     """
-    radii = parse_one_radius(eps)
+    radii = parse_one_radius(eps, domain)
     if radii and not index:
         raise ValueError("--eps is about test images: say which with --index. Received: no --index")
     from keras_taps.verification import read_network, write_onnx, write_vnnlib
 
-    subject = Target(target, dataset)
+    subject = Target(target, dataset, domain)
     graph = read_network(subject.network)
     onnx = subject.folder() / f"{subject.name}.onnx" if onnx is None else onnx
     properties = {}
@@ -42,7 +44,7 @@ def run(
         x, y = subject.images(None, data_dir)
         for number in parse_indices(index, len(x)):
             name = f"{onnx.stem}-{radius_name(radius)}-{number}.vnnlib"
-            sets = robustness(x[number], int(y[number]), radius, graph.outputs)
+            sets = robustness(x[number], int(y[number]), radius, graph.outputs, subject.domain)
             properties[onnx.with_name(name)] = sets
     make_folder_of(onnx)
     write_onnx(graph, onnx)
@@ -59,11 +61,11 @@ def run(
         console.print(str(path), soft_wrap=True)
 
 
-def robustness(x, label, eps, classes):
+def robustness(x, label, eps, classes, domain=UNIT):
     """One `Unsafe` set for each wrong class of the image `x`."""
     from keras_taps.verification import Query, Unsafe
 
-    query = Query.around(x, label, eps, classes)
+    query = Query.around(x, label, eps, classes, domain=domain)
     return [Unsafe(query.lower, query.upper, form[None], np.zeros(1)) for form in query.forms]
 
 

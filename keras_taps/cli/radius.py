@@ -29,10 +29,12 @@ def certify_radii(subject, images, radii, tolerance, out, as_json, options):
         raise ValueError(f"--out of radii must end in .csv or .json. Received: --out {out}")
     if len(radii or ()) > 1:
         raise ValueError(f"--radius takes one --eps, the largest to try. Received: {radii}")
-    high = check_real("--eps", radii[0] if radii else HIGHEST, 0, 1, low_open=True)
+    most = subject.domain.width
+    high = check_real("--eps", radii[0] if radii else min(HIGHEST, most), 0, most, low_open=True)
     make_folder_of(out)
     with progress_bar("halvings", as_json) as bar:
-        found = certified_radius(subject.network, *images, high, tolerance, progress=bar, **options)
+        given = {**options, "progress": bar, "domain": subject.domain}
+        found = certified_radius(subject.network, *images, high, tolerance, **given)
     reached = np.maximum(found, 0)  # misclassified images are told by -1
     rows = [
         {"index": index, "label": int(label), "correct": int(radius >= 0), "radius": float(size)}

@@ -7,6 +7,7 @@ import typer
 from keras_taps.cli.bar import progress_bar
 from keras_taps.cli.output import console, print_json
 from keras_taps.cli.target import Target, check_limit
+from keras_taps.domain import plain, radius_text
 
 NAME = "recheck"
 _SHOWN = 10  # reasons
@@ -22,6 +23,9 @@ def run(
     ),
     limit: int = typer.Option(None, "--limit", help="Only this many test images."),
     eps: str = typer.Option(None, "--eps", help="See that it is about this radius."),
+    domain: str = typer.Option(
+        None, "--domain", help="See that its inputs may take these values: LOW,HIGH, or none."
+    ),
     partial: bool = typer.Option(
         False, "--partial", help="Let images be missing or without proof; what is there must hold."
     ),
@@ -51,9 +55,9 @@ def run(
     if dataset is not None:
         from keras_taps.datasets import read_test_images
 
-        x, y = (part[:limit] for part in read_test_images(dataset, data_dir))
+        x, y = (part[:limit] for part in read_test_images(dataset, data_dir, domain))
     with progress_bar("records", as_json) as bar:
-        found = recheck(report, graph, x, y, eps, bar)
+        found = recheck(report, graph, x, y, eps, bar, "report" if domain is None else domain)
     if as_json:
         print_json(_content(report, found, partial))
     else:
@@ -65,7 +69,8 @@ def run(
 def _content(report, found, partial):
     return {
         "report": str(report),
-        "eps": found.eps,
+        "eps": plain(found.eps),
+        "domain": found.domain.to_config(),
         "images": found.images,
         "records": found.records,
         "confirmed": len(found.confirmed),
@@ -99,10 +104,11 @@ def _show(found, partial):
         say(f"{name:<{width}}{count:6}")
     shares = found.accuracies()
     say(
-        f"Confirmed at eps {found.eps:g}: natural {shares['natural']:.2%}, certified "
+        f"Confirmed at eps {radius_text(found.eps)}, inputs in {found.domain}: "
+        f"natural {shares['natural']:.2%}, certified "
         f"{shares['certified']:.2%}, as deployed in float32 {shares['certified_as_deployed']:.2%}."
     )
-    options = {"network": "--model", "images": "--dataset", "eps": "--eps"}
+    options = {"network": "--model", "images": "--dataset", "eps": "--eps", "domain": "--domain"}
     left = [f"{name} ({opt})" for name, opt in options.items() if name not in found.compared]
     if left:
         say(f"Not compared with yours: {', '.join(left)}.")

@@ -6,6 +6,7 @@ from rich.table import Table
 
 from keras_taps.cli.backend import import_keras
 from keras_taps.cli.output import console, print_json
+from keras_taps.domain import radius_text
 
 NAME = "recipes"
 
@@ -42,7 +43,7 @@ def run(
         if entry.classifier_relus is not None:
             options["classifier_relus"] = entry.classifier_relus
         options = ", ".join(f"{k} {_shown(v)}" for k, v in {**options, **entry.options}.items())
-        table.add_row(entry.name, network, f"{entry.train_eps:.4g}", epochs, options)
+        table.add_row(entry.name, network, radius_text(entry.train_eps, 4), epochs, options)
     console.print(table)
     console.print("Sources and every field: keras-taps recipes NAME")
 

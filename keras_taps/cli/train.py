@@ -6,6 +6,7 @@ import typer
 
 from keras_taps.cli.backend import import_keras, switch_backend
 from keras_taps.cli.output import accuracy_table, console, duration, print_json, stages
+from keras_taps.domain import radius_text
 
 NAME = "train"
 
@@ -24,6 +25,11 @@ def run(
         metavar="NAME=VALUE",
         help="Set a field of the recipe, after --epochs; may be repeated.",
     ),
+    domain: str = typer.Option(
+        None,
+        "--domain",
+        help="What values inputs may take: LOW,HIGH, or none for no bounds; as --set domain=.",
+    ),
     resume: Path = typer.Option(None, "--resume", help="Resume this run folder."),
     backend: str = typer.Option(None, "--backend", help="tensorflow, jax or torch."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show recipe, size and time; no run."),
@@ -39,6 +45,7 @@ def run(
         raise ValueError(
             f"`train` takes a recipe or --resume RUN. Received: recipe={recipe}, --resume {resume}"
         )
+    changes = [*changes, *([] if domain is None else [f"domain={domain}"])]
     if resume is not None and (changes or epochs is not None or limit is not None):
         raise ValueError(
             "--resume continues the recipe of the run, as it is. Received: --set, --epochs "
@@ -79,7 +86,9 @@ def run(
     if as_json:
         print_json(metrics)
         return
-    title = f"{metrics['count']} test images, eps {current.recipe.eps:g}, {metrics['model']}"
+    title = (
+        f"{metrics['count']} test images, eps {radius_text(current.recipe.eps)}, {metrics['model']}"
+    )
     console.print(accuracy_table(title, {current.recipe.name: metrics}))
     if metrics["natural_accuracy"] < 1.5 / dataset_info(current.recipe.dataset).num_classes:
         console.print(
@@ -110,7 +119,8 @@ def doubts_about(recipe, changes=(), limit=None):
     names = parse_changes(changes)
     if "eps" in names and "train_eps" not in names:
         doubts.append(
-            f"eps is what is tested; training is still at train_eps={recipe.train_eps:g}. "
+            f"eps is what is tested; training is still at train_eps="
+            f"{radius_text(recipe.train_eps)}. "
             "--set train_eps= changes that."
         )
     return doubts

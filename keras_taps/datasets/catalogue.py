@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_taps.checks import check_pixels, check_real, check_seed, did_you_mean
+from keras_taps.checks import check_real, check_seed, did_you_mean
 from keras_taps.datasets.augmentation import Augmentation, flip_and_shift
 from keras_taps.datasets.batches import Batches
 from keras_taps.datasets.sources import load_digits, read_splits, read_tiny_imagenet, tfds_source
+from keras_taps.domain import UNIT, Domain
 from keras_taps.typing import StrPath
 
 
@@ -106,7 +107,7 @@ DATASETS = {
 
 @dataclass(frozen=True)
 class Dataset:
-    """Arrays of one data set, images float32 in [0, 1] and labels int32.
+    """Arrays of one data set, images float32 in their domain and labels int32.
 
     Args:
         info: `DatasetInfo`.
@@ -146,7 +147,9 @@ class Dataset:
 
 
 def centre_crop(x, input_shape):
-    """The middle `input_shape` of images `(count, height, width, channels)`."""
+    """The middle `input_shape` of images `(count, height, width, channels)`; rows are whole."""
+    if x.shape[1:] == tuple(input_shape):
+        return x
     top, left = (
         (have - want) // 2 for have, want in zip(x.shape[1:], input_shape[:2], strict=False)
     )
@@ -183,7 +186,7 @@ def _file_info(path, changed):
     """`DatasetInfo` of an `.npz` file with `x_train`, `y_train`, `x_test` and `y_test`."""
     x, y = read_splits(path)[0]
     floats, y = _as_floats(x, y)
-    check_pixels(floats, "x_train")
+    Domain.of(None).check(floats, "x_train")
     channels = tuple(range(floats.ndim - 1))
     return DatasetInfo(
         path,
@@ -203,18 +206,21 @@ def load(
     validation: float = 0.1,
     seed: int = 0,
     download: bool = False,
+    domain: Any = UNIT,
 ) -> Dataset:
     """Load a data set into memory and hold out a validation split.
 
     Args:
         name: 'digits', 'mnist', 'fashion_mnist', 'cifar10' or 'tiny_imagenet'; or the path of an
             `.npz` file with arrays `x_train`, `y_train`, `x_test` and `y_test`: images of uint8
-            or in [0, 1], `(count, height, width)` or with a last axis of channels, and labels.
+            or in the domain, `(count, height, width)` or with a last axis of channels, or rows
+            `(count, features)`; and labels.
         data_dir: Folder of TFDS data sets; by default the variable TFDS_DATA_DIR, else
             `~/tensorflow_datasets`. 'digits' needs none.
         validation: Share in [0, 1) of the training images to hold out, drawn at random.
         seed: Whole number that draws the validation split.
         download: Whether TFDS may download what is missing.
+        domain: What values the inputs of a file may take, as for `input_box`.
 
     Returns:
         `Dataset`.
@@ -234,6 +240,10 @@ def load(
     if share == 1:
         raise ValueError("`validation` must leave images to train on. Received: validation=1")
     (x, y), test = info.read(data_dir, download)
+    if name not in DATASETS:
+        domain = Domain.of(domain).fitted(info.input_shape)
+        for split, part in {"x_train": x, "x_test": test[0]}.items():
+            domain.check(_as_floats(part, y)[0], split)
     order = np.random.default_rng(check_seed(seed)).permutation(len(x))
     held_out = round(share * len(x))
     parts = order[held_out:], order[:held_out]
@@ -243,14 +253,15 @@ def load(
 
 
 def read_test_images(
-    name: StrPath, data_dir: StrPath | None = None
+    name: StrPath, data_dir: StrPath | None = None, domain: Any = UNIT
 ) -> tuple[np.ndarray, np.ndarray]:
     """Test images and labels of a data set, or of a file of your own.
 
     Args:
         name: Name of a data set as for `load`, or the path of an `.npz` file with arrays `x`,
-            images of uint8 or in [0, 1], and `y`, labels; or with the arrays that `load` takes.
+            inputs of uint8 or in the domain, and `y`, labels; or with the arrays that `load` takes.
         data_dir: Folder of TFDS data sets.
+        domain: What values the inputs of a file may take, as for `input_box`.
 
     Returns:
         Arrays `(count, ...)` of float32 and `(count,)`.
@@ -266,7 +277,7 @@ def read_test_images(
     try:
         with np.load(name) as file:
             if "x_test" in file:
-                return load(name).test
+                return load(name, domain=domain).test
             x, y = file["x"], file["y"]
     except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(
@@ -274,7 +285,7 @@ def read_test_images(
             f"numpy.savez(path, x=x, y=y) writes them ({error})."
         ) from error
     x, y = _as_floats(x, y)
-    check_pixels(x)
+    Domain.of(domain).fitted(x.shape[1:]).check(x)
     return x, y
 
 

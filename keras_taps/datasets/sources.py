@@ -70,8 +70,9 @@ def read_splits(path):
     """Arrays `((x_train, y_train), (x_test, y_test))` of an `.npz` file.
 
     Args:
-        path: File with images `x_train` and `x_test`, uint8 or in [0, 1], `(count, height, width)`
-            or with a last axis of channels, and labels `y_train` and `y_test`.
+        path: File with inputs `x_train` and `x_test`, uint8 or float: images `(count, height,
+            width)` or with a last axis of channels, or rows `(count, features)`; and labels
+            `y_train` and `y_test`.
 
     Raises:
         ValueError: If it does not hold these arrays.
@@ -84,7 +85,7 @@ def read_splits(path):
     splits = []
     for x, y in (arrays[:2], arrays[2:]):
         kinds = x.dtype == np.uint8 or x.dtype.kind == "f", y.dtype.kind in "iu" and len(y) > 0
-        if not all(kinds) or x.ndim not in (3, 4) or y.shape != x.shape[:1]:
+        if not all(kinds) or x.ndim not in (2, 3, 4) or y.shape != x.shape[:1]:
             raise _not_npz(path, f"images {x.dtype} {x.shape}, labels {y.dtype} {y.shape}")
         splits.append((x[..., None] if x.ndim == 3 else x, y))
     return tuple(splits)
@@ -93,7 +94,7 @@ def read_splits(path):
 def _not_npz(path, reason):
     return ValueError(
         f"'{path}' must hold the arrays {', '.join(_NPZ_ARRAYS)}: images of uint8 (or, of your "
-        f"own, in [0, 1]), a label each. Received: {reason}"
+        f"own, floats), a label each. Received: {reason}"
     )
 
 

@@ -49,6 +49,7 @@ def build_model(recipe, steps_per_epoch, seed, network=None):
         network,
         eps=recipe.eps,
         train_eps=recipe.train_eps,
+        domain=recipe.domain,
         classifier_relus=recipe.classifier_relus,
         warmup_weight=recipe.warmup_weight,
         l1=recipe.l1 / len(network.affine_layers) if recipe.l1_per_layer else recipe.l1,

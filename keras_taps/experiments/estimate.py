@@ -38,6 +38,7 @@ def estimate_cost(recipe, limit=None):
     rng = np.random.default_rng(0)
     images = min(_IMAGES, recipe.batch_size)
     x = rng.random((images, *info.input_shape), dtype="float32")
+    x = np.clip(x, *model.domain.limits).astype("float32")
     y = rng.integers(0, info.num_classes, images)
 
     def seconds(last_step):

@@ -1,5 +1,7 @@
 """One table row for a trained model: natural, PGD, IBP-certified and TAPS accuracy."""
 
+import numpy as np
+
 from keras_taps.attacks import adversarial_accuracy
 
 COLUMNS = {
@@ -16,9 +18,9 @@ def evaluate_robustness(model, x, y, eps=None, batch_size=256, progress=None):
 
     Args:
         model: `CertifiedModel`, compiled.
-        x: Array `(count, ...)` of images in [0, 1].
+        x: Array `(count, ...)` of images in the domain of the model.
         y: Array `(count,)` of labels.
-        eps: Radius in pixel units, at most the model's `train_eps`; by default the model's `eps`.
+        eps: Radius, a number or an array that broadcasts to one image; by default the model's.
         batch_size: Images at a time.
         progress: Called with a short text before each stage.
 
@@ -28,12 +30,12 @@ def evaluate_robustness(model, x, y, eps=None, batch_size=256, progress=None):
         `count`.
     """
     progress = progress or (lambda text: None)
-    if eps is not None and eps != model.eps:
+    if eps is not None and not np.array_equal(eps, model.eps):
         model = model.at_eps(eps)
     progress("natural, IBP-certified and TAPS accuracy")
     shares = model.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True)
     progress(f"PGD, {PGD_STEPS} steps")
     shares["pgd_accuracy"] = adversarial_accuracy(
-        model.network, x, y, model.eps, steps=PGD_STEPS, batch_size=batch_size
+        model, x, y, model.eps, steps=PGD_STEPS, batch_size=batch_size
     )
     return {**{name: float(shares[name]) for name in COLUMNS}, "count": len(x)}

@@ -14,7 +14,7 @@ def margin_report(models, eps, x, y, count=6):
 
     Args:
         models: Dictionary from a name to a `CertifiedModel`.
-        eps: Radius in pixel units.
+        eps: Radius.
         x: Array `(n, ...)` of images; `count` are taken, evenly spaced by how safe they are under
             the last model.
         y: Array `(n,)` of labels.
@@ -24,11 +24,12 @@ def margin_report(models, eps, x, y, count=6):
         Dictionary of the arguments of `plots.margin_bounds`.
     """
 
-    def margins(network):
+    def margins(model):
+        network, domain = model.network, model.domain
         segment = network.segment
 
         def both(images, labels):
-            box = input_box(images, eps)
+            box = input_box(images, eps, domain)
             points = box_attack(segment, box, labels, backend.seed_tensor(0))
             rows = margin_rows(segment.last, labels)
             return ibp_margins(network, box, labels), margins_at(segment, points, rows)
@@ -38,7 +39,7 @@ def margin_report(models, eps, x, y, count=6):
         )
         return [ops.convert_to_numpy(result) for result in results]
 
-    found = {name: margins(model.network) for name, model in models.items()}
+    found = {name: margins(model) for name, model in models.items()}
     worst = found[list(models)[-1]][0].max(axis=1)
     chosen = np.argsort(worst)[np.linspace(0, len(x) - 1, count).round().astype(int)]
     return {

@@ -4,19 +4,21 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_taps.checks import (
     check_choice,
     check_count,
-    check_radius,
     check_real,
     check_text,
     did_you_mean,
 )
 from keras_taps.datasets import dataset_info
+from keras_taps.domain import Domain, check_radius, plain
 from keras_taps.schedules import SHAPES
 from keras_taps.training import METHODS
 
-NETWORKS = ("cnn3", "cnn5", "cnn7", "resnet", "conv_med", "conv_med_big")
+NETWORKS = ("cnn3", "cnn5", "cnn7", "resnet", "conv_med", "conv_med_big", "mlp")
 OPTIMIZERS = ("adam", "sgd", "adamw")
 _LARGEST = 1e9
 FEW_STEPS = 200  # of a ramp
@@ -32,9 +34,10 @@ class Recipe:
         source: Where the settings come from.
         dataset: Name of a data set, or an `.npz` file as `keras_taps.datasets.load` takes it.
         method: Name of a method, a key of `keras_taps.training.METHODS`.
-        eps: Radius of the evaluation, pixel units; text such as '2/255' is accepted.
-        train_eps: Final radius of the training, pixel units.
-        network: 'cnn3', 'cnn5', 'cnn7', 'resnet', 'conv_med' or 'conv_med_big'.
+        eps: Radius of the evaluation, in units of the inputs: a number, text such as '2/255', or a
+            list of them that broadcasts to one input, such as one a channel or a feature.
+        train_eps: Final radius of the training, in the same form.
+        network: 'cnn3', 'cnn5', 'cnn7', 'resnet', 'conv_med', 'conv_med_big' or 'mlp'.
         width: Width of the network.
         network_options: More arguments of the network.
         epochs: Passes over the training images.
@@ -64,6 +67,8 @@ class Recipe:
         bn_reestimation: Whether batch statistics are taken over all training images after each
             epoch, before the validation.
         options: Arguments of the method alone, such as `tau_ratio` of SABR.
+        domain: What values inputs may take: `[low, high]`, numbers or lists that broadcast to one
+            input, text such as '-3,3', or 'none' for no bounds.
 
     Raises:
         ValueError: For a value out of range or an option that the method does not take.
@@ -73,8 +78,8 @@ class Recipe:
     source: str
     dataset: str
     method: str
-    eps: float
-    train_eps: float
+    eps: Any
+    train_eps: Any
     network: str = "cnn7"
     width: int = 64
     network_options: dict = field(default_factory=dict)
@@ -101,16 +106,20 @@ class Recipe:
     early_stopping: int = 0
     bn_reestimation: bool = False
     options: dict = field(default_factory=dict)
+    domain: Any = (0, 1)
 
     def __post_init__(self):
         for name in ("name", "source", "dataset", "method", "network"):
             check_text(name, getattr(self, name))
-        for name in ("eps", "train_eps"):
-            object.__setattr__(self, name, check_radius(name, getattr(self, name)))
         object.__setattr__(self, "decay_epochs", _ascending(self.decay_epochs))
         if self.dataset.endswith(".npz"):  # a run folder is opened from anywhere
             object.__setattr__(self, "dataset", str(Path(self.dataset).resolve()))
-        dataset_info(self.dataset)
+        shape = dataset_info(self.dataset).input_shape
+        domain = Domain.of(self.domain).fitted(shape)
+        object.__setattr__(self, "domain", domain.to_config())
+        for name in ("eps", "train_eps"):
+            radius = check_radius(name, getattr(self, name), domain, shape)
+            object.__setattr__(self, name, plain(radius))
         check_choice("method", self.method, METHODS)
         check_choice("network", self.network, NETWORKS)
         for name in ("width", "epochs", "batch_size"):
@@ -220,7 +229,7 @@ class Recipe:
                 f"{self.epochs} epochs, so no epoch can be chosen as the best. Set anneal_epochs "
                 "lower, or epochs higher."
             )
-        elif self.train_eps and steps < FEW_STEPS:
+        elif np.any(self.train_eps) and steps < FEW_STEPS:
             found.append(
                 f"The radius grows within {steps} steps; with fewer than {FEW_STEPS} a network "
                 "often stays at chance. Set anneal_epochs or epochs higher, or batch_size lower."

@@ -128,7 +128,13 @@ class Run:
     def data(self):
         """`Dataset` of the run, its validation split drawn by the seed, cut to `limit`."""
         recipe = self.recipe
-        data = load(recipe.dataset, self.data_dir, validation=recipe.validation, seed=self.seed)
+        data = load(
+            recipe.dataset,
+            self.data_dir,
+            validation=recipe.validation,
+            seed=self.seed,
+            domain=recipe.domain,
+        )
         return data.limited(self.limit)
 
     @property

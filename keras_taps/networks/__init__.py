@@ -4,6 +4,7 @@ from keras_taps.networks.cnn import cnn3, cnn5, cnn7
 from keras_taps.networks.conv_med import conv_med, conv_med_big
 from keras_taps.networks.convert import convert
 from keras_taps.networks.initializer import FanInUniform, IBPInitializer
+from keras_taps.networks.mlp import mlp
 from keras_taps.networks.resnet import resnet
 from keras_taps.networks.segment import CleanPass, Segment
 from keras_taps.networks.sequential import IntervalSequential
@@ -20,5 +21,6 @@ __all__ = [
     "conv_med",
     "conv_med_big",
     "convert",
+    "mlp",
     "resnet",
 ]

@@ -22,21 +22,23 @@ from keras_taps.networks.sequential import IntervalSequential
 LAST = "channels_last"  # the order of `input_shape`, whatever Keras takes for its default
 
 
-def normalization(input_shape, mean, std):
+def normalization(input_shape, mean, std, axes=(3,)):
     """List with the layer `(x - mean) / std`, or empty without `mean`.
 
     Args:
         input_shape: Shape of one image, `(height, width, channels)`.
         mean: `None`, a number or one number a channel.
         std: Deviations > 0, in the same form.
+        axes: How many axes an input may have; the last are channels, or features.
 
     Raises:
         ValueError: For another shape, or if mean and deviations do not fit it.
     """
-    if np.ndim(input_shape) != 1 or len(input_shape) != 3:
+    if np.ndim(input_shape) != 1 or len(input_shape) not in axes:
+        rows = ", or (features,)" if 1 in axes else ""
         raise ValueError(
-            "`input_shape` must be (height, width, channels), with 1 channel for grey images. "
-            f"Received: input_shape={input_shape!r}"
+            f"`input_shape` must be (height, width, channels), with 1 channel for grey images{rows}"
+            f". Received: input_shape={input_shape!r}"
         )
     if mean is None and std is None:
         return []

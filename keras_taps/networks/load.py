@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 import keras
 
+from keras_taps.domain import UNIT, Domain
 from keras_taps.networks.convert import convert
 from keras_taps.networks.sequential import IntervalSequential
 
@@ -52,7 +53,28 @@ def interval_network(model: ModelLike) -> IntervalSequential:
         FileNotFoundError: If it is a path without a file.
         ValueError: If it is none of these, or cannot be converted; the message names the layer.
     """
+    return network_and_domain(model)[0]
+
+
+def network_and_domain(model, domain="model"):
+    """As `interval_network`, and what values the inputs may take.
+
+    Args:
+        model: As there.
+        domain: `(low, high)`, numbers or arrays that broadcast to one input; `None` for no bounds;
+            or 'model' for those that a model of certified training has, [0, 1] for others.
+
+    Returns:
+        `(IntervalSequential, Domain)`.
+
+    Raises:
+        FileNotFoundError: If it is a path without a file.
+        ValueError: If it cannot be converted, or the domain is none or does not broadcast.
+    """
     if isinstance(model, (str, Path)):
         model = load_model(model)
+    if isinstance(domain, str) and domain == "model":
+        domain = getattr(model, "domain", UNIT)
     network = getattr(model, "network", model)
-    return network if isinstance(network, IntervalSequential) else convert(network)
+    network = network if isinstance(network, IntervalSequential) else convert(network)
+    return network, Domain.of(domain).fitted(network.input_shape[1:])

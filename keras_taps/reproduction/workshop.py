@@ -28,6 +28,7 @@ _LATER = {  # fields of recipes that came after the committed results, and what 
     "optimizer": "adam",
     "optimizer_options": {},
     "l1_per_layer": True,
+    "domain": [0.0, 1.0],
 }
 
 

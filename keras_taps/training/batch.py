@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from keras_taps.domain import UNIT, Domain
 from keras_taps.interval import Interval, input_box
 from keras_taps.layers.passes import PLAIN, Pass
 from keras_taps.typing import Tensor
@@ -14,15 +15,16 @@ class Batch:
     """The images of one step, and under what conditions the method meets them.
 
     Args:
-        images: Tensor `(batch, ...)` of pixels in [0, 1].
+        images: Tensor `(batch, ...)` of values in the domain.
         labels: Integer tensor `(batch,)`.
         logits: Tensor `(batch, classes)` of the clean pass, with its gradient.
-        eps: Scalar tensor, the radius of this step in pixel units.
+        eps: The radius of this step, a scalar tensor or one that broadcasts to one image.
         seed: Tensor of two integers, for random starts.
         annealing: Boolean tensor, whether eps still grows; `False` in an evaluation.
         training: Whether this is a training step, in which a method may shrink its box; an
             evaluation is always about the whole box.
         given: `Pass` of everything that follows the clean pass: its moments are replayed.
+        domain: `Domain` of the images.
     """
 
     images: Tensor
@@ -33,11 +35,12 @@ class Batch:
     annealing: Tensor = False
     training: bool = True
     given: Pass = PLAIN
+    domain: Domain = UNIT
 
     @cached_property
     def box(self) -> Interval:
-        """The whole box, all images within `eps`, clipped to [0, 1]."""
-        return input_box(self.images, self.eps)
+        """The whole box, all images within `eps`, cut to their domain."""
+        return input_box(self.images, self.eps, self.domain)
 
 
 class Outcome(NamedTuple):

@@ -7,13 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from keras_taps import backend
 from keras_taps.attacks.latent import taps_margins
 from keras_taps.bounds.ibp import ibp_margins
-from keras_taps.checks import check_radius, check_real, check_seed, did_you_mean
-from keras_taps.interval import Interval, as_interval
+from keras_taps.checks import check_real, check_seed, did_you_mean
+from keras_taps.domain import Domain, check_radius, plain
+from keras_taps.interval import Interval, all_inside, as_interval
 from keras_taps.layers.residual import walk
 from keras_taps.networks.segment import CleanPass
 from keras_taps.networks.sequential import IntervalSequential
@@ -41,8 +44,10 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
 
     Args:
         network: `IntervalSequential` that ends in a Dense layer of logits.
-        eps: Radius at which the network is evaluated, pixel units in [0, 1].
-        train_eps: Final radius of training, `eps <= train_eps <= 1`; by default `eps`.
+        eps: Radius at which the network is evaluated, in units of the inputs: a number, or an array
+            that broadcasts to one input, such as one radius a channel or a feature.
+        train_eps: Final radius of training, at least `eps`; by default `eps`. It grows as a whole:
+            one factor times all of it.
         classifier_relus: ReLUs after the split, one of `network.legal_splits`, by default the
             smallest but 0; used by the method if it attacks in latent space, and always for the
             metric `taps_accuracy`.
@@ -50,6 +55,9 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
             annealing.
         l1: Coefficient >= 0 of the sum of absolute kernel entries.
         seed: Whole number, for the attacks' random starts; by default drawn from the global seed.
+        domain: What values inputs may take, to which boxes are cut: `(low, high)`, numbers or
+            arrays that broadcast to one input, with `None` where there is no bound; or `None` for
+            no bounds at all. By default pixels in [0, 1].
         name: Name of the model.
 
     Raises:
@@ -66,13 +74,14 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
     def __init__(
         self,
         network: IntervalSequential,
-        eps: float,
-        train_eps: float | None = None,
+        eps: ArrayLike,
+        train_eps: ArrayLike | None = None,
         *,
         classifier_relus: int | None = None,
         warmup_weight: float = 0.5,
         l1: float = 0.0,
         seed: int | None = None,
+        domain: Any = (0, 1),
         name: str | None = None,
         **unknown: Any,
     ):
@@ -90,12 +99,16 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
             classifier_relus = network.default_split
         network.split(classifier_relus)
         self.network = network
-        self.eps = check_radius("eps", eps)
-        self.train_eps = self.eps if train_eps is None else check_radius("train_eps", train_eps)
-        if self.train_eps < self.eps:
+        shape = network.input_shape[1:]
+        self.domain = Domain.of(domain).fitted(shape)
+        self.eps = check_radius("eps", eps, self.domain, shape)
+        self.train_eps = self.eps
+        if train_eps is not None:
+            self.train_eps = check_radius("train_eps", train_eps, self.domain, shape)
+        if np.any(np.less(self.train_eps, self.eps)):
             raise ValueError(
                 "`train_eps` must be at least `eps`: a network is not trained at a smaller radius "
-                f"than it is tested at. Received: eps={eps}, train_eps={train_eps}"
+                f"than it is tested at. Received: eps={eps!s}, train_eps={train_eps!s}"
             )
         self.classifier_relus = classifier_relus
         self.warmup_weight = check_real("warmup_weight", warmup_weight, 0, float("inf"))
@@ -160,9 +173,9 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         References:
             Mao et al. 2023, Algorithm 1, with the decreasing weight that all codes use.
         """
-        if not (self.warmup_weight and relu_boxes and self.train_eps):
-            return ops.zeros_like(eps)  # a radius of 0 does not grow
-        weight = self.warmup_weight * (1 - eps / self.train_eps)
+        if not (self.warmup_weight and relu_boxes and np.any(self.train_eps)):
+            return ops.zeros_like(ops.mean(eps))  # a radius of 0 does not grow
+        weight = self.warmup_weight * (1 - self.share_of(eps))
         entry = walk(self.network.leading_normalization, box)
         penalty = warmup_regulariser(entry, relu_boxes)
         return ops.cast(weight, penalty.dtype) * penalty
@@ -207,7 +220,7 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         loss = loss + sum(self.losses)
         if self.l1:
             loss = loss + self.l1 * self.kernel_norm()
-        # Pixels or labels out of range make the loss NaN: never a silent wrong figure.
+        # Inputs or labels out of range make the loss NaN: never a silent wrong figure.
         return ops.where(self._in_range(x, labels), loss, float("nan")) / backend.replica_count()
 
     def _training_loss(self, x, labels, clean):
@@ -222,11 +235,14 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         annealing, eps = self.scheduled_eps()
         seed = backend.seed_tensor(self.seed, self.step * 1)
         self.step.assign_add(1)  # here, because a branch must not write variables
-        self.eps_tracker.update_state(eps)
-        width = ops.where(annealing, ops.maximum(eps, _SMALLEST_EPS), eps)
+        self.eps_tracker.update_state(ops.mean(eps))
+        smallest = np.minimum(self.train_eps, _SMALLEST_EPS).astype("float32")
+        width = ops.where(annealing, ops.maximum(eps, smallest), eps)
         relu_boxes = []
         given = replace(self.network.replay(clean.moments), relu_boxes=relu_boxes)
-        batch = Batch(x, labels, clean.logits, width, seed, annealing, given=given)
+        batch = Batch(
+            x, labels, clean.logits, width, seed, annealing, given=given, domain=self.domain
+        )
         with self.network.replaying():
             region = self.region(batch)
             outcome = self.certified_loss(batch, region)
@@ -241,8 +257,8 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
     def _evaluation_outcome(self, x, labels, logits):
         # Always the same seed: evaluating twice gives the same figures and disturbs no training.
         seed = backend.seed_tensor(0)
-        self.eps_tracker.update_state(self.eps)
-        batch = Batch(x, labels, logits, self.eps, seed, training=False)
+        self.eps_tracker.update_state(float(np.mean(self.eps)))
+        batch = Batch(x, labels, logits, self.eps, seed, training=False, domain=self.domain)
         outcome = self.certified_loss(batch, self.region(batch))
         if outcome.ibp_margins is None:
             outcome = outcome._replace(ibp_margins=ibp_margins(self.network, batch.box, labels))
@@ -252,9 +268,8 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         return outcome
 
     def _in_range(self, x, labels):
-        pixels = ops.all(ops.logical_and(x >= 0, x <= 1))
         classes = ops.all(ops.logical_and(labels >= 0, labels < self.network.num_classes))
-        return ops.logical_and(pixels, classes)
+        return ops.logical_and(all_inside(x, self.domain), classes)
 
     def train_step(self, *args: Any) -> Any:
         """One training step: clean pass, certified loss, gradient, update.
@@ -264,14 +279,16 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         """
         return super().train_step(*args)
 
-    def at_eps(self, eps: float) -> "CertifiedModel":
+    def at_eps(self, eps: ArrayLike) -> "CertifiedModel":
         """A compiled model of the same kind on the same network (no copy), to evaluate at `eps`.
 
         Args:
-            eps: Radius in pixel units.
+            eps: Radius, as that of the model.
         """
         options = self.get_config()
-        options.update(network=self.network, eps=eps, train_eps=max(eps, self.train_eps))
+        eps = check_radius("eps", eps, self.domain)
+        largest = np.maximum(eps, self.train_eps)
+        options.update(network=self.network, eps=eps, train_eps=largest, domain=self.domain)
         model = type(self)(**options)
         model.compile(jit_compile=getattr(self, "_jit_request", "auto"))
         return model
@@ -280,12 +297,13 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         return {
             "name": self.name,
             "network": keras.saving.serialize_keras_object(self.network),
-            "eps": self.eps,
-            "train_eps": self.train_eps,
+            "eps": plain(self.eps),
+            "train_eps": plain(self.train_eps),
             "classifier_relus": self.classifier_relus,
             "warmup_weight": self.warmup_weight,
             "l1": self.l1,
             "seed": self.seed,
+            "domain": self.domain.to_config(),
         }
 
     @classmethod

@@ -6,14 +6,15 @@ import keras
 import numpy as np
 
 from keras_taps import backend
-from keras_taps.checks import check_images, check_labels
+from keras_taps.checks import check_labels
 from keras_taps.datasets.batches import Batches
+from keras_taps.domain import UNIT, check_images
 
 
 class CheckedModel(keras.Model):
     """A Keras model around a `network`, with its own loss, that looks at data before it starts.
 
-    A subclass sets `network`, an `IntervalSequential`.
+    A subclass sets `network`, an `IntervalSequential`, and the `domain` of its inputs.
     """
 
     def compile(
@@ -58,11 +59,11 @@ class CheckedModel(keras.Model):
             ValueError: If images or labels have the wrong shape or range; of a data set the first
                 batch is looked at.
         """
-        check_data(self.network, x, y)
+        check_data(self.network, x, y, self.domain)
         validation = options.get("validation_data")
         if validation is not None:
             pair = validation if isinstance(validation, tuple) else (validation, None)
-            check_data(self.network, *pair[:2])
+            check_data(self.network, *pair[:2], self.domain)
         if isinstance(x, Batches):
             options["shuffle"] = False  # it shuffles by itself, reproducibly
         return super().fit(x, y, **options)
@@ -72,11 +73,11 @@ class CheckedModel(keras.Model):
     ) -> float | list[float] | dict[str, float]:
         """Evaluate at `eps` with moving batch statistics, after the checks that `fit` makes."""
         if not options.get("_use_cached_eval_dataset"):
-            check_data(self.network, x, y)
+            check_data(self.network, x, y, self.domain)
         return super().evaluate(x, y, **options)
 
 
-def check_data(network, x, y):
+def check_data(network, x, y, domain=UNIT):
     """Raise `ValueError` if images or labels cannot belong to `network`.
 
     Arrays are checked whole, data sets by their first batch; plain iterators, which cannot be
@@ -86,11 +87,12 @@ def check_data(network, x, y):
         network: `IntervalSequential`.
         x: Array, tensor, `tf.data.Dataset`, `PyDataset`, torch `DataLoader` or iterator.
         y: Labels for an array `x`, else `None`.
+        domain: `Domain` of the images.
     """
     x, y = _first_batch(x) if y is None else (x, y)
     if x is None:
         return
-    check_images(keras.ops.convert_to_numpy(x), network.input_shape[1:])
+    check_images(keras.ops.convert_to_numpy(x), network.input_shape[1:], domain)
     if y is None:
         raise ValueError("`y` must hold the integer labels of the images. Received: y=None")
     check_labels(keras.ops.convert_to_numpy(y), network.num_classes)

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from numpy.typing import ArrayLike
 
 from keras_taps.attacks.box_attack import constants, margins_at
 from keras_taps.attacks.noise_attack import LatentZonotope, noise_attack
@@ -76,8 +77,8 @@ class COLTModel(CertifiedModel):
     def __init__(
         self,
         network: IntervalSequential,
-        eps: float,
-        train_eps: float | None = None,
+        eps: ArrayLike,
+        train_eps: ArrayLike | None = None,
         *,
         stage: int = 0,
         previous: bool = True,

@@ -3,6 +3,7 @@
 from typing import Any
 
 from keras import ops
+from numpy.typing import ArrayLike
 
 from keras_taps.bounds.crown import LinearRelaxation
 from keras_taps.bounds.margins import cross_entropy
@@ -49,8 +50,8 @@ class CrownIBPModel(CertifiedModel):
     def __init__(
         self,
         network: IntervalSequential,
-        eps: float,
-        train_eps: float | None = None,
+        eps: ArrayLike,
+        train_eps: ArrayLike | None = None,
         *,
         final_crown_weight: float = 0.0,
         loss_fusion: bool | None = None,
@@ -86,7 +87,7 @@ class CrownIBPModel(CertifiedModel):
 
         if batch.annealing is False:
             return Outcome(after(), ibp)
-        share = batch.eps / self.train_eps if self.train_eps else 1.0
+        share = self.share_of(batch.eps)
         weight = ops.cast(self.crown_weight(share), ibp.dtype)
         loss = ops.cond(batch.annealing, lambda: mixed(weight), after)
         return Outcome(loss, ibp)

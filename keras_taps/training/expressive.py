@@ -3,6 +3,7 @@
 from typing import Any
 
 from keras import ops
+from numpy.typing import ArrayLike
 
 from keras_taps.bounds.ibp import ibp_margins
 from keras_taps.checks import check_real
@@ -35,8 +36,8 @@ class ExpressiveModel(InputAttack, CertifiedModel):
     def __init__(
         self,
         network: IntervalSequential,
-        eps: float,
-        train_eps: float | None = None,
+        eps: ArrayLike,
+        train_eps: ArrayLike | None = None,
         *,
         alpha: float = 0.5,
         pgd_steps: int = 1,

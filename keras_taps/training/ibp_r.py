@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from keras import ops
+from numpy.typing import ArrayLike
 
 from keras_taps.bounds.margins import (
     certified,
@@ -66,8 +67,8 @@ class IBPRModel(InputAttack, CertifiedModel):
     def __init__(
         self,
         network: IntervalSequential,
-        eps: float,
-        train_eps: float | None = None,
+        eps: ArrayLike,
+        train_eps: ArrayLike | None = None,
         *,
         stability: float = 1e-3,
         mask: str | None = None,
@@ -104,9 +105,7 @@ class IBPRModel(InputAttack, CertifiedModel):
 
     def _share(self, batch):
         """Share of the final radius that training has reached; 1 in an evaluation."""
-        if not (batch.training and self.train_eps):
-            return ops.convert_to_tensor(1.0)
-        return batch.eps / self.train_eps
+        return self.share_of(batch.eps) if batch.training else ops.convert_to_tensor(1.0)
 
     def get_config(self) -> dict[str, Any]:
         return {

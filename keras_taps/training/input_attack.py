@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from keras import ops
+from numpy.typing import ArrayLike
 
 from keras_taps.attacks.box_attack import box_attack, margins_at
 from keras_taps.bounds.margins import margin_rows
@@ -40,8 +41,8 @@ class InputAttack:
     def __init__(
         self,
         network: IntervalSequential,
-        eps: float,
-        train_eps: float | None = None,
+        eps: ArrayLike,
+        train_eps: ArrayLike | None = None,
         *,
         pgd_steps: int = 10,
         pgd_step_size: float = 0.2,
@@ -59,7 +60,11 @@ class InputAttack:
         """The attacked images of a `Batch`, a tensor `(batch, ...)` without gradient."""
         box = batch.box
         if batch.training and self.pgd_radius != 1:
-            box = input_box(batch.images, ops.minimum(batch.eps * self.pgd_radius, 1.0))
+            box = input_box(
+                batch.images,
+                ops.minimum(batch.eps * self.pgd_radius, batch.domain.width),
+                batch.domain,
+            )
         points = box_attack(
             self.network.under(batch.given),
             box,

@@ -1,5 +1,6 @@
 """The radius of training: a schedule that is saved with the model and runs in its compiled step."""
 
+import numpy as np
 from keras import ops
 
 from keras_taps.checks import check_choice, check_count
@@ -34,8 +35,14 @@ class RadiusSchedule:
         """`(annealing, eps)` of the step to come: a boolean tensor and the radius."""
         straight, *ramp = self.ramp()
         step, _, end = ramp
-        line = self.train_eps * progress(*ramp)
-        return step < end, ops.where(straight, line, smooth_eps(*ramp, self.train_eps))
+        final = ops.convert_to_tensor(self.train_eps, dtype="float32")
+        line = final * progress(*ramp)
+        return step < end, ops.where(straight, line, smooth_eps(*ramp, final))
+
+    def share_of(self, eps):
+        """Which share of `train_eps` a radius on the way to it is, a scalar tensor."""
+        final = float(np.mean(self.train_eps))
+        return ops.mean(eps) / final if final else 1.0
 
     def ramp(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`(straight, step, start, end)` of the schedule, as tensors."""

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+from numpy.typing import ArrayLike
+
 from keras_taps.checks import check_real
 from keras_taps.interval import Interval
 from keras_taps.networks.sequential import IntervalSequential
@@ -35,8 +37,8 @@ class SmallBox(InputAttack):
     def __init__(
         self,
         network: IntervalSequential,
-        eps: float,
-        train_eps: float | None = None,
+        eps: ArrayLike,
+        train_eps: ArrayLike | None = None,
         *,
         tau_ratio: float = 0.4,
         relu_shrinkage: float = 1.0,

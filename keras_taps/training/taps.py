@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from numpy.typing import ArrayLike
 
 from keras_taps.attacks.box_attack import ESTIMATORS, box_attack, margins_at
 from keras_taps.attacks.selection import Selection, check_estimators
@@ -79,8 +80,8 @@ class TAPSModel(CertifiedModel):
     def __init__(
         self,
         network: IntervalSequential,
-        eps: float,
-        train_eps: float | None = None,
+        eps: ArrayLike,
+        train_eps: ArrayLike | None = None,
         *,
         classifier_relus: int | None = None,
         w_taps: float = 5.0,

@@ -135,7 +135,9 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
         self.certify_options = dict(certify_options or {})
         self.weight = None if weight is None else check_real("weight", weight, 0, 1)
         self.objective_name = self._objective(objective)
-        self.data = data or load(recipe.dataset, validation=recipe.validation, seed=self.seed)
+        self.data = data or load(
+            recipe.dataset, validation=recipe.validation, seed=self.seed, domain=recipe.domain
+        )
         if not len(self.data.validation[0]):
             raise ValueError(
                 "A search needs validation images, which choose among trials: give the recipe a "
@@ -167,7 +169,7 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
                 changed = self._changed(self.recipe, {"method": method, **values})
                 build_model(changed, 1, self.seed, network=network)
         if self.stages:
-            self._certify(network, self.recipe.eps, count=0)
+            self._certify(network, self.recipe, count=0)
 
     def _changed(self, recipe, values):
         values = {**recipe_changes(recipe, values)}
@@ -280,7 +282,7 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
         certify_seconds = 0.0
         if self.stages:
             began = time.perf_counter()
-            shares = self._certify(model.network, recipe.eps, self.certify_count).accuracies()
+            shares = self._certify(model.network, recipe, self.certify_count).accuracies()
             figures |= {CERTIFIED: shares["certified"], "val_unknown": shares["unknown"]}
             certify_seconds = time.perf_counter() - began
         if self.weight is not None:
@@ -290,7 +292,7 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
         # As KerasTuner sends them from worker to chief, so that both ways give the same numbers.
         return {name: float(np.float32(value)) for name, value in figures.items()}
 
-    def _certify(self, network, eps, count):
+    def _certify(self, network, recipe, count):
         x, y = (part[:count] for part in self.data.validation)
-        options = {"seed": self.seed, **self.certify_options}
-        return certify(network, x, y, eps, stages=self.stages, **options)
+        options = {"seed": self.seed, "domain": recipe.domain, **self.certify_options}
+        return certify(network, x, y, recipe.eps, stages=self.stages, **options)

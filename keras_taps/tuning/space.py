@@ -4,8 +4,11 @@ import contextlib
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from keras_taps.checks import check_choice, check_real
 from keras_taps.choices import DIMENSIONS
+from keras_taps.domain import Domain, plain
 from keras_taps.experiments.recipe import method_options, unknown
 
 
@@ -243,7 +246,8 @@ def recipe_changes(recipe, values):
     changes = dict(values)
     factor = changes.pop("train_eps_factor", None)
     if factor is not None:
-        changes["train_eps"] = min(factor * recipe.eps, 1.0)
+        most = Domain.of(recipe.domain).width
+        changes["train_eps"] = plain(np.minimum(factor * np.asarray(recipe.eps), most))
     share = changes.pop("anneal_share", None)
     if share is not None:
         changes["anneal_epochs"] = share * recipe.epochs

@@ -189,7 +189,13 @@ class Study:
     def data(self) -> Dataset:
         """`Dataset` of the study, its validation split drawn by the seed."""
         recipe = self.recipe
-        data = load(recipe.dataset, self.data_dir, validation=recipe.validation, seed=self.seed)
+        data = load(
+            recipe.dataset,
+            self.data_dir,
+            validation=recipe.validation,
+            seed=self.seed,
+            domain=recipe.domain,
+        )
         return data.limited(self.limit)
 
     def hypermodel(self, name: str) -> CertifiedHyperModel:

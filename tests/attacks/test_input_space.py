@@ -128,7 +128,7 @@ def test_weights_are_read_anew_at_each_call():
         ({"batch_size": 0}, "`batch_size` must be"),
         ({"steps": -1}, "`steps` must be"),
         ({"x": np.zeros((7, 5))}, "`x` must have shape"),
-        ({"x": np.full((7, 6, 6, 1), 255)}, "`x` must hold pixels"),
+        ({"x": np.full((7, 6, 6, 1), 255)}, "`x` must hold values"),
         ({"y": np.full(7, 3)}, "`y` must hold whole labels"),
         ({"step_size": 0}, "`step_size` must be"),
         ({"objective": "loss"}, "`objective` must be"),

@@ -189,7 +189,7 @@ def test_a_full_disk_ends_with_1(capsys, stock, tmp_path, monkeypatch):
         (("{stock}", "--dataset", "digits"), "needs --eps"),
         (("{stock}", "--dataset", "digitz", "--eps", "0.1"), "Did you mean 'digits'"),
         (("{stock}", "--eps", "abc"), "a fraction such as 2/255. Received: eps='abc'"),
-        (("{stock}", "--eps", "2"), "write 2 / 255, not 2"),
+        (("{stock}", "--dataset", "digits", "--eps", "2"), "write 2 / 255, not 2"),
         (("{stock}", "--limit", "0"), "`limit`"),
         (("{stock}", "--stages", "ibp,magic"), "`--stages` must be one of"),
         (("{stock}", "--backend", "mxnet"), "Received: --backend='mxnet'"),

@@ -136,7 +136,7 @@ def test_a_backend_that_is_not_installed():
         (("train", "digits-0.1-ibp", "--epochs", "0", "--out", "x"), "`epochs`"),
         (("train", "--resume", "nowhere"), "run folder"),
         (("evaluate", "nowhere.keras"), "no model file"),
-        (("evaluate", "nowhere.keras", "--eps", "8"), "Received: eps='8'"),
+        (("evaluate", "nowhere.keras", "--eps", "-8"), "Received: eps='-8'"),
         (("evaluate", "network.onnx"), "`keras-taps verify`"),
         (("train", "mnist-0.1-ibp", "--out", "{tmp}/r", "--data-dir", "{tmp}"), "TFDS_DATA_DIR"),
         (("train", "digits-0.1-ibp", "--set", "epoch=3"), "Did you mean 'epochs'"),

@@ -94,7 +94,7 @@ def test_a_file_of_the_user_is_a_data_set(tmp_path, kind):
 def test_a_file_of_the_user_out_of_range(tmp_path):
     x, y = np.full((4, 5, 4, 1), 3.0), np.arange(4)
     np.savez(tmp_path / "own.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-    with pytest.raises(ValueError, match=r"`x_train` must hold pixels in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"`x_train` must hold values in \[0, 1\]"):
         load(str(tmp_path / "own.npz"))
     with pytest.raises(FileNotFoundError, match=r"no file 'nowhere.npz'"):
         load("nowhere.npz")

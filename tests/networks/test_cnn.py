@@ -5,8 +5,8 @@ from keras import ops
 
 from keras_taps.interval import input_box
 from keras_taps.layers import IntervalConv2D, IntervalDense, IntervalZeroPadding2D
-from keras_taps.networks import cnn3, cnn5, cnn7, conv_med, conv_med_big, resnet
-from tests.helpers import close, images, numpy, randomise
+from keras_taps.networks import cnn3, cnn5, cnn7, conv_med, conv_med_big, mlp, resnet
+from tests.helpers import assert_contains, close, images, numpy, randomise
 
 ALL = {
     "cnn3": cnn3,
@@ -15,6 +15,7 @@ ALL = {
     "resnet": resnet,
     "conv_med": conv_med,
     "conv_med_big": conv_med_big,
+    "mlp": mlp,
 }
 
 
@@ -130,6 +131,14 @@ def test_bad_arguments(name, arguments):
     argument = "std" if arguments == {"mean": 0.1} else next(iter(arguments))
     with pytest.raises(ValueError, match=f"`{argument}` must be .*Received"):
         ALL[name](**{"input_shape": (8, 8, 1), "num_classes": 10, **arguments})
+
+
+def test_mlp_takes_rows():
+    network = mlp((5,), 2, width=4, depth=3, mean=[0.0] * 5, std=np.arange(1, 6))
+    assert network.relus == 3
+    weights = sum(np.prod(w.shape) for w in network.trainable_variables)
+    assert weights == affine(5, 4) + 2 * affine(4, 4) + affine(4, 2)
+    assert_contains(network(input_box(np.zeros((1, 5)), 0.5)), numpy(network(np.zeros((1, 5)))))
 
 
 @pytest.mark.parametrize("name", ["cnn7", "resnet"])

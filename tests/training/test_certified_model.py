@@ -230,9 +230,9 @@ def test_bad_networks(layers, message):
 
 
 BAD_DATA = [
-    (np.where(np.arange(6) == 2, np.nan, X), Y, "`x` must hold pixels"),
-    (X * 255, Y, "`x` must hold pixels"),
-    (X - 0.5, Y, "`x` must hold pixels"),
+    (np.where(np.arange(6) == 2, np.nan, X), Y, "`x` must hold values"),
+    (X * 255, Y, "`x` must hold values"),
+    (X - 0.5, Y, "`x` must hold values"),
     (X[:, :5], Y, "`x` must have shape"),
     (X[..., None], Y, "`x` must have shape"),
     (X, Y + 1, "`y` must hold whole labels"),

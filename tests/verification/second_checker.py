@@ -622,13 +622,27 @@ def own_error(node, m, e):
 # Reports
 
 
+def broadcast(value, shape):
+    """What a number, or nested lists, say of each entry of an array, in row-major order."""
+    depth, part = 0, value
+    while isinstance(part, list):
+        depth, part = depth + 1, part[0]
+    found = []
+    for place in product(*map(range, shape)):
+        part = value
+        for i in place[len(shape) - depth :]:
+            part = part[i if len(part) > 1 else 0]
+        found.append(part)
+    return found
+
+
 class Report:
     """The records of a report, and what becomes of each."""
 
     def __init__(self, path):
         lines = Path(path).read_text().split("\n")[:-1]
         self.header, *self.records = map(json.loads, lines)
-        assert self.header["format"] == "keras_taps certification report 2"
+        assert self.header["format"] == "keras_taps certification report 3"
         self.files = Path(path).with_name(Path(path).stem + ".files")
         self.network = Network(self.files / "network.npz")
         assert self.network.hash == self.header["network"]
@@ -637,6 +651,12 @@ class Report:
         others = (i for i in range(self.network.outputs) if i != label)
         return [({i: Fraction(1), label: Fraction(-1)}, Fraction(0)) for i in others]
 
+    def of_each_entry(self, shape):
+        """Radius and the two ends of the domain, for each entry of an input."""
+        for name, nothing in (("eps", None), (0, -INFINITE), (1, INFINITE)):
+            value = self.header[name] if name == "eps" else self.header["domain"][name]
+            yield [nothing if v is None else Fraction(v) for v in broadcast(value, shape)]
+
     def look(self, record):
         """`(verdict, deployed, bound)` of what holds; the verdict is `None` if nothing does."""
         kind = {"certified": "certificate", "falsified": "counterexample"}.get(
@@ -644,8 +664,12 @@ class Report:
         )
         arrays = read_arrays(self.files / f"{kind}-{record['index']:06d}.npz")
         assert hashlib.sha256(as_hash(*arrays["x"])).hexdigest() == record["input"]
-        assert (arrays["label"][2][0], arrays["eps"][2][0]) == (record["label"], self.header["eps"])
-        x, eps = exact(arrays["x"][2]), Fraction(self.header["eps"])
+        assert arrays["label"][2][0] == record["label"]
+        kind, shape, values = arrays["eps"]
+        assert list(values) == broadcast(self.header["eps"], shape)
+        x = exact(arrays["x"][2])
+        eps, low, high = self.of_each_entry(arrays["x"][1])
+        assert all(a <= value <= b for a, value, b in zip(low, x, high, strict=True))
         point = [(value, value) for value in x]
         at = Walk(self.network, point, "ibp")
         forms = self.margins(record["predicted"])
@@ -655,7 +679,8 @@ class Report:
             assert all(low <= error for low, error in lowest)
             return None, False, None
         forms = self.margins(record["label"])
-        box = [(max(value - eps, 0), min(value + eps, 1)) for value in x]
+        radii = zip(x, eps, low, high, strict=True)
+        box = [(max(value - r, a), min(value + r, b)) for value, r, a, b in radii]
         if record["verdict"] == "falsified":
             there = exact(arrays["point"][2])
             assert all(low <= value <= high for value, (low, high) in zip(there, box, strict=True))

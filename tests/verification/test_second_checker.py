@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from keras_taps import layers as kl
+from keras_taps.domain import Domain
 from keras_taps.networks import IntervalSequential
 from keras_taps.verification import certify, read_network, recheck
 from keras_taps.verification.certificate.claims import Claims, Subject
@@ -62,6 +63,9 @@ CASES = {
     "leaky": (leaky, 0.4, ["attack", "bab"], {"recompute": 1}),
     "residual": (residual, 0.01, BOUNDS, {}),
     "pooled": (pooled, 0.03, BOUNDS, {}),
+    "features": (leaky, [0.1, 0.0, 0.3], BOUNDS, {"domain": ([-0.5, None, 0], 1.5)}),
+    "no bounds": (lambda: tiny()[0], EPS, TREES, {"domain": None}),
+    "channels": (pooled, [[[0.01]], [[0.03]], [[0.02]], [[0.0]]], BOUNDS, {"domain": (-1, 2)}),
 }
 
 
@@ -70,15 +74,18 @@ def test_they_agree(name, tmp_path):
     make, eps, stages, options = CASES[name]
     model = make()
     graph = read_network(model)
-    x = np.random.default_rng(0).random((12, *graph.in_shape)).astype("float32")
+    domain = Domain.of(options.get("domain", (0, 1)))
+    low, high = np.maximum(domain.low, -1), np.minimum(domain.high, 2)
+    x = np.random.default_rng(0).random((12, *graph.in_shape))
+    x = (low + x * (high - low)).astype("float32")
     y = numpy(model(x)).argmax(-1)
     y[3] = (y[3] + 1) % 3
     path = tmp_path / "report.jsonl"
     certify(model, x, y, eps, stages=stages, out=path, certificates=True, **options)
-    ours = recheck(path, graph, x, y, eps)
+    ours = recheck(path, graph, x, y, eps, domain=domain)
     assert ours.holds
     assert set(ours.verdicts.values()) >= {"certified", "misclassified"}
-    theirs, claims = second_checker.Report(path), Claims(graph, eps, x, y)
+    theirs, claims = second_checker.Report(path), Claims(graph, np.asarray(eps), x, y, domain)
     for record in theirs.records:
         index = record["index"]
         verdict, deployed, bound = theirs.look(record)
@@ -113,7 +120,7 @@ def test_cuts(tmp_path):
 def our_bounds(claims, record, path, x):
     proof = claims._read(record, file_of(files_of(path), record["index"], record["verdict"]))
     forms = margin_forms(record["label"], claims.graph.outputs)
-    bounds, _ = claims._bounds(*Subject(record, x, claims.eps).box, forms, proof)
+    bounds, _ = claims._bounds(*Subject(record, x, claims.eps, claims.domain).box, forms, proof)
     return np.max(bounds)
 
 

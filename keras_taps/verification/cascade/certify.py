@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_taps.checks import check_radius, check_real
+from keras_taps.checks import check_real
 from keras_taps.choices import DEFAULT_STAGES
+from keras_taps.domain import check_radius, plain
 from keras_taps.networks.load import ModelLike
 from keras_taps.processes import one_writer
 from keras_taps.provenance import provenance
@@ -42,8 +43,9 @@ def certify(
     model: ModelLike,
     x: ArrayLike,
     y: ArrayLike,
-    eps: float | str,
+    eps: ArrayLike,
     *,
+    domain: Any = "model",
     stages: str | Sequence[str] = DEFAULT_STAGES,
     timeout: float = 60,
     out: StrPath | None = None,
@@ -67,9 +69,13 @@ def certify(
     Args:
         model: `IntervalSequential`, a model of certified training, a Keras model that `convert`
             takes, or the path of a `.keras` file or a run folder with one of them.
-        x: Array `(count, ...)` of images in [0, 1]; boxes are about their float32 values.
+        x: Array `(count, ...)` of inputs in the domain; boxes are about their float32 values.
         y: Integer array `(count,)` of labels.
-        eps: Radius in pixel units, a number in [0, 1] or text such as "2/255".
+        eps: Radius in units of the inputs: a number, text such as "2/255", or an array that
+            broadcasts to one input, such as one radius a channel or a feature.
+        domain: What values inputs may take, to which boxes are cut: `(low, high)`, numbers or
+            arrays that broadcast to one input; `None` for no bounds; or 'model', those that a
+            model of certified training was trained for, [0, 1] for others.
         stages: Names out of `STAGES`, in order: a list, or text with commas.
         timeout: Seconds an input; whoever has used them up enters no further stage.
         out: Path of the report. Records are appended as they come; the same call again goes on
@@ -101,7 +107,7 @@ def certify(
     References:
         Mao et al. 2023, section 4 and appendix C; the works named at each stage.
     """
-    certifier = Certifier(model, stages=stages, **options)
+    certifier = Certifier(model, domain=domain, stages=stages, **options)
     return certifier.certify(
         x,
         y,
@@ -121,6 +127,7 @@ class Certifier:
 
     Args:
         model: As for `certify`, like the rest.
+        domain: What values inputs may take.
         stages: Names out of `STAGES`, in order.
         **options: Fields of `Options`.
 
@@ -137,10 +144,15 @@ class Certifier:
     """
 
     def __init__(
-        self, model: ModelLike, *, stages: str | Sequence[str] = DEFAULT_STAGES, **options: Any
+        self,
+        model: ModelLike,
+        *,
+        domain: Any = "model",
+        stages: str | Sequence[str] = DEFAULT_STAGES,
+        **options: Any,
     ):
         self.options = Options.of(options)
-        self.network, self.graph = load_network(model)
+        self.network, self.graph, self.domain = load_network(model, domain)
         self._weights = [np.array(value) for value in self.network.get_weights()]
         layers = self.network._flatten_layers()
         self._float32 = all(layer.compute_dtype == "float32" for layer in layers)
@@ -152,7 +164,7 @@ class Certifier:
         self,
         x: ArrayLike,
         y: ArrayLike,
-        eps: float | str,
+        eps: ArrayLike,
         *,
         timeout: float = 60,
         out: StrPath | None = None,
@@ -163,9 +175,9 @@ class Certifier:
         """Prove or refute the robustness of the network on every input; as `certify`.
 
         Args:
-            x: Array `(count, ...)` of images in [0, 1].
+            x: Array `(count, ...)` of inputs in the domain.
             y: Integer array `(count,)` of labels.
-            eps: Radius in pixel units, a number in [0, 1] or text such as "2/255".
+            eps: Radius, a number or an array that broadcasts to one input.
             timeout: Seconds an input.
             out: Path of the report, or `None`.
             shard: Text "i/n", or `None`.
@@ -180,8 +192,8 @@ class Certifier:
             ValueError: If an argument is out of range, `out` holds a report about something else,
                 or the weights of the network have changed.
         """
-        eps = check_radius("eps", eps)
-        x, y = checked_data(x, y, self.network)
+        eps = check_radius("eps", eps, self.domain, self.graph.in_shape)
+        x, y = checked_data(x, y, self.network, self.domain)
         check_real("timeout", timeout, 0, math.inf, low_open=True)
         first, step = parse_shard(shard)
         now = self.network.get_weights()
@@ -193,7 +205,8 @@ class Certifier:
         header = {
             "format": FORMAT,
             "network": self.graph.hash,
-            "eps": eps,
+            "eps": plain(eps),
+            "domain": self.domain.to_config(),
             "data": array_hash(x.astype("<f4"), y.astype("<i8")),
             "count": len(range(first, len(x), step)),
             "shard": shard,
@@ -256,7 +269,9 @@ class Certifier:
             natural = (time.perf_counter() - began) / len(chosen)
             tasks = []
             for index, guess in zip(chosen, predicted, strict=True):
-                task = Task.around(x[index], int(y[index]), eps, self.graph.outputs, index)
+                task = Task.around(
+                    x[index], int(y[index]), eps, self.graph.outputs, index, self.domain
+                )
                 task.predicted = int(guess)
                 task.spend(NATURAL, natural)
                 if guess != y[index]:

@@ -47,7 +47,7 @@ class Evidence:
             self._save(record["index"], record["verdict"], x, record["label"], eps)
 
     def _save(self, index, verdict, x, label, eps, **content):
-        content |= {"x": x.astype("<f4"), "label": np.int64(label), "eps": np.float64(eps)}
+        content |= {"x": x.astype("<f4"), "label": np.int64(label), "eps": np.asarray(eps, "<f8")}
         path = file_of(self.folder, index, verdict)
         write_atomically(path, lambda to: np.savez_compressed(to, **content))
 

@@ -5,9 +5,10 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_taps import backend
-from keras_taps.checks import check_choice, check_images, check_labels
+from keras_taps.checks import check_choice, check_labels
 from keras_taps.choices import STAGES
-from keras_taps.networks.load import interval_network
+from keras_taps.domain import UNIT, Domain, check_images
+from keras_taps.networks.load import network_and_domain
 from keras_taps.networks.sequential import IntervalSequential
 from keras_taps.verification.bridges.from_keras import read_network
 
@@ -29,14 +30,14 @@ def check_stages(stages):
     return tuple(check_choice("stages", stage, STAGES) for stage in stages)
 
 
-def load_network(model):
-    """Interval network and graph of a model or of the path of one."""
-    network = interval_network(model)
-    return network, read_network(network)
+def load_network(model, domain="model"):
+    """Interval network, graph and `Domain` of a model or of the path of one."""
+    network, domain = network_and_domain(model, domain)
+    return network, read_network(network), domain
 
 
 def checked_data(
-    x: ArrayLike, y: ArrayLike, network: IntervalSequential
+    x: ArrayLike, y: ArrayLike, network: IntervalSequential, domain: Domain = UNIT
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images in float32, the numbers that are certified, and labels `(count,)`.
 
@@ -46,7 +47,7 @@ def checked_data(
     if y is None:
         raise ValueError("`y` must hold the labels; certification needs them. Received: None")
     x, y = np.asarray(x), np.asarray(y)
-    check_images(x, network.input_shape[1:])
+    check_images(x, network.input_shape[1:], domain)
     check_labels(y, network.num_classes)
     y = y.reshape(-1).astype("int64")
     if len(x) != len(y):

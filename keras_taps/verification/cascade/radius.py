@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_taps.checks import check_real
+from keras_taps.domain import check_radius
 from keras_taps.networks.load import ModelLike
 from keras_taps.typing import Progress
 from keras_taps.verification.cascade.given import (
@@ -31,6 +32,8 @@ def certified_radius(
     high: float = 0.5,
     tolerance: float = 0.001,
     *,
+    eps: ArrayLike = 1.0,
+    domain: Any = "model",
     stages: str | Sequence[str] = BOUNDS,
     timeout: float = 60,
     progress: Progress | None = None,
@@ -43,10 +46,13 @@ def certified_radius(
 
     Args:
         model: As for `certify`.
-        x: Array `(count, ...)` of images in [0, 1].
+        x: Array `(count, ...)` of inputs in the domain.
         y: Integer array `(count,)` of labels.
-        high: Largest radius to try, in (0, 1].
+        high: Largest radius to try, above 0 and at most the width of the domain.
         tolerance: Width > 0 at which the bisection ends.
+        eps: Radius in which radii are measured: a number, or an array that broadcasts to one input,
+            such as the deviation of each feature. A box of radius r has the radius `r * eps`.
+        domain: What values inputs may take, as for `certify`.
         stages: Names out of `STAGES` that decide about one radius.
         timeout: Seconds for one radius of one input.
         progress: Called as `progress(done, total)` with numbers of halvings.
@@ -65,11 +71,15 @@ def certified_radius(
     >>> certified_radius(network, np.zeros((1, 8, 8, 1)), np.zeros(1, int), 0.1, 0.05).shape
     (1,)
     """
-    network, graph = load_network(model)
-    x, y = checked_data(x, y, network)
+    network, graph, domain = load_network(model, domain)
+    x, y = checked_data(x, y, network, domain)
     stages = check_stages(stages)
-    check_real("high", high, 0, 1, low_open=True)
-    check_real("tolerance", tolerance, 0, 1, low_open=True)
+    unit = check_radius("eps", eps, domain, graph.in_shape)
+    if not np.any(unit):
+        raise ValueError(f"`eps` must be above 0 somewhere. Received: {eps=}")
+    most = domain.width / np.max(unit)
+    check_real("high", high, 0, most, low_open=True)
+    check_real("tolerance", tolerance, 0, most, low_open=True)
     own = own_outputs(network, Options.of(options).batch_size)
     verifier = Verifier(graph, own, **options)
     right = np.flatnonzero(own(x).argmax(-1) == y) if len(x) else []
@@ -77,7 +87,9 @@ def certified_radius(
     low[right] = 0.0
 
     def proved(eps, chosen):
-        tasks = [Task.around(x[i], int(y[i]), eps[i], graph.outputs, i) for i in chosen]
+        tasks = [
+            Task.around(x[i], int(y[i]), eps[i] * unit, graph.outputs, i, domain) for i in chosen
+        ]
         for stage in stages:
             verifier.run(stage, tasks, timeout)
         return np.array([task.query.index for task in tasks if task.verdict == CERTIFIED], int)

@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from keras_taps.domain import UNIT, Domain
 from keras_taps.verification.certificate.rounding import inner_interval, input_interval
 from keras_taps.verification.graph.unsafe import margin_forms, worst_of
 
@@ -40,12 +42,20 @@ class Query:
             object.__setattr__(self, "inner", (self.lower, self.upper, self.offset))
 
     @classmethod
-    def around(cls, x: np.ndarray, label: int, eps: float, classes: int, index: int = 0) -> "Query":
+    def around(
+        cls,
+        x: np.ndarray,
+        label: int,
+        eps: ArrayLike,
+        classes: int,
+        index: int = 0,
+        domain: Domain = UNIT,
+    ) -> "Query":
         """Whether some input within `eps` of `x` is taken for another class than the label."""
         forms = margin_forms(label, classes)
-        lower, upper = input_interval(x, eps)
+        lower, upper = input_interval(x, eps, domain)
         offset, groups = np.zeros(classes - 1), np.arange(classes - 1)
-        inner = *inner_interval(x, eps), offset
+        inner = *inner_interval(x, eps, domain), offset
         return cls(lower, upper, forms, offset, groups, index, inner=inner)
 
     @property

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_taps.domain import UNIT, Domain
 from keras_taps.verification.certificate.checker import METHODS, Checker
 from keras_taps.verification.certificate.counterexamples import surely_reached
 from keras_taps.verification.certificate.deployed import DeployedNetwork
@@ -36,16 +37,18 @@ class Subject:
         record: The record.
         x: float32 array, the image.
         eps: Radius.
+        domain: `Domain` of the inputs.
     """
 
     record: dict
     x: np.ndarray
-    eps: float
+    eps: object
+    domain: Domain = UNIT
 
     @property
     def box(self):
         """Box of the inputs, rounded outward."""
-        return input_interval(self.x, self.eps)
+        return input_interval(self.x, self.eps, self.domain)
 
 
 class Claims:
@@ -53,14 +56,15 @@ class Claims:
 
     Args:
         graph: `Graph`.
-        eps: Radius.
+        eps: Radius, a number or an array that broadcasts to one input.
         images: float32 array `(count, ...)` of the receiver's images, or `None`: then an image is
             what the file of a proof says.
         labels: Integer array `(count,)`, or `None`.
+        domain: `Domain` of the inputs.
     """
 
-    def __init__(self, graph, eps, images=None, labels=None):
-        self.graph, self.eps = graph, eps
+    def __init__(self, graph, eps, images=None, labels=None, domain=UNIT):
+        self.graph, self.eps, self.domain = graph, eps, domain
         self.images, self.labels = images, labels
         self.checker, self.deployed = Checker(graph), DeployedNetwork(graph)
         self._branched = None
@@ -83,7 +87,9 @@ class Claims:
         if not max(record["label"], record["predicted"]) < self.graph.outputs:
             raise Doubt(f"the network has {self.graph.outputs} classes")
         proof = {} if path is None else self._read(record, path)
-        subject = Subject(record, self._image(record, proof), self.eps)
+        subject = Subject(record, self._image(record, proof), self.eps, self.domain)
+        if not self.domain.holds(subject.x):  # its box could be empty, and prove anything
+            raise Doubt(f"the image has values outside {self.domain}")
         self._check_class(subject)
         if record["verdict"] == CERTIFIED:
             return self._certified(subject, proof)
@@ -111,9 +117,9 @@ class Claims:
     def _read(self, record, path):
         shape = self.graph.in_shape
         expected = {
-            "x": Expected(("<f4",), shape, 0, 1),
+            "x": Expected(("<f4",), shape),
             "label": Expected(("<i8",), ()),
-            "eps": Expected(("<f8",), (), 0, 1),
+            "eps": Expected(("<f8",), np.shape(self.eps)),
         }
         if record["verdict"] == FALSIFIED:
             expected["point"] = Expected(("<f4", "<f8"), shape)
@@ -124,7 +130,7 @@ class Claims:
             proof = read_arrays(path, expected, others)
         except (ValueError, OSError) as error:
             raise Doubt(f"the file cannot be used: {error}") from error
-        if int(proof["label"]) != record["label"] or float(proof["eps"]) != self.eps:
+        if int(proof["label"]) != record["label"] or np.any(proof["eps"] != self.eps):
             raise Doubt("the file is about another label or eps")
         if input_hash(proof["x"]) != record["input"]:
             raise Doubt("the file is about another input")
@@ -192,7 +198,7 @@ class Claims:
         return np.fmin(bounds, grown), boxes
 
     def _falsified(self, subject, proof):
-        lower, upper = inner_interval(subject.x, subject.eps)
+        lower, upper = inner_interval(subject.x, subject.eps, subject.domain)
         point = np.asarray(proof["point"], "float64")
         if not np.all((point >= lower) & (point <= upper)):
             raise Doubt("the counterexample lies outside the box")

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_taps.checks import check_radius
+from keras_taps.domain import Domain, check_radius, same
 from keras_taps.verification.certificate.claims import Claims, Doubt, Undecided
 from keras_taps.verification.certificate.report import (
     file_of,
@@ -32,7 +33,8 @@ class Recheck:
         images: Number of images that the report must speak of: those of the data, if they were
             given, else as many as its header says.
         records: Number of its records.
-        eps: Radius that it is about.
+        eps: Radius that it is about, a number or an array that broadcasts to one input.
+        domain: `Domain` that its inputs lie in.
         confirmed: Indices of the images whose record holds.
         rejected: Dictionary from an index to the reason.
         without: Indices of verdicts without a file to repeat them from, and of images so near to a
@@ -41,12 +43,13 @@ class Recheck:
         missing: Number of images without a record.
         verdicts: Dictionary from each confirmed index to its verdict.
         deployed: Indices proved for the float32 network too.
-        compared: Which of 'network', 'images', 'labels' and 'eps' are the receiver's.
+        compared: Which of 'network', 'images', 'labels', 'eps' and 'domain' are the receiver's.
     """
 
     images: int
     records: int
-    eps: float
+    eps: object
+    domain: Domain
     confirmed: list = field(default_factory=list)
     rejected: dict = field(default_factory=dict)
     without: list = field(default_factory=list)
@@ -85,8 +88,9 @@ def recheck(
     graph: Graph | None = None,
     x: ArrayLike | None = None,
     y: ArrayLike | None = None,
-    eps: float | None = None,
+    eps: ArrayLike | None = None,
     progress: Callable[[int, int], object] | None = None,
+    domain: Any = "report",
 ) -> Recheck:
     """Check every record of a report again, in float64 with its rounding.
 
@@ -101,13 +105,15 @@ def recheck(
         y: Integer array of their labels, with `x`.
         eps: Radius that the report must be about, by default the one in it.
         progress: Called as `progress(done, total)`.
+        domain: `(low, high)` or `None`: what values the inputs of the report must be allowed to
+            take; by default those that it says.
 
     Returns:
         `Recheck`.
 
     Raises:
         FileNotFoundError: If the report or its network is not there.
-        ValueError: If they are damaged, or about another network or radius.
+        ValueError: If they are damaged, or about another network, radius or domain.
     """
     header, records = read_report(path)
     own = graph
@@ -118,13 +124,14 @@ def recheck(
             f"The report is about network {header['network'][:12]}. "
             f"Received: network {graph.hash[:12]}"
         )
-    if eps is not None and check_radius("eps", eps) != header["eps"]:
-        raise ValueError(f"The report is about eps {header['eps']}. Received: eps={eps!r}")
+    said = isinstance(domain, str) and domain == "report"
+    own_domain = None if said else Domain.of(domain).fitted(graph.in_shape)
+    radius, told = _boxes(header, graph.in_shape, eps, own_domain)
     images = None if x is None else np.asarray(x, "float32")
     labels = None if y is None else np.asarray(y).reshape(-1)
-    given = {"network": own, "images": images, "labels": labels, "eps": eps}
+    given = {"network": own, "images": images, "labels": labels, "eps": eps, "domain": own_domain}
     total = header["count"] if images is None else len(images)
-    found = Recheck(total, len(records), header["eps"], twice=named_twice(records))
+    found = Recheck(total, len(records), radius, told, twice=named_twice(records))
     found.compared = tuple(name for name, value in given.items() if value is not None)
     known = {record["index"] for record in records}
     inside = known if images is None else {index for index in known if index < total}
@@ -132,7 +139,7 @@ def recheck(
         raise ValueError(f"The report has {len(known)} inputs; its header says {header['count']}.")
     found.missing = max(total, header["count"]) - len(inside)
     try:
-        claims = Claims(graph, header["eps"], images, labels)
+        claims = Claims(graph, radius, images, labels, told)
     except _BEYOND as error:
         raise ValueError(f"The network of '{path}' cannot be checked: {error!r:.200}.") from error
     todo = [record for record in records if record["index"] not in found.twice]
@@ -141,6 +148,25 @@ def recheck(
         if progress:
             progress(done + 1, len(todo))
     return found
+
+
+def _boxes(header, shape, eps, domain):
+    """Radius and `Domain` of a report.
+
+    Raises:
+        ValueError: If they do not fit inputs of this shape, or are not those of the receiver.
+    """
+    told = Domain.of(header["domain"])
+    try:
+        told.fitted(shape)
+        radius = check_radius("eps", header["eps"], Domain.of(None), shape)
+    except ValueError as error:
+        raise ValueError(f"The report does not fit its network: {error}") from error
+    if domain is not None and not domain.agrees(told, shape):
+        raise ValueError(f"The report is about inputs in {told}. Received: domain={domain}")
+    if eps is not None and not same(check_radius("eps", eps, told, shape), radius, shape):
+        raise ValueError(f"The report is about eps {header['eps']!s:.200}. Received: eps={eps!r}")
+    return radius, told
 
 
 def _look(found, claims, record, folder):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_taps.domain import UNIT, Domain, radius_text
 from keras_taps.files import write_atomically
 from keras_taps.verification.certificate.schema import (
     CERTIFIED,
@@ -28,7 +29,7 @@ class Report:
     """Verdicts on a set of inputs.
 
     Args:
-        header: What the verdicts are about: network hash, eps, stages, versions.
+        header: What the verdicts are about: network hash, eps, domain, stages, versions.
         records: List of dictionaries, one an input: `index`, `input`, `label`, `predicted`,
             `verdict`, `stage`, `bound`, `checked`, `seconds`, `stage_seconds`.
         path: File it was read from or is written to, or `None`.
@@ -56,7 +57,7 @@ class Report:
         shares, header = self.accuracies(), self.header
         return (
             f"Report({shares['count']} of {header.get('count', shares['count'])} inputs, "
-            f"eps {header.get('eps')}, certified {shares['certified']:.2%}, "
+            f"{_boxes(header)}, certified {shares['certified']:.2%}, "
             f"unknown {shares['unknown']:.2%})"
         )
 
@@ -166,7 +167,7 @@ class Report:
         shares = self.accuracies()
         lines = [
             f"{shares['count']} of {self.header.get('count', shares['count'])} inputs, "
-            f"eps {self.header.get('eps')}, network {self.header.get('network', '')[:12]}",
+            f"{_boxes(self.header)}, network {self.header.get('network', '')[:12]}",
             f"natural {shares['natural']:.2%}  adversarial {shares['adversarial']:.2%}  "
             f"certified {shares['certified']:.2%}  unknown {shares['unknown']:.2%}",
             f"{'stage':<14}{'certified':>10}{'falsified':>10}{'seconds':>10}",
@@ -218,6 +219,13 @@ class Report:
                 "`certify` as before decides them again."
             )
         return cls(header, records, Path(path))
+
+
+def _boxes(header):
+    """The boxes that a report is about, as text; pixels go without saying."""
+    eps, domain = header.get("eps"), Domain.of(header.get("domain", UNIT))
+    text = f"eps {radius_text(eps) if isinstance(eps, list) else eps}"
+    return text if domain is UNIT else f"{text}, inputs in {domain}"
 
 
 def read_report(path):

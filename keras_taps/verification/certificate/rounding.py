@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_taps.domain import UNIT, Domain
 from keras_taps.verification.certificate.places import WHOLE
 
 ROUND = 2.0**-53
@@ -20,12 +21,15 @@ TINY = 1e-280  # more than every error by underflow
 MOST = 2**20  # numbers of rows that are worth having at a time
 
 
-def input_interval(x: ArrayLike, eps: float) -> tuple[np.ndarray, np.ndarray]:
-    """The box of the real inputs within `eps` of `x` and in [0, 1], rounded outward.
+def input_interval(
+    x: ArrayLike, eps: ArrayLike, domain: Domain = UNIT
+) -> tuple[np.ndarray, np.ndarray]:
+    """The box of the real inputs within `eps` of `x` and in their domain, rounded outward.
 
     Args:
-        x: Array of pixels in [0, 1].
-        eps: Radius in pixel units.
+        x: Array of values in the domain.
+        eps: Radius, a number or an array that broadcasts to `x`.
+        domain: `Domain` of the inputs.
 
     Returns:
         `(lower, upper)`, float64 arrays shaped like `x`.
@@ -36,21 +40,22 @@ def input_interval(x: ArrayLike, eps: float) -> tuple[np.ndarray, np.ndarray]:
     >>> bool(lower[0] < 0.4), float(upper[1])
     (True, 1.0)
     """
-    x, eps = np.asarray(x, "float64"), np.nextafter(float(eps), np.inf)
+    x, eps = np.asarray(x, "float64"), np.nextafter(np.asarray(eps, "float64"), np.inf)
     return (
-        np.maximum(np.nextafter(x - eps, -np.inf), 0.0),
-        np.minimum(np.nextafter(x + eps, np.inf), 1.0),
+        np.maximum(np.nextafter(x - eps, -np.inf), domain.low),
+        np.minimum(np.nextafter(x + eps, np.inf), domain.high),
     )
 
 
-def inner_interval(x, eps):
-    """The float64 points within `eps` of `x` and in [0, 1]: `input_interval` rounded inward.
+def inner_interval(x, eps, domain=UNIT):
+    """The float64 points within `eps` of `x` and in the domain: `input_interval` rounded inward.
 
     A counterexample must lie in it, so that it is one whatever the outer box has beside the ball.
 
     Args:
         x: As in `input_interval`.
-        eps: Number.
+        eps: The same.
+        domain: The same.
 
     Returns:
         `(lower, upper)`, float64 arrays shaped like `x`.
@@ -61,9 +66,9 @@ def inner_interval(x, eps):
     >>> bool(upper[0] < 0.625)
     True
     """
-    x = np.asarray(x, "float64")
-    lower, upper = (_towards(x, sign * float(eps)) for sign in (-1, 1))
-    return np.maximum(lower, 0.0), np.minimum(upper, 1.0)
+    x, eps = np.asarray(x, "float64"), np.asarray(eps, "float64")
+    lower, upper = (_towards(x, sign * eps) for sign in (-1, 1))
+    return np.maximum(lower, domain.low), np.minimum(upper, domain.high)
 
 
 def _towards(x, step):

@@ -5,12 +5,16 @@ import math
 import re
 import sys
 
-FORMAT = "keras_taps certification report 2"
+from keras_taps.domain import UNIT, Domain, check_radius
+
+FORMAT = "keras_taps certification report 3"
+_BEFORE = "keras_taps certification report 2"  # about inputs in [0, 1] and one number eps
 CERTIFIED, FALSIFIED, UNKNOWN = "certified", "falsified", "unknown"
 MISCLASSIFIED = "misclassified"
 VERDICTS = (CERTIFIED, FALSIFIED, UNKNOWN, MISCLASSIFIED)
 NATURAL = "natural"  # the stage that asks the model itself
 MOST = 2**31  # images, classes
+_AXES = 8  # of an input
 
 _HASH = re.compile("[0-9a-f]{64}")
 
@@ -52,10 +56,38 @@ def _accounts(value):
     return type(value) is dict and all(map(_seconds, value.values()))
 
 
+def _nested(value, check, depth=_AXES):
+    """Whether `check` holds of a value, or of each entry of its nested lists."""
+    if type(value) is list:
+        return depth > 0 and all(_nested(part, check, depth - 1) for part in value)
+    return check(value)
+
+
+def _radius(value):
+    if not _nested(value, _number):
+        return False
+    try:
+        check_radius("eps", value, Domain.of(None))
+    except ValueError:
+        return False
+    return True
+
+
+def _domain(value):
+    """Numbers that float32 holds, as `Domain.to_config` writes them."""
+    if type(value) is not list or not _nested(value, _or_none(_number), _AXES + 1):
+        return False
+    try:
+        return Domain.of(value).to_config() == value
+    except ValueError:
+        return False
+
+
 _HEADER = {
     "format": _text,
     "network": _hash,
-    "eps": lambda value: _number(value) and 0 <= value <= 1,
+    "eps": _radius,
+    "domain": _domain,
     "count": _whole,
     "stages": _names,
 }
@@ -89,6 +121,10 @@ def read_header(line):
     """
     header = _parsed(line)
     found = header.get("format")
+    if found == _BEFORE:
+        _check(header, {"eps": lambda value: _number(value) and 0 <= value <= 1}, {})
+        header |= {"format": FORMAT, "domain": UNIT.to_config()}
+        found = FORMAT
     if found != FORMAT and type(found) is str and found.startswith(FORMAT[:-1]):
         raise ValueError(f"it has the format {found!r}; only {FORMAT!r} is read. Certify again")
     _check(header, _HEADER, _HEADER_ALSO)

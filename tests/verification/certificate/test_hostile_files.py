@@ -42,7 +42,8 @@ def write(folder, graph, verdict="certified", x=X, header=(), proof=None, **chan
     )
     numbers = {"label": np.int64(0), "eps": np.float64(0.1)}
     np.savez(files / f"{kind}-000000.npz", x=x, **numbers, **proof)
-    head = {"format": FORMAT, "network": digest, "eps": 0.1, "count": 1, "stages": ["ibp"]}
+    head = {"format": FORMAT, "network": digest, "eps": 0.1, "domain": [0, 1], "count": 1}
+    head |= {"stages": ["ibp"]}
     record = {"index": 0, "input": input_hash(x), "label": 0, "predicted": 0, "verdict": verdict}
     record |= {"stage": None if verdict == "unknown" else "ibp", "bound": None, "checked": False}
     record |= {"seconds": 0, "stage_seconds": {}}

@@ -229,7 +229,7 @@ def branched(folder, tree, cuts=None):
     record = {"index": 0, "input": input_hash(x), "label": 0, "predicted": 0}
     record |= {"verdict": "certified", "stage": "bab", "checked": False, "bound": None}
     record |= {"seconds": 0.0, "stage_seconds": {}}
-    header = {"format": FORMAT, "network": DIAMOND.hash, "eps": 0.25, "count": 1}
+    header = {"format": FORMAT, "network": DIAMOND.hash, "eps": 0.25, "domain": [0, 1], "count": 1}
     Report({**header, "stages": ["bab"]}, [record]).save(out)
     return out, certificate(folder / "report.files", 0)
 

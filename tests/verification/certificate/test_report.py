@@ -9,8 +9,9 @@ from keras_taps.verification.cascade.writer import ReportWriter
 from keras_taps.verification.certificate.report import Report, merge_reports
 from keras_taps.verification.certificate.schema import FORMAT
 
-HEADER = {"format": FORMAT, "network": "a" * 64, "eps": 0.1, "count": 5, "stages": ["ibp", "crown"],
-          "shard": None, "timeout": 1, "provenance": {"backend": "one"}}  # fmt: skip
+HEADER = {"format": FORMAT, "network": "a" * 64, "eps": 0.1, "domain": [0, 1], "count": 5,
+          "stages": ["ibp", "crown"], "shard": None, "timeout": 1,
+          "provenance": {"backend": "one"}}  # fmt: skip
 
 
 def record(index, verdict="certified", stage="ibp", checked=True):
