@@ -219,3 +219,19 @@ def test_a_model_knows_its_domain_where_it_is_attacked_and_certified(tmp_path):
         kt.pgd_attack(network, x, y, 0.1)
     with pytest.raises(ValueError, match=r"`x` must hold values in \[0, 1\].*domain=\(low, high\)"):
         certify(network, x, y, 0.1)
+
+
+def test_tiny_and_huge_inputs_without_bounds(tmp_path):
+    """What is claimed of them is confirmed again, and a box of no width is certified."""
+    network = mlp((3,), 3, width=4)
+    certifier = kt.Certifier(network, domain=None, stages=["ibp", "attack", "alpha-crown"])
+    for number, scale in enumerate((1e-30, 1e10, 3e38)):
+        x = np.clip(numbers(4, 3) * scale, -3e38, 3e38).astype("float32")
+        y = numpy(network(x)).argmax(-1)
+        for eps, verdict in ((0, "certified"), ([0, scale * 0.01, 0], None), (scale, None)):
+            out = tmp_path / f"{number}-{np.size(eps)}-{np.max(eps)}.jsonl"
+            report = certifier.certify(x, y, eps, out=out, certificates=True)
+            assert verdict is None or set(report.verdicts) == {verdict}
+            found = recheck(out, x=x, y=y, eps=eps, domain=None)
+            assert not found.rejected
+            assert len(found.confirmed) == 4

@@ -73,9 +73,8 @@ def certify(
         y: Integer array `(count,)` of labels.
         eps: Radius in units of the inputs: a number, text such as "2/255", or an array that
             broadcasts to one input, such as one radius a channel or a feature.
-        domain: What values inputs may take, to which boxes are cut: `(low, high)`, numbers or
-            arrays that broadcast to one input; `None` for no bounds; or 'model', those that a
-            model of certified training was trained for, [0, 1] for others.
+        domain: What values inputs may take: `(low, high)`, numbers or arrays that broadcast to one
+            input; `None` for no bounds; or 'model', those of a trained model, [0, 1] for others.
         stages: Names out of `STAGES`, in order: a list, or text with commas.
         timeout: Seconds an input; whoever has used them up enters no further stage.
         out: Path of the report. Records are appended as they come; the same call again goes on
