@@ -1,11 +1,13 @@
 """What inputs may be: the domain that their values lie in, and radii around them."""
 
 import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 _LARGEST = float(np.finfo("float32").max)  # inputs are float32
 
@@ -31,7 +33,7 @@ class Domain:
     high: Any = 1.0
 
     @classmethod
-    def of(cls, value):
+    def of(cls, value: Any) -> "Domain":
         """`Domain` of a pair `(low, high)`, of text such as "-3,3" or "none", or of `None`.
 
         Args:
@@ -62,7 +64,7 @@ class Domain:
         found = cls(_outward(low, -np.inf), _outward(high, np.inf))
         return UNIT if found.to_config() == UNIT.to_config() else found
 
-    def to_config(self):
+    def to_config(self) -> list:
         """List `[low, high]` of numbers or nested lists, `None` where there is no bound."""
         return [_without_infinity(plain(side)) for side in (self.low, self.high)]
 
@@ -75,35 +77,35 @@ class Domain:
         return f"[{radius_text(self.low)}, {radius_text(self.high)}]"
 
     @property
-    def width(self):
+    def width(self) -> float:
         """Largest width of a coordinate, at most the largest float32: no radius needs more."""
         with np.errstate(invalid="ignore"):
             return min(float(np.max(np.subtract(self.high, self.low))), _LARGEST)
 
     @property
-    def limits(self):
+    def limits(self) -> tuple:
         """`(low, high)` with the largest float32 numbers where there is no bound."""
         limits = np.maximum(self.low, -_LARGEST), np.minimum(self.high, _LARGEST)
         return tuple(_canonical(limit) for limit in limits)
 
-    def fitted(self, shape):
+    def fitted(self, shape: Sequence[int]) -> "Domain":
         """This domain, if its bounds broadcast to one input of this shape; else `ValueError`."""
         for side in (self.low, self.high):
             _check_fit("domain", side, shape)
         return self
 
-    def agrees(self, other, shape):
+    def agrees(self, other: "Domain", shape: Sequence[int]) -> bool:
         """Whether another domain is the same for inputs of this shape."""
         return same(self.low, other.low, shape) and same(self.high, other.high, shape)
 
-    def holds(self, x):
+    def holds(self, x: np.ndarray) -> bool:
         """Whether all values of an array `(count, ...)` lie in the domain."""
         low, high = self.limits
         if isinstance(low, float) and isinstance(high, float):  # without arrays of truth values
             return bool(x.size == 0 or (x.min() >= low and x.max() <= high))  # NaN is not
         return bool(np.all((x >= low) & (x <= high)))
 
-    def check(self, x, name="x"):
+    def check(self, x: ArrayLike, name: str = "x") -> None:
         """Raise `ValueError` unless the array `x` `(count, ...)` holds values of the domain."""
         x = np.atleast_1d(np.asarray(x))
         if x.dtype.kind not in "fiub":

@@ -7,7 +7,7 @@ import typer
 from keras_taps.cli.bar import progress_bar
 from keras_taps.cli.output import console, print_json
 from keras_taps.cli.target import Target, check_limit
-from keras_taps.domain import plain, radius_text
+from keras_taps.domain import UNIT, plain, radius_text
 
 NAME = "recheck"
 _SHOWN = 10  # reasons
@@ -24,7 +24,10 @@ def run(
     limit: int = typer.Option(None, "--limit", help="Only this many test images."),
     eps: str = typer.Option(None, "--eps", help="See that it is about this radius."),
     domain: str = typer.Option(
-        None, "--domain", help="See that its inputs may take these values: LOW,HIGH, or none."
+        None,
+        "--domain",
+        help="See that its inputs may take these values: LOW,HIGH, none, or report for what it "
+        "says. Default: those of the model, or 0,1.",
     ),
     partial: bool = typer.Option(
         False, "--partial", help="Let images be missing or without proof; what is there must hold."
@@ -51,13 +54,19 @@ def run(
     if model is not None:
         from keras_taps.verification import read_network
 
-        graph = read_network(Target(model).network)
+        target = Target(model, domain=None if domain == "report" else domain)
+        graph = read_network(target.network)
+        domain = domain or target.domain
+    domain = domain or UNIT
     if dataset is not None:
         from keras_taps.datasets import read_test_images
 
-        x, y = (part[:limit] for part in read_test_images(dataset, data_dir, domain))
+        x, y = (
+            part[:limit]
+            for part in read_test_images(dataset, data_dir, None if domain == "report" else domain)
+        )
     with progress_bar("records", as_json) as bar:
-        found = recheck(report, graph, x, y, eps, bar, "report" if domain is None else domain)
+        found = recheck(report, graph, x, y, eps, bar, domain)
     if as_json:
         print_json(_content(report, found, partial))
     else:

@@ -1,11 +1,22 @@
 """A network of Dense layers, for rows of features."""
 
+from collections.abc import Sequence
+
 from keras_taps.checks import check_count
 from keras_taps.layers import IntervalFlatten
 from keras_taps.networks.cnn import LAST, assemble, dense, head, hidden, normalization
+from keras_taps.networks.sequential import IntervalSequential
 
 
-def mlp(input_shape, num_classes, width=64, depth=2, mean=None, std=None, initializer="ibp"):
+def mlp(
+    input_shape: Sequence[int],
+    num_classes: int,
+    width: int = 64,
+    depth: int = 2,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    initializer: str = "ibp",
+) -> IntervalSequential:
     """A multilayer perceptron: hidden Dense layers with ReLUs, and one of logits.
 
     Args:

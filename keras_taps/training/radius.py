@@ -39,7 +39,7 @@ class RadiusSchedule:
         line = final * progress(*ramp)
         return step < end, ops.where(straight, line, smooth_eps(*ramp, final))
 
-    def share_of(self, eps):
+    def share_of(self, eps: Tensor) -> Tensor:
         """Which share of `train_eps` a radius on the way to it is, a scalar tensor."""
         final = float(np.mean(self.train_eps))
         return ops.mean(eps) / final if final else 1.0

@@ -85,6 +85,8 @@ def test_verdicts_are_true_and_are_derived_again(honest):
             point = report.counterexample(i)
             assert np.all((point >= low - 1e-12) & (point <= high + 1e-12))
             assert read_network(network)(point[None])[0].argmax() != y[i]
+    with pytest.raises(ValueError, match=r"inputs in .*Received: domain=\[0, 1\].*say so"):
+        recheck(out, read_network(network), x, y, EPS)  # no domain is that of pixels
     found = recheck(out, read_network(network), x, y, EPS, domain=DOMAIN)
     assert found.holds
     assert found.compared == ("network", "images", "labels", "eps", "domain")
@@ -147,7 +149,7 @@ def test_another_domain_or_radius_in_the_header(honest, tmp_path, changed):
     with pytest.raises(ValueError, match=r"The report|report: |inputs in"):
         recheck(path, read_network(network), x, y, EPS, domain=DOMAIN)
     try:
-        found = recheck(path, read_network(network), x, y)
+        found = recheck(path, read_network(network), x, y, domain="report")
     except ValueError:
         return
     if "eps" in changed or changed["domain"] in ([20, 21], [0, 1]):
@@ -164,7 +166,7 @@ def test_the_radius_of_a_file_is_that_of_the_header(honest, tmp_path):
         kept = dict(content)
     for eps in (np.float64(0.05), EPS / 2, EPS[None], EPS.astype("float32")):
         np.savez(file, **{**kept, "eps": eps})
-        assert len(recheck(path, read_network(network), x, y).rejected) == 1
+        assert len(recheck(path, read_network(network), x, y, domain=DOMAIN).rejected) == 1
 
 
 def test_reports_of_version_2_are_read_and_gone_on_with(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_taps.domain import Domain, check_radius, same
+from keras_taps.domain import UNIT, Domain, check_radius, same
 from keras_taps.verification.certificate.claims import Claims, Doubt, Undecided
 from keras_taps.verification.certificate.report import (
     file_of,
@@ -90,7 +90,7 @@ def recheck(
     y: ArrayLike | None = None,
     eps: ArrayLike | None = None,
     progress: Callable[[int, int], object] | None = None,
-    domain: Any = "report",
+    domain: Any = UNIT,
 ) -> Recheck:
     """Check every record of a report again, in float64 with its rounding.
 
@@ -106,7 +106,8 @@ def recheck(
         eps: Radius that the report must be about, by default the one in it.
         progress: Called as `progress(done, total)`.
         domain: `(low, high)` or `None`: what values the inputs of the report must be allowed to
-            take; by default those that it says.
+            take, by default [0, 1], for a narrow domain makes a small box of any radius; 'report'
+            for those that it says.
 
     Returns:
         `Recheck`.
@@ -163,7 +164,10 @@ def _boxes(header, shape, eps, domain):
     except ValueError as error:
         raise ValueError(f"The report does not fit its network: {error}") from error
     if domain is not None and not domain.agrees(told, shape):
-        raise ValueError(f"The report is about inputs in {told}. Received: domain={domain}")
+        raise ValueError(
+            f"The report is about inputs in {told}. Received: domain={domain}. If it is what your "
+            "inputs may be, say so by `domain`"
+        )
     if eps is not None and not same(check_radius("eps", eps, told, shape), radius, shape):
         raise ValueError(f"The report is about eps {header['eps']!s:.200}. Received: eps={eps!r}")
     return radius, told
