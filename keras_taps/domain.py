@@ -41,7 +41,7 @@ class Domain:
                 `None` where there is no bound; or `None` for no bounds at all.
 
         Raises:
-            ValueError: If it is nothing of this, or `low` is not below `high`.
+            ValueError: If it is none of these, or `low` is not below `high`.
         """
         if isinstance(value, cls):
             return value
@@ -144,7 +144,7 @@ def check_radius(name, value, domain=UNIT, shape=None):
             at.
 
     Raises:
-        ValueError: If it is none, out of range, or does not broadcast.
+        ValueError: If it is not a number, out of range, or does not broadcast.
 
     Example:
 
@@ -231,14 +231,11 @@ def radius_text(value, digits=6):
 
 
 class _NotANumber(ValueError):
-    """Text that is no number."""
+    """Text that is not a number."""
 
 
 def _read(value, missing):
-    """A float or a float64 array of numbers, texts, lists or arrays; `None` stands for `missing`.
-
-    NaN is refused.
-    """
+    """Float or float64 array of numbers, texts, lists, none NaN; `None` stands for `missing`."""
     found = _canonical(_numbers(value, missing))
     if np.size(found) == 0 or np.any(np.isnan(found)):
         raise ValueError

@@ -60,7 +60,7 @@ def train(model, recipe, data, seed, initial_epoch, callbacks, folder=None):
 def measure(model, recipe, data, relus):
     """Dictionary of `MEASURED`, at the same split `relus` for all trials."""
     if model.classifier_relus != relus:
-        model = IBPModel(model.network, recipe.eps, classifier_relus=relus)
+        model = IBPModel(model.network, recipe.eps, classifier_relus=relus, domain=recipe.domain)
         model.compile()
     x, y = data.validation
     shares = model.evaluate(x, y, batch_size=recipe.batch_size, verbose=0, return_dict=True)

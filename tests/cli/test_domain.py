@@ -89,6 +89,6 @@ def test_from_the_recipe_to_the_receiver(capsys, features, tmp_path):
 def test_tuning_stays_in_the_domain(capsys, features, tmp_path):
     train(capsys, features, "--dry-run", "--domain", "-4,4")
     command = ("tune", features.with_suffix(".yaml"), "--set", "domain=[-4, 4]", "--epochs", 2)
-    options = ("--search", "train_eps_factor=1,2", "--trials", 1, "--out", tmp_path / "study")
+    options = ("--search", "classifier_relus=2", "--trials", 1, "--out", tmp_path / "study")
     code, out, err = call(capsys, *command, *options, "--stages", "ibp", "--json")
     assert code == 0, out + err
