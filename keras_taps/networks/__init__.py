@@ -3,7 +3,8 @@
 from keras_taps.networks.cnn import cnn3, cnn5, cnn7
 from keras_taps.networks.conv_med import conv_med, conv_med_big
 from keras_taps.networks.convert import convert
-from keras_taps.networks.initializer import FanInUniform, IBPInitializer
+from keras_taps.networks.distance import distance_net, sortnet_mlp
+from keras_taps.networks.initializer import FanInUniform, IBPInitializer, PassOnInitializer
 from keras_taps.networks.resnet import resnet
 from keras_taps.networks.segment import CleanPass, Segment
 from keras_taps.networks.sequential import IntervalSequential
@@ -13,6 +14,7 @@ __all__ = [
     "FanInUniform",
     "IBPInitializer",
     "IntervalSequential",
+    "PassOnInitializer",
     "Segment",
     "cnn3",
     "cnn5",
@@ -20,5 +22,7 @@ __all__ = [
     "conv_med",
     "conv_med_big",
     "convert",
+    "distance_net",
     "resnet",
+    "sortnet_mlp",
 ]

@@ -23,6 +23,8 @@ class Batch:
         training: Whether this is a training step, in which a method may shrink its box; an
             evaluation is always about the whole box.
         given: `Pass` of everything that follows the clean pass: its moments are replayed.
+        features: Outputs of the distance layers in the clean pass of a training step, if there are
+            any, else `()`.
     """
 
     images: Tensor
@@ -33,6 +35,7 @@ class Batch:
     annealing: Tensor = False
     training: bool = True
     given: Pass = PLAIN
+    features: object = ()
 
     @cached_property
     def box(self) -> Interval:
@@ -54,6 +57,7 @@ class Outcome(NamedTuple):
         taps_loss_gap: Tensor `(batch,)`, how far the TAPS loss of a sample can be from that with
             every class attacked.
         colt_margins: Tensor `(batch, classes - 1)`, the margins at points of a latent zonotope.
+        convex_margins: Tensor `(batch, classes - 1)` of upper bounds by fixed slopes.
     """
 
     loss: Tensor
@@ -63,3 +67,4 @@ class Outcome(NamedTuple):
     adversarial_margins: Tensor | None = None
     taps_loss_gap: Tensor | None = None
     colt_margins: Tensor | None = None
+    convex_margins: Tensor | None = None

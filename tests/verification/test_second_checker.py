@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_taps import layers as kl
-from keras_taps.networks import IntervalSequential
+from keras_taps.networks import IntervalSequential, distance_net
 from keras_taps.verification import certify, read_network, recheck
 from keras_taps.verification.certificate.claims import Claims, Subject
 from keras_taps.verification.certificate.leaves import Cuts
@@ -51,6 +51,11 @@ def pooled():
     return randomise(IntervalSequential(layers, input_shape=(4, 4, 1)), 4)
 
 
+def sorting():
+    network = distance_net((4, 4, 1), 3, width=6, depth=3, keep=0.7, mean=0.3, std=0.5)
+    return randomise(network, 5)
+
+
 BOUNDS = ["ibp", "attack", "crown-ibp", "crown", "alpha-crown"]
 TREES = ["attack", "alpha-crown", "bab"]
 CASES = {
@@ -62,6 +67,7 @@ CASES = {
     "leaky": (leaky, 0.4, ["attack", "bab"], {"recompute": 1}),
     "residual": (residual, 0.01, BOUNDS, {}),
     "pooled": (pooled, 0.03, BOUNDS, {}),
+    "sorting": (sorting, 0.01, ["ibp", "attack"], {}),
 }
 
 
@@ -117,7 +123,7 @@ def our_bounds(claims, record, path, x):
     return np.max(bounds)
 
 
-@pytest.mark.parametrize("make", [leaky, residual, pooled], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [leaky, residual, pooled, sorting], ids=lambda make: make.__name__)
 def test_errors_of_float32(make, tmp_path):
     """The same numbers, but for what float64 rounds upward."""
     graph = read_network(make())

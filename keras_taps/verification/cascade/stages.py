@@ -20,6 +20,7 @@ from keras_taps.verification.certificate.deadline import NEVER, Deadline, OutOfT
 from keras_taps.verification.certificate.deployed import DeployedNetwork
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
 from keras_taps.verification.exact.milp import exact_verdict
+from keras_taps.verification.graph.distance import has_distances
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.traverse import curves
 from keras_taps.verification.graph.unpool import without_pooling
@@ -29,6 +30,7 @@ from keras_taps.verification.search.branch_and_bound import BranchAndBound
 from keras_taps.verification.search.engine import BoundEngine, padded
 
 QUICK = {"steps": 20, "restarts": 1}
+WITHOUT_LINES = ("ibp", "attack", "strong-attack")  # stages that need no linear bounds
 TOGETHER = 64  # inputs in one branch and bound
 STRONG = {"steps": 100, "restarts": 20}  # for each class left twice the paper's 5 x 200 steps
 STRONG_SHARE = 0.25  # of the timeout, so that the complete stages have the rest
@@ -60,6 +62,7 @@ class Verifier:
     ):
         self.options = Options.of(options)
         self.graph = graph
+        self._has_distances = has_distances(graph.nodes)
         self.network = build_network(graph)
         self.engine = BoundEngine(self.network, self.options.batch_size)
         self.checker = Checker(graph)
@@ -107,6 +110,10 @@ class Verifier:
             for task in tasks
             if task.verdict is None and (timeout is None or task.total_seconds < timeout)
         ]
+        if self._has_distances and stage not in WITHOUT_LINES:
+            for task in waiting:
+                task.error = f"{stage}: no linear bounds of distance layers are known"
+            return
         # Tasks with equally many open forms share a batch, so that few rows are padding.
         waiting.sort(key=lambda task: len(task.open_forms))
         size = {"milp": 1, "bab": TOGETHER}.get(stage, self.batch_size)
