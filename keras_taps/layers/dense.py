@@ -1,6 +1,7 @@
 """Dense layer on boxes."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -8,6 +9,7 @@ from keras import ops
 from keras_taps.interval import Interval, as_interval
 from keras_taps.layers.activations import ActivatedLayer, activation_name
 from keras_taps.layers.base import affine, serializable
+from keras_taps.layers.passes import Pass
 from keras_taps.typing import Tensor
 
 
@@ -57,22 +59,27 @@ class IntervalEqualizedDense(IntervalDense):
         Variation", 2018, section 4.1 (equalized learning rate); Zhang et al. 2022 (SortNet).
     """
 
-    def __init__(self, units, *args, kernel_initializer=None, **kwargs):
+    def __init__(self, units: int, *args: Any, kernel_initializer: Any = None, **kwargs: Any):
         initializer = kernel_initializer or keras.initializers.RandomNormal(stddev=1.0)
         super().__init__(units, *args, kernel_initializer=initializer, **kwargs)
 
     @property
-    def kernel(self):
+    def kernel(self) -> Tensor:
         """Tensor `(inputs, units)`, the weights as they are used."""
         return self._kernel * (1 / math.sqrt(self._kernel.shape[0]))
 
-    def call(self, inputs, training=None, given=None):
+    def call(
+        self,
+        inputs: Tensor | Interval,
+        training: bool | None = None,
+        given: Pass | None = None,
+    ) -> Tensor | Interval:
         box = as_interval(inputs)
         if box is not None:
             return self.bounds(box, given)
         return self.activation(self.linear(inputs))
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         for index, variable in enumerate(self.weights):
             store[str(index)] = variable
 

@@ -1,6 +1,7 @@
 """Distance layers: each neuron measures how far its input is from a centre of its own."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,7 +11,8 @@ from keras_taps import backend
 from keras_taps.checks import check_choice, check_count, check_real
 from keras_taps.interval import Interval, as_interval
 from keras_taps.layers.base import IntervalLayer, serializable
-from keras_taps.layers.passes import PLAIN
+from keras_taps.layers.passes import PLAIN, Pass
+from keras_taps.typing import Shape, Tensor
 
 TERMS = 10  # differences that count, of a neuron that sorts them; 0.4**10 is 1e-4
 _FLOATS = 2**22  # numbers of `batch x outputs x inputs` at a time
@@ -33,11 +35,11 @@ class Relaxation:
         Function Perspective" (SortNet), 2022, section 4.3.
     """
 
-    power: object
-    seed: object = None
-    drawn: list = field(default_factory=list)
+    power: Tensor | float
+    seed: Tensor | None = None
+    drawn: list[None] = field(default_factory=list)
 
-    def next_seed(self):
+    def next_seed(self) -> Tensor:
         """The seed of the next layer that draws."""
         self.drawn.append(None)
         return self.seed + _STREAM * len(self.drawn)
@@ -86,13 +88,13 @@ class IntervalDistance(IntervalLayer, keras.layers.Layer):
 
     def __init__(
         self,
-        units,
-        keep=1.0,
-        mean_shift=True,
-        use_bias=False,
-        momentum=0.9,
-        kernel_initializer=None,
-        **kwargs,
+        units: int,
+        keep: float = 1.0,
+        mean_shift: bool = True,
+        use_bias: bool = False,
+        momentum: float = 0.9,
+        kernel_initializer: Any = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.units = check_count("units", units, low=1)
@@ -109,7 +111,7 @@ class IntervalDistance(IntervalLayer, keras.layers.Layer):
             kernel_initializer or keras.initializers.RandomNormal(stddev=1.0)
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 2:
             raise ValueError(
                 f"Distance layer '{self.name}' takes vectors; put a Flatten first. Received: "
@@ -126,18 +128,18 @@ class IntervalDistance(IntervalLayer, keras.layers.Layer):
             )
 
     @property
-    def coefficients(self):
+    def coefficients(self) -> np.ndarray:
         """Float64 array of the a_k, as many as count."""
         return sorted_weights(self.keep, self.kernel.shape[0])
 
     @property
-    def shift(self):
+    def shift(self) -> Tensor | None:
         """What is added to the distances of a box or, after training, of an image, or `None`."""
         if self.use_bias:
             return self.bias
         return -self.moving_mean if self.mean_shift else None
 
-    def call(self, inputs, given=None):
+    def call(self, inputs: Tensor | Interval, given: Pass | None = None) -> Tensor | Interval:
         box = as_interval(inputs)
         if box is not None:
             return self.bounds(box, given)
@@ -147,7 +149,7 @@ class IntervalDistance(IntervalLayer, keras.layers.Layer):
             return y - self._batch_mean(y, given)
         return self._shifted(y)
 
-    def propagate(self, box, given):
+    def propagate(self, box: Interval, given: Pass) -> Interval:
         reduce = self._reduction(box.lower, given.relaxation)
 
         def ends(rows, lower, upper):
@@ -207,10 +209,10 @@ class IntervalDistance(IntervalLayer, keras.layers.Layer):
         self.moving_mean.assign(average)
         return mean
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "units": self.units,
@@ -222,7 +224,7 @@ class IntervalDistance(IntervalLayer, keras.layers.Layer):
         }
 
 
-def sorted_weights(keep, inputs):
+def sorted_weights(keep: float, inputs: int) -> np.ndarray:
     """Weights of the largest, second largest, ... difference, as float32 numbers in float64.
 
     Example:

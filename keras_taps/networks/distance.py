@@ -1,5 +1,7 @@
 """l_inf-distance nets and SortNet: networks that are 1-Lipschitz in the largest coordinate."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 
@@ -16,8 +18,16 @@ from keras_taps.networks.sequential import IntervalSequential
 
 
 def distance_net(
-    input_shape, num_classes, width=64, mean=None, std=None, *, depth=5, keep=1.0, pass_on=None
-):
+    input_shape: Sequence[int],
+    num_classes: int,
+    width: int = 64,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    *,
+    depth: int = 5,
+    keep: float = 1.0,
+    pass_on: float | None = None,
+) -> IntervalSequential:
     """An l_inf-distance net, with `keep < 1` a SortNet: distance layers, logits minus distances.
 
     The last layer, a Dense layer that changes the sign, is not trained.
@@ -53,24 +63,24 @@ def distance_net(
         num_classes, keep, mean_shift=False, use_bias=True, kernel_initializer=_start(pass_on)
     )
     sign = IntervalDense(num_classes, use_bias=False, name="minus")
-    network = IntervalSequential([*layers, last, sign], input_shape, "distance_net")
+    network = IntervalSequential([*layers, last, sign], tuple(input_shape), "distance_net")
     sign.set_weights([-np.eye(num_classes)])
     sign.trainable = False
     return network
 
 
 def sortnet_mlp(
-    input_shape,
-    num_classes,
-    width=64,
-    mean=None,
-    std=None,
+    input_shape: Sequence[int],
+    num_classes: int,
+    width: int = 64,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
     *,
-    depth=7,
-    keep=1.0,
-    pass_on=None,
-    units=512,
-):
+    depth: int = 7,
+    keep: float = 1.0,
+    pass_on: float | None = None,
+    units: int = 512,
+) -> IntervalSequential:
     """SortNet + MLP: distance layers as features, and two Dense layers with tanh between them.
 
     Args:

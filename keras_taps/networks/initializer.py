@@ -85,11 +85,11 @@ class PassOnInitializer(keras.initializers.RandomNormal):
         The authors' code of Zhang et al. 2022 (SortNet).
     """
 
-    def __init__(self, distance=10.0, seed=None):
+    def __init__(self, distance: float = 10.0, seed: Any = None):
         super().__init__(stddev=1.0, seed=seed)
         self.distance = check_real("distance", distance, 0, math.inf, low_open=True)
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Tensor:
         kernel = super().__call__(shape, dtype=dtype)
         inputs, outputs = shape
         if inputs > outputs:
@@ -97,7 +97,7 @@ class PassOnInitializer(keras.initializers.RandomNormal):
         own = keras.ops.arange(inputs)[:, None] == keras.ops.arange(outputs) % inputs
         return keras.ops.where(own, -self.distance, kernel)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         seed = keras.saving.serialize_keras_object(self._init_seed)
         return {"distance": self.distance, "seed": seed}
 

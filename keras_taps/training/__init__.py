@@ -17,7 +17,7 @@ from keras_taps.training.standard import StandardModel
 from keras_taps.training.staps import STAPSModel
 from keras_taps.training.taps import TAPSModel
 
-METHODS = {
+METHODS: dict[str, type[CertifiedModel]] = {
     "standard": StandardModel,
     "pgd": AdversarialModel,
     "ibp": IBPModel,

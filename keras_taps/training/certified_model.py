@@ -103,7 +103,9 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         self.create_metrics()
         self.built = True
 
-    def checked_split(self, network, classifier_relus):
+    def checked_split(
+        self, network: IntervalSequential, classifier_relus: int | None
+    ) -> int | None:
         """The split of the constructor, or the default one; `None` if the method has none.
 
         Raises:

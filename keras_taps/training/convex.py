@@ -1,13 +1,19 @@
 """Training on the convex outer polytope of Wong and Kolter: whole box, bounds of fixed slopes."""
 
+from typing import Any
+
+import keras
 from keras import ops
 
 from keras_taps.bounds.fixed_slopes import fixed_slope_margins, parallel_nodes
 from keras_taps.bounds.margins import certified, cross_entropy
+from keras_taps.interval import Interval
 from keras_taps.layers.base import serializable
 from keras_taps.metrics import Share
-from keras_taps.training.batch import Outcome
+from keras_taps.networks.sequential import IntervalSequential
+from keras_taps.training.batch import Batch, Outcome
 from keras_taps.training.certified_model import CertifiedModel
+from keras_taps.typing import Tensor
 
 
 @serializable
@@ -39,17 +45,25 @@ class ConvexModel(CertifiedModel):
         Adversarial Polytope", 2018.
     """
 
-    def __init__(self, network, eps, train_eps=None, **options):
+    monitor = "val_convex_accuracy"
+
+    def __init__(
+        self,
+        network: IntervalSequential,
+        eps: float,
+        train_eps: float | None = None,
+        **options: Any,
+    ):
         super().__init__(network, eps, train_eps, **options)
         self.convex_accuracy = Share(name="convex_accuracy")
         parallel_nodes(network.segment.body)  # or says which layer has no slope
 
-    def certified_loss(self, batch, region):
+    def certified_loss(self, batch: Batch, region: Interval) -> Outcome:
         segment = self.network.under(batch.given)
         margins = fixed_slope_margins(segment, region, batch.labels)
         return Outcome(ops.mean(cross_entropy(margins)), convex_margins=margins)
 
-    def measured(self, outcome):
+    def measured(self, outcome: Outcome) -> list[tuple[keras.Metric, Tensor | None]]:
         margins = outcome.convex_margins
         right = None if margins is None else certified(margins)
         return [*super().measured(outcome), (self.convex_accuracy, right)]

@@ -1,7 +1,9 @@
 """l_inf-distance nets and SortNet: norms that grow into maxima, a hinge at the certificate."""
 
 import math
+from typing import Any
 
+import keras
 from keras import ops
 
 from keras_taps import backend
@@ -13,9 +15,11 @@ from keras_taps.layers import IntervalDistance, Pass, Relaxation
 from keras_taps.layers.base import serializable
 from keras_taps.layers.residual import walk
 from keras_taps.networks.segment import CleanPass, Segment
+from keras_taps.networks.sequential import IntervalSequential
 from keras_taps.schedules import progress, smooth_eps
-from keras_taps.training.batch import Outcome
+from keras_taps.training.batch import Batch, Outcome
 from keras_taps.training.certified_model import CertifiedModel
+from keras_taps.typing import Tensor
 
 _INFINITE = 1e6  # a norm that differs from the maximum by less than float32 does in training
 
@@ -74,16 +78,16 @@ class DistanceNetModel(CertifiedModel):
 
     def __init__(
         self,
-        network,
-        eps,
-        train_eps=None,
+        network: IntervalSequential,
+        eps: float,
+        train_eps: float | None = None,
         *,
-        power=8.0,
-        final_power=1000.0,
-        clean_weight=0.1,
-        final_clean_weight=0.001,
-        eps_share=0.0,
-        **options,
+        power: float = 8.0,
+        final_power: float = 1000.0,
+        clean_weight: float = 0.1,
+        final_clean_weight: float = 0.001,
+        eps_share: float = 0.0,
+        **options: Any,
     ):
         super().__init__(network, eps, train_eps, **options)
         if not self.train_eps:
@@ -105,7 +109,7 @@ class DistanceNetModel(CertifiedModel):
         # How far the normalisation can move an input, relative to its pixel.
         self.stretch = float(ops.max(walk(network.leading_normalization, pixels).width))
 
-    def checked_split(self, network, classifier_relus):
+    def checked_split(self, network: IntervalSequential, classifier_relus: int | None) -> None:
         chain = [layer for layer in network.layers if isinstance(layer, IntervalDistance)]
         if not chain or len(chain) < len(network.distances):
             raise ValueError(
@@ -124,14 +128,14 @@ class DistanceNetModel(CertifiedModel):
                 f"classifier_relus={classifier_relus}"
             )
 
-    def compile(self, optimizer="adam", **options):
+    def compile(self, optimizer: str | keras.Optimizer = "adam", **options: Any) -> None:
         """As `CertifiedModel.compile`; weight decay leaves the centres and biases of distances."""
         super().compile(optimizer, **options)
         if getattr(self.optimizer, "weight_decay", None) and not self.optimizer.built:
             own = [variable for layer in self.network.distances for variable in layer.weights]
             self.optimizer.exclude_from_weight_decay(var_list=own)
 
-    def scheduled_eps(self):
+    def scheduled_eps(self) -> tuple[Tensor, Tensor]:
         """The radius grows over `eps_share` of the ramp; while p grows, `annealing` is true."""
         _, step, _, end = self.ramp()
         eps = ops.convert_to_tensor(self.train_eps, dtype="float32")
@@ -139,7 +143,7 @@ class DistanceNetModel(CertifiedModel):
             eps = smooth_eps(step, 0, self.eps_share * ops.cast(end, "float32"), self.train_eps)
         return step < end, eps
 
-    def relaxation(self):
+    def relaxation(self) -> Relaxation:
         """The `Relaxation` of the step to come."""
         _, step, _, end = self.ramp()
         power = ops.where(step < end, self._along(0, self.power, self.final_power), _INFINITE)
@@ -150,7 +154,9 @@ class DistanceNetModel(CertifiedModel):
         _, step, start, end = self.ramp()
         return first * (last / first) ** progress(step - taken, start, end)
 
-    def call(self, inputs, training=None):
+    def call(
+        self, inputs: Tensor | Interval, training: bool | None = None
+    ) -> Tensor | Interval | CleanPass:
         if not training or as_interval(inputs) is not None:
             return self.network(inputs, training=training)
         given = Pass(taken={}, relaxation=self.relaxation())
@@ -158,7 +164,7 @@ class DistanceNetModel(CertifiedModel):
         features = distances(inputs)
         return CleanPass(rest(features), (), features)
 
-    def certified_loss(self, batch, region):
+    def certified_loss(self, batch: Batch, region: Interval) -> Outcome:
         margins = logit_margins(batch.logits, batch.labels)
         if self._has_mlp:
             hinge = self._hinge_of_features(batch, margins)
@@ -179,7 +185,7 @@ class DistanceNetModel(CertifiedModel):
         right = ops.cast(certified(margins), bounds.dtype)
         return right * ops.relu(1 + ops.max(bounds, axis=-1))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "power": self.power,

@@ -30,7 +30,6 @@ from keras_taps.verification.search.branch_and_bound import BranchAndBound
 from keras_taps.verification.search.engine import BoundEngine, padded
 
 QUICK = {"steps": 20, "restarts": 1}
-WITHOUT_LINES = ("ibp", "attack", "strong-attack")  # stages that need no linear bounds
 TOGETHER = 64  # inputs in one branch and bound
 STRONG = {"steps": 100, "restarts": 20}  # for each class left twice the paper's 5 x 200 steps
 STRONG_SHARE = 0.25  # of the timeout, so that the complete stages have the rest
@@ -62,7 +61,6 @@ class Verifier:
     ):
         self.options = Options.of(options)
         self.graph = graph
-        self._has_distances = has_distances(graph.nodes)
         self.network = build_network(graph)
         self.engine = BoundEngine(self.network, self.options.batch_size)
         self.checker = Checker(graph)
@@ -110,7 +108,7 @@ class Verifier:
             for task in tasks
             if task.verdict is None and (timeout is None or task.total_seconds < timeout)
         ]
-        if self._has_distances and stage not in WITHOUT_LINES:
+        if stage != "ibp" and "attack" not in stage and has_distances(self.graph.nodes):
             for task in waiting:
                 task.error = f"{stage}: no linear bounds of distance layers are known"
             return
