@@ -13,6 +13,7 @@ from keras import ops
 from keras_taps import backend
 from keras_taps.checks import check_choice, check_count, check_real
 from keras_taps.files import write_atomically
+from keras_taps.layers import Pass
 from keras_taps.schedules import SHAPES
 
 
@@ -225,8 +226,8 @@ class TAPSEarlyStopping(_Selection):
 class BatchNormReestimation(keras.callbacks.Callback):
     """Replace the moving averages of batch normalisation by moments over all training images.
 
-    It happens at the end of each epoch, before the validation of that epoch, with the weights
-    that are validated.
+    So are the mean shifts of distance layers, of the exact network. It happens at the end of each
+    epoch, before the validation of that epoch, with the weights that are validated.
 
     Args:
         data: What yields `(images, ...)` batches and can be iterated in every epoch: `Batches`, a
@@ -250,14 +251,18 @@ class BatchNormReestimation(keras.callbacks.Callback):
     def __init__(self, data: Any):
         super().__init__()
         self.data = data
-        self._due, self._moments = False, None
+        self._due, self._layers, self._moments = False, [], None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         network = self.model.network
+        layers = [*network.trainable_batch_norms, *network.mean_shifts]
 
         def moments(images):
-            return [moment for pair in network.clean_pass(images).moments for moment in pair]
+            taken = {}
+            network(images, training=True, given=Pass(taken=taken))
+            return [list(taken[layer]) for layer in layers]
 
+        self._layers = layers
         self._moments = backend.compiled(moments, network.variables)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -274,25 +279,27 @@ class BatchNormReestimation(keras.callbacks.Callback):
             return
         self._due = False
         # On JAX, reading `self.model` also writes the state of the loop back into the variables.
-        layers = self.model.network.trainable_batch_norms
-        if not layers:
+        self.model  # noqa: B018
+        if not self._layers:
             return
-        total, sums = 0, None
+        total, sums = 0, [0.0] * len(self._layers)
         for images in self._images():
             count = len(images)
             found = self._moments(ops.convert_to_tensor(images, dtype=keras.config.floatx()))
-            found = [np.asarray(ops.convert_to_numpy(moment), "float64") for moment in found]
-            means, variances = found[::2], found[1::2]
-            squares = [v + m**2 for m, v in zip(means, variances, strict=True)]
-            batch = [count * moment for pair in zip(means, squares, strict=True) for moment in pair]
-            sums = batch if sums is None else [a + b for a, b in zip(sums, batch, strict=True)]
+            for index, moments in enumerate(found):
+                mean, *variance = (
+                    np.asarray(ops.convert_to_numpy(moment), "float64") for moment in moments
+                )
+                means = np.stack([mean, *(v + mean**2 for v in variance)])
+                sums[index] = sums[index] + count * means
             total += count
         if not total:
             raise ValueError("`data` must yield batches of images. Received: no batch")
-        for layer, mean, square in zip(layers, sums[::2], sums[1::2], strict=True):
-            mean, square = mean / total, square / total
+        for layer, means in zip(self._layers, sums, strict=True):
+            mean, *square = means / total
             layer.moving_mean.assign(mean)
-            layer.moving_variance.assign(np.maximum(square - mean**2, 0))
+            if square:
+                layer.moving_variance.assign(np.maximum(square[0] - mean**2, 0))
 
     def _images(self):
         if isinstance(self.data, keras.utils.PyDataset):

@@ -69,7 +69,8 @@ def accuracy_table(title, rows):
     for name in COLUMNS.values():
         table.add_column(f"{name} %", justify="right")
     for name, row in rows.items():
-        table.add_row(name, *(f"{100 * row[column]:.1f}" for column in COLUMNS))
+        shares = (row.get(column) for column in COLUMNS)
+        table.add_row(name, *("-" if share is None else f"{100 * share:.1f}" for share in shares))
     return table
 
 

@@ -26,8 +26,8 @@ def evaluate_robustness(model, x, y, eps=None, batch_size=256, progress=None):
 
     Returns:
         Dictionary of shares in [0, 1]: `natural_accuracy`, `pgd_accuracy` (40 steps),
-        `ibp_certified_accuracy` (float32 bounds), `taps_accuracy` (an estimate, not a bound), and
-        `count`.
+        `ibp_certified_accuracy` (float32 bounds), `taps_accuracy` (an estimate, not a bound; not of
+        networks without a split), and `count`.
     """
     progress = progress or (lambda text: None)
     if eps is not None and not np.array_equal(eps, model.eps):
@@ -38,4 +38,5 @@ def evaluate_robustness(model, x, y, eps=None, batch_size=256, progress=None):
     shares["pgd_accuracy"] = adversarial_accuracy(
         model, x, y, model.eps, steps=PGD_STEPS, batch_size=batch_size
     )
-    return {**{name: float(shares[name]) for name in COLUMNS}, "count": len(x)}
+    found = {name: float(shares[name]) for name in COLUMNS if name in shares}
+    return {**found, "count": len(x)}

@@ -18,7 +18,10 @@ from keras_taps.domain import Domain, check_radius, plain
 from keras_taps.schedules import SHAPES
 from keras_taps.training import METHODS
 
-NETWORKS = ("cnn3", "cnn5", "cnn7", "resnet", "conv_med", "conv_med_big", "mlp")
+NETWORKS = (
+    *("cnn3", "cnn5", "cnn7", "resnet", "conv_med", "conv_med_big", "mlp"),
+    *("distance_net", "sortnet_mlp"),
+)
 OPTIMIZERS = ("adam", "sgd", "adamw")
 _LARGEST = 1e9
 FEW_STEPS = 200  # of a ramp
@@ -37,11 +40,12 @@ class Recipe:
         eps: Radius of the evaluation, in units of the inputs: a number, text such as '2/255', or a
             list of them that broadcasts to one input, such as one a channel or a feature.
         train_eps: Final radius of the training, in the same form.
-        network: 'cnn3', 'cnn5', 'cnn7', 'resnet', 'conv_med', 'conv_med_big' or 'mlp'.
+        network: 'cnn3', 'cnn5', 'cnn7', 'resnet', 'conv_med', 'conv_med_big' or 'mlp'; for the
+            method 'sortnet' 'distance_net' or 'sortnet_mlp'.
         width: Width of the network.
         network_options: More arguments of the network.
         epochs: Passes over the training images.
-        anneal_epochs: Epochs over which the radius grows from 0.
+        anneal_epochs: Epochs over which the radius grows from 0, or the power of norms (sortnet).
         anneal_start_epoch: Epochs at radius 0 before that.
         anneal_shape: How it grows, 'smooth' or 'linear'.
         decay_epochs: Epochs after which the learning rate is multiplied by `decay`.
@@ -64,8 +68,8 @@ class Recipe:
             validated and kept; 0 for none.
         early_stopping: Epochs without a better validation TAPS accuracy at the final radius after
             which training stops; 0 for never.
-        bn_reestimation: Whether batch statistics are taken over all training images after each
-            epoch, before the validation.
+        bn_reestimation: Whether batch statistics and mean shifts are taken over all training
+            images after each epoch, before the validation.
         options: Arguments of the method alone, such as `tau_ratio` of SABR.
         domain: What values inputs may take: `[low, high]`, numbers or lists that broadcast to one
             input, text such as '-3,3', or 'none' for no bounds.
@@ -221,8 +225,8 @@ class Recipe:
         """
         found = []
         steps = round(self.anneal_epochs * steps_per_epoch)
-        if self.method in ("standard", "pgd"):
-            pass  # no bound is trained, so the radius may begin where it ends
+        if self.method in ("standard", "pgd", "sortnet"):
+            pass  # no box is trained, so the radius may begin where it ends
         elif self.annealed_epoch >= self.epochs:
             found.append(
                 f"The radius never stays at train_eps: it grows for {self.annealed_epoch:g} of "

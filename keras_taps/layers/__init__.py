@@ -8,7 +8,8 @@ from keras_taps.layers.activations import (
 )
 from keras_taps.layers.batch_normalization import IntervalBatchNormalization
 from keras_taps.layers.conv2d import IntervalConv2D, IntervalDepthwiseConv2D
-from keras_taps.layers.dense import IntervalDense
+from keras_taps.layers.dense import IntervalDense, IntervalEqualizedDense
+from keras_taps.layers.distance import IntervalDistance, Relaxation
 from keras_taps.layers.normalization import IntervalNormalization, IntervalRescaling
 from keras_taps.layers.passes import Pass
 from keras_taps.layers.pooling import (
@@ -34,8 +35,10 @@ __all__ = [
     "IntervalConv2D",
     "IntervalDense",
     "IntervalDepthwiseConv2D",
+    "IntervalDistance",
     "IntervalDropout",
     "IntervalELU",
+    "IntervalEqualizedDense",
     "IntervalFlatten",
     "IntervalGlobalAveragePooling2D",
     "IntervalGlobalMaxPooling2D",
@@ -49,4 +52,5 @@ __all__ = [
     "IntervalScale",
     "IntervalZeroPadding2D",
     "Pass",
+    "Relaxation",
 ]

@@ -1,11 +1,15 @@
 """Dense layer on boxes."""
 
+import math
+from typing import Any
+
 import keras
 from keras import ops
 
-from keras_taps.interval import Interval
+from keras_taps.interval import Interval, as_interval
 from keras_taps.layers.activations import ActivatedLayer, activation_name
 from keras_taps.layers.base import affine, serializable
+from keras_taps.layers.passes import Pass
 from keras_taps.typing import Tensor
 
 
@@ -35,6 +39,49 @@ class IntervalDense(ActivatedLayer, keras.layers.Dense):
 
     def propagate_affine(self, box: Interval) -> Interval:
         return affine(box, self.linear, lambda r: ops.matmul(r, ops.abs(self.kernel)))
+
+
+@serializable
+class IntervalEqualizedDense(IntervalDense):
+    """A Dense layer whose weights are divided by `sqrt(inputs)` when they are used.
+
+    They start as N(0, 1), so that steps of Adam are relative to their size. `kernel` is what is
+    used; `get_weights` returns what is trained.
+
+    Example:
+
+    >>> layer = IntervalEqualizedDense(1, kernel_initializer="ones")
+    >>> float(ops.convert_to_numpy(layer(ops.ones((1, 4))))[0, 0])
+    2.0
+
+    References:
+        Karras et al., "Progressive Growing of GANs for Improved Quality, Stability, and
+        Variation", 2018, section 4.1 (equalized learning rate); Zhang et al. 2022 (SortNet).
+    """
+
+    def __init__(self, units: int, *args: Any, kernel_initializer: Any = None, **kwargs: Any):
+        initializer = kernel_initializer or keras.initializers.RandomNormal(stddev=1.0)
+        super().__init__(units, *args, kernel_initializer=initializer, **kwargs)
+
+    @property
+    def kernel(self) -> Tensor:
+        """Tensor `(inputs, units)`, the weights as they are used."""
+        return self._kernel * (1 / math.sqrt(self._kernel.shape[0]))
+
+    def call(
+        self,
+        inputs: Tensor | Interval,
+        training: bool | None = None,
+        given: Pass | None = None,
+    ) -> Tensor | Interval:
+        box = as_interval(inputs)
+        if box is not None:
+            return self.bounds(box, given)
+        return self.activation(self.linear(inputs))
+
+    def save_own_variables(self, store: Any) -> None:
+        for index, variable in enumerate(self.weights):
+            store[str(index)] = variable
 
 
 def check_logits(layer):

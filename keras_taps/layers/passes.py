@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import keras
 from keras import ops
@@ -21,10 +22,12 @@ class Pass:
         moments: Mapping from normalisation layers to `(mean, variance)` of a clean batch, which
             they use in place of their own; those that it lacks use their moving averages. With
             `None`, layers called with `training=True` take the moments of the batch they see.
-        taken: Dictionary that normalisation layers add the moments to which they take.
+        taken: Dictionary that normalisation layers add the moments to which they take, and
+            distance layers the means by which they shift.
         relu_shrinkage: Factor in (0, 1] of the upper bounds of crossing ReLUs. For training
             alone: such a box does not hold every output any more, so it proves nothing.
         relu_boxes: List that each box which enters a ReLU is appended to.
+        relaxation: `Relaxation` of distance layers: the norms that training takes for maxima.
 
     Example:
 
@@ -43,6 +46,7 @@ class Pass:
     taken: dict[keras.Layer, tuple[Tensor, Tensor]] | None = None
     relu_shrinkage: float = 1.0
     relu_boxes: list[Interval] | None = None
+    relaxation: Any = None  # a `Relaxation`, whose module imports this one
 
     @property
     def replays(self) -> bool:
@@ -53,7 +57,7 @@ class Pass:
         """Moments `(mean, variance)` given for `layer`, or `None`."""
         return self.moments.get(layer) if self.replays else None
 
-    def take(self, layer: keras.Layer, mean: Tensor, variance: Tensor) -> None:
+    def take(self, layer: keras.Layer, *moments: Tensor) -> None:
         """Keep the moments that `layer` takes of its batch, if somebody asked for them.
 
         Raises:
@@ -63,7 +67,7 @@ class Pass:
             return
         if layer in self.taken:
             raise used_twice(layer)
-        self.taken[layer] = mean, variance
+        self.taken[layer] = moments
 
     def enters_relu(self, box: Interval) -> None:
         """Leave `box` with whoever asked for the inputs of ReLUs."""
@@ -93,7 +97,7 @@ class Pass:
 def used_twice(layer):
     """The error about a normalisation layer that would have two sets of batch moments."""
     return ValueError(
-        f"BatchNormalization layer '{layer.name}' is used twice in the network, so it has two sets "
+        f"Normalisation layer '{layer.name}' is used twice in the network, so it has two sets "
         "of batch moments. Accepted in training: a layer for each use, or a frozen one "
         "(`trainable=False`)."
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_taps.checks import check_choice
+from keras_taps.checks import check_choice, check_real
 from keras_taps.layers.base import serializable
 from keras_taps.typing import Tensor
 
@@ -63,6 +63,43 @@ class FanInUniform(keras.initializers.VarianceScaling):
 
     def get_config(self) -> dict[str, Any]:
         return {"seed": keras.saving.serialize_keras_object(self._init_seed)}
+
+
+@serializable
+class PassOnInitializer(keras.initializers.RandomNormal):
+    """N(0, 1) centres of distance neurons, all but one entry a neuron near enough to lose.
+
+    Neuron j stands at `-distance` in input `j mod inputs`, whose difference is then the largest:
+    it passes on `x + distance`. Where there are fewer outputs than inputs, all are N(0, 1).
+
+    Args:
+        distance: Number > 0, a few deviations of inputs and centres.
+        seed: Integer or `None` (then drawn from the global Keras seed).
+
+    Example:
+
+    >>> float(PassOnInitializer(10.0, seed=0)((4, 8))[1, 5])
+    -10.0
+
+    References:
+        The authors' code of Zhang et al. 2022 (SortNet).
+    """
+
+    def __init__(self, distance: float = 10.0, seed: Any = None):
+        super().__init__(stddev=1.0, seed=seed)
+        self.distance = check_real("distance", distance, 0, math.inf, low_open=True)
+
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Tensor:
+        kernel = super().__call__(shape, dtype=dtype)
+        inputs, outputs = shape
+        if inputs > outputs:
+            return kernel
+        own = keras.ops.arange(inputs)[:, None] == keras.ops.arange(outputs) % inputs
+        return keras.ops.where(own, -self.distance, kernel)
+
+    def get_config(self) -> dict[str, Any]:
+        seed = keras.saving.serialize_keras_object(self._init_seed)
+        return {"distance": self.distance, "seed": seed}
 
 
 _INITIALIZERS = {"ibp": IBPInitializer, "fan-in": FanInUniform}

@@ -55,7 +55,9 @@ class CleanPass(NamedTuple):
         logits: Tensor `(batch, classes)`.
         moments: Tuple of pairs `(mean, variance)`, one for each trainable normalisation layer in
             the order of `IntervalSequential.batch_norms`.
+        features: Outputs of the distance layers, of a network that has some, else `()`.
     """
 
     logits: Tensor
     moments: tuple[tuple[Tensor, Tensor], ...]
+    features: Tensor | tuple[()] = ()

@@ -13,6 +13,7 @@ from keras_taps.interval import Interval, as_interval
 from keras_taps.layers.base import serializable
 from keras_taps.layers.conv2d import IntervalConv2D, IntervalDepthwiseConv2D
 from keras_taps.layers.dense import IntervalDense, check_logits
+from keras_taps.layers.distance import IntervalDistance
 from keras_taps.layers.passes import PLAIN, Pass, forgotten_moments, used_twice
 from keras_taps.layers.residual import (
     IntervalResidual,
@@ -120,6 +121,16 @@ class IntervalSequential(keras.Model):
         return [layer for layer in self.batch_norms if layer.trainable]
 
     @property
+    def distances(self) -> list[IntervalDistance]:
+        """Distance layers, those inside residual blocks included."""
+        return [layer for layer in self._flatten_layers() if isinstance(layer, IntervalDistance)]
+
+    @property
+    def mean_shifts(self) -> list[IntervalDistance]:
+        """Distance layers that subtract a mean."""
+        return [layer for layer in self.distances if layer.mean_shift]
+
+    @property
     def segment(self) -> Segment:
         """The whole network as a `Segment`."""
         return self.under(PLAIN)
@@ -174,6 +185,12 @@ class IntervalSequential(keras.Model):
 
     def _cuts(self):
         """Where the network may be cut: {ReLUs in the classifier: index of its first layer}."""
+        if self.distances:
+            raise ValueError(
+                f"Network '{self.name}' has distance layers, after which there is no latent box to "
+                "attack, so it cannot be split. Accepted: a network without them, or "
+                "DistanceNetModel, which needs no split."
+            )
         cuts, before = {}, 0
         for index, layer in enumerate(self._chain):
             before += layer.relus
@@ -192,7 +209,7 @@ class IntervalSequential(keras.Model):
         """The smallest of `legal_splits` with a ReLU in the classifier.
 
         Raises:
-            ValueError: If the network has no ReLU.
+            ValueError: If the network has no ReLU, or distance layers.
         """
         splits = [split for split in self.legal_splits if split]
         if not splits:
@@ -219,8 +236,8 @@ class IntervalSequential(keras.Model):
             `(extractor, classifier)`, two `Segment`s that share this network's weights.
 
         Raises:
-            ValueError: If there is no such cut: more ReLUs than the network has, or a place inside
-                a residual block.
+            ValueError: If there is no such cut: more ReLUs than the network has, a place inside a
+                residual block, or distance layers.
 
         Example:
 

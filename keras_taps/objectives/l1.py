@@ -7,7 +7,9 @@ from keras_taps.typing import Tensor
 
 
 def l1_penalty(network: IntervalSequential) -> Tensor:
-    """Sum of the absolute kernel entries of every Dense and convolution layer; biases are free.
+    """Sum of the absolute kernel entries of every Dense and convolution layer that is trained.
+
+    Biases are free, and so are the centres of distance layers.
 
     Args:
         network: `IntervalSequential`.
@@ -19,4 +21,5 @@ def l1_penalty(network: IntervalSequential) -> Tensor:
     References:
         Mao et al. 2023, appendix B.4, and the authors' code.
     """
-    return sum(ops.sum(ops.abs(layer.kernel)) for layer in network.affine_layers)
+    kernels = [layer.kernel for layer in network.affine_layers if layer.trainable]
+    return sum((ops.sum(ops.abs(kernel)) for kernel in kernels), ops.zeros(()))

@@ -5,7 +5,9 @@ from keras_taps.training.batch import Batch, Outcome
 from keras_taps.training.cc_ibp import CCIBPModel
 from keras_taps.training.certified_model import CertifiedModel
 from keras_taps.training.colt import COLTModel
+from keras_taps.training.convex import ConvexModel
 from keras_taps.training.crown_ibp import CrownIBPModel
+from keras_taps.training.distance import DistanceNetModel
 from keras_taps.training.exp_ibp import ExpIBPModel
 from keras_taps.training.ibp import IBPModel
 from keras_taps.training.ibp_r import IBPRModel
@@ -15,11 +17,12 @@ from keras_taps.training.standard import StandardModel
 from keras_taps.training.staps import STAPSModel
 from keras_taps.training.taps import TAPSModel
 
-METHODS = {
+METHODS: dict[str, type[CertifiedModel]] = {
     "standard": StandardModel,
     "pgd": AdversarialModel,
     "ibp": IBPModel,
     "crown-ibp": CrownIBPModel,
+    "convex": ConvexModel,
     "sabr": SABRModel,
     "taps": TAPSModel,
     "staps": STAPSModel,
@@ -27,6 +30,7 @@ METHODS = {
     "mtl-ibp": MTLIBPModel,
     "exp-ibp": ExpIBPModel,
     "ibp-r": IBPRModel,
+    "sortnet": DistanceNetModel,
 }
 
 __all__ = [
@@ -36,7 +40,9 @@ __all__ = [
     "CCIBPModel",
     "COLTModel",
     "CertifiedModel",
+    "ConvexModel",
     "CrownIBPModel",
+    "DistanceNetModel",
     "ExpIBPModel",
     "IBPModel",
     "IBPRModel",

@@ -25,6 +25,8 @@ class Batch:
             evaluation is always about the whole box.
         given: `Pass` of everything that follows the clean pass: its moments are replayed.
         domain: `Domain` of the images.
+        features: Outputs of the distance layers in the clean pass of a training step, if there are
+            any, else `()`.
     """
 
     images: Tensor
@@ -36,6 +38,7 @@ class Batch:
     training: bool = True
     given: Pass = PLAIN
     domain: Domain = UNIT
+    features: object = ()
 
     @cached_property
     def box(self) -> Interval:
@@ -57,6 +60,7 @@ class Outcome(NamedTuple):
         taps_loss_gap: Tensor `(batch,)`, how far the TAPS loss of a sample can be from that with
             every class attacked.
         colt_margins: Tensor `(batch, classes - 1)`, the margins at points of a latent zonotope.
+        convex_margins: Tensor `(batch, classes - 1)` of upper bounds by fixed slopes.
     """
 
     loss: Tensor
@@ -66,3 +70,4 @@ class Outcome(NamedTuple):
     adversarial_margins: Tensor | None = None
     taps_loss_gap: Tensor | None = None
     colt_margins: Tensor | None = None
+    convex_margins: Tensor | None = None

@@ -95,9 +95,7 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
                 f"Received: {type(network).__name__}"
             )
         network.check_certifiable()
-        if classifier_relus is None:
-            classifier_relus = network.default_split
-        network.split(classifier_relus)
+        self.classifier_relus = self.checked_split(network, classifier_relus)
         self.network = network
         shape = network.input_shape[1:]
         self.domain = Domain.of(domain).fitted(shape)
@@ -110,7 +108,6 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
                 "`train_eps` must be at least `eps`: a network is not trained at a smaller radius "
                 f"than it is tested at. Received: eps={eps!s}, train_eps={train_eps!s}"
             )
-        self.classifier_relus = classifier_relus
         self.warmup_weight = check_real("warmup_weight", warmup_weight, 0, float("inf"))
         self.l1 = check_real("l1", l1, 0, float("inf"))
         # Attacks draw from (seed, step): the step is saved with the model, as a generator is not.
@@ -118,6 +115,19 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         self.create_counters()
         self.create_metrics()
         self.built = True
+
+    def checked_split(
+        self, network: IntervalSequential, classifier_relus: int | None
+    ) -> int | None:
+        """The split of the constructor, or the default one; `None` if the method has none.
+
+        Raises:
+            ValueError: If the network does not have it.
+        """
+        if classifier_relus is None:
+            classifier_relus = network.default_split
+        network.split(classifier_relus)
+        return classifier_relus
 
     @classmethod
     def own_arguments(cls) -> dict[str, Any]:
@@ -241,7 +251,10 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         relu_boxes = []
         given = replace(self.network.replay(clean.moments), relu_boxes=relu_boxes)
         batch = Batch(
-            x, labels, clean.logits, width, seed, annealing, given=given, domain=self.domain
+            *(x, labels, clean.logits, width, seed, annealing),
+            given=given,
+            domain=self.domain,
+            features=clean.features,
         )
         with self.network.replaying():
             region = self.region(batch)
@@ -262,7 +275,7 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         outcome = self.certified_loss(batch, self.region(batch))
         if outcome.ibp_margins is None:
             outcome = outcome._replace(ibp_margins=ibp_margins(self.network, batch.box, labels))
-        if outcome.taps_margins is None:
+        if outcome.taps_margins is None and self.classifier_relus is not None:
             taps = taps_margins(self.network, batch.box, labels, self.classifier_relus, seed)
             outcome = outcome._replace(taps_margins=taps)
         return outcome

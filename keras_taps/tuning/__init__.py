@@ -3,6 +3,7 @@
 from keras_taps.tuning.family import (
     AdversarialHyperModel,
     CCIBPHyperModel,
+    ConvexHyperModel,
     CrownIBPHyperModel,
     ExpIBPHyperModel,
     IBPHyperModel,
@@ -25,6 +26,7 @@ __all__ = [
     "AdversarialHyperModel",
     "CCIBPHyperModel",
     "CertifiedHyperModel",
+    "ConvexHyperModel",
     "CrownIBPHyperModel",
     "ExpIBPHyperModel",
     "GridOracle",

@@ -8,7 +8,7 @@ def hypermodel_of(method: str) -> type[CertifiedHyperModel]:
     """The class of `CertifiedHyperModel` that searches one method.
 
     Args:
-        method: A name of `keras_taps.training.METHODS`.
+        method: A name of `keras_taps.tuning.space.TUNED`.
 
     Example:
 
@@ -28,6 +28,7 @@ def hypermodel_of(method: str) -> type[CertifiedHyperModel]:
 
 AdversarialHyperModel = hypermodel_of("pgd")
 CCIBPHyperModel = hypermodel_of("cc-ibp")
+ConvexHyperModel = hypermodel_of("convex")
 CrownIBPHyperModel = hypermodel_of("crown-ibp")
 ExpIBPHyperModel = hypermodel_of("exp-ibp")
 IBPHyperModel = hypermodel_of("ibp")

@@ -20,9 +20,9 @@ from keras_taps.experiments.diverged import TrainingDiverged
 from keras_taps.experiments.recipe import Recipe
 from keras_taps.files import write_atomically
 from keras_taps.networks.sequential import IntervalSequential
-from keras_taps.training import METHODS, CertifiedModel
+from keras_taps.training import CertifiedModel
 from keras_taps.tuning.front import CERTIFIED, ESTIMATED, NATURAL, scalarise
-from keras_taps.tuning.space import declare, recipe_changes, search_space
+from keras_taps.tuning.space import TUNED, declare, recipe_changes, search_space
 from keras_taps.tuning.training import measure, train
 from keras_taps.verification.cascade.certify import certify
 from keras_taps.verification.cascade.given import check_stages
@@ -116,7 +116,7 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
             )
         methods = methods or self.method or [recipe.method]
         methods = [methods] if isinstance(methods, str) else list(dict.fromkeys(methods))
-        self.methods = [check_choice("methods", check_text("methods", m), METHODS) for m in methods]
+        self.methods = [check_choice("methods", check_text("methods", m), TUNED) for m in methods]
         self.recipe = recipe
         self.network = network
         self.seed = check_seed(seed)

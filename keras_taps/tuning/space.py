@@ -10,6 +10,7 @@ from keras_taps.checks import check_choice, check_real
 from keras_taps.choices import DIMENSIONS
 from keras_taps.domain import Domain, plain
 from keras_taps.experiments.recipe import method_options, unknown
+from keras_taps.training import METHODS
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ RANGES = {
     "decay": Range(0.1, 0.5),
     "decay_share": Range(0.5, 0.95),
 }
+# All methods but those whose networks have no split, at which trials are compared.
+TUNED = tuple(method for method in METHODS if method != "sortnet")
 SPLIT = "classifier_relus"  # its values are those of the network
 # After the split: without a ReLU there, TAPS is IBP and these change nothing.
 LATENT = ("w_taps", "c", "attack_steps", "attack_step_size")

@@ -29,10 +29,16 @@ from keras_taps.experiments.run import Run
 from keras_taps.files import write_atomically, write_csv, write_json
 from keras_taps.processes import one_writer
 from keras_taps.provenance import provenance
-from keras_taps.training import METHODS
 from keras_taps.tuning.front import ParetoFront
 from keras_taps.tuning.hypermodel import SCALARISED, CertifiedHyperModel
-from keras_taps.tuning.space import RANGES, Range, dimension_values, search_space, takes
+from keras_taps.tuning.space import (
+    RANGES,
+    TUNED,
+    Range,
+    dimension_values,
+    search_space,
+    takes,
+)
 from keras_taps.tuning.trials import read_trials
 from keras_taps.tuning.tuners import make_tuner
 from keras_taps.tuning.workers import search_with_workers
@@ -101,7 +107,7 @@ class Study:
         for name, value in own.items():
             object.__setattr__(self, name, value)
         for method in self.methods:
-            check_choice("methods", method, METHODS)
+            check_choice("methods", method, TUNED)
         if self.weights and self.objective not in (None, SCALARISED):
             raise ValueError(
                 f"With `weights` the objective is '{SCALARISED}'. Received: {self.objective!r}"

@@ -15,7 +15,9 @@ def test_a_recipe_names_its_source_and_survives_its_config(name):
     assert entry.name == name
     assert entry.source
     assert Recipe.from_config(entry.to_config()) == entry
-    assert entry.annealed_epoch <= entry.decays[0] < entry.decays[1] < entry.epochs
+    times = [entry.annealed_epoch, *entry.decays, entry.epochs]
+    assert times == sorted(times)
+    assert len(set(times[1:])) >= (1 if entry.cosine else 3)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -48,7 +50,7 @@ def test_schedules(setting, batch, epochs, start, annealing, decays, expressive)
     found = [entry for name, entry in RECIPES.items() if name.rsplit("-", 1)[0] == setting]
     assert {entry.method for entry in found} >= {"ibp", "sabr", "taps", "staps"}
     for entry in found:
-        if entry.optimizer == "sgd":  # of another family
+        if entry.method in ("ibp-r", "sortnet"):  # of other families
             continue
         own = expressive if "alpha" in entry.options and expressive else (epochs, annealing, decays)
         assert entry.batch_size == batch
@@ -117,6 +119,24 @@ def test_ibp_r():
     assert (optimizer.momentum, optimizer.global_clipnorm) == (0.9, None)
     rates = [float(optimizer._learning_rate(step)) for step in (0, 5999, 6001, 6011, 7999)]
     assert rates == pytest.approx([1e-2, 1e-2, 0.95e-2, 0.95**2 * 1e-2, 0.95**200 * 1e-2])
+
+
+def test_sortnet():
+    """As the authors' code has it: `--epochs 0,0,100,1450,1500`, lam from lam0 to lam0 / 100."""
+    plain, mlp = recipe("mnist-0.1-sortnet"), recipe("cifar10-2/255-sortnet-mlp")
+    assert (plain.annealed_epoch, plain.epochs, plain.train_eps) == (1450, 1500, 0.3)
+    assert plain.network_options == {"depth": 5, "keep": 0.7, "pass_on": 10.0}
+    assert (mlp.annealed_epoch, mlp.epochs, mlp.train_eps) == (2950, 3000, 2.2 / 255)
+    assert (mlp.network, mlp.network_options["depth"]) == ("sortnet_mlp", 7)
+    assert mlp.options["eps_share"] * 2950 == pytest.approx(500)
+    for entry in (plain, mlp):
+        assert (entry.width, entry.batch_size, entry.learning_rate) == (5120, 512, 0.02)
+        options = entry.options
+        assert options["final_clean_weight"] == pytest.approx(options["clean_weight"] / 100)
+        optimizer = build_model(entry.changed(width=4), 10, 0).optimizer
+        assert (optimizer.beta_1, optimizer.beta_2) == (0.9, 0.99)
+        assert (optimizer.epsilon, optimizer.weight_decay) == (1e-10, 0.02)
+        assert float(optimizer._learning_rate(entry.epochs * 10)) == pytest.approx(0, abs=1e-9)
 
 
 def test_a_cosine_and_adamw():

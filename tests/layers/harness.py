@@ -147,6 +147,36 @@ class ScaleCase(Case):
         return lambda x: x * layer.scale + layer.shift
 
 
+class DistanceCase(Case):
+    """Distances, sorted and summed by NumPy."""
+
+    def stock(self):
+        layer = self.built()
+
+        def distances(x):
+            away = np.abs(numpy(x)[:, :, None] - numpy(layer.kernel))
+            largest = np.sort(away, axis=1)[:, ::-1][:, : len(layer.coefficients)]
+            shift = 0.0 if layer.shift is None else numpy(layer.shift)
+            return np.einsum("bko,k->bo", largest, layer.coefficients) + shift
+
+        return distances
+
+
+class EqualizedCase(Case):
+    """A Dense layer with weights that are scaled where they are used."""
+
+    def stock(self):
+        weights, bias = self.built().get_weights()
+        return lambda x: np.tanh(numpy(x) @ weights / np.sqrt(len(weights)) + bias)
+
+
+CASES += [
+    DistanceCase("Distance", (6,), {"units": 5}),
+    DistanceCase("Distance", (12,), {"units": 3, "keep": 0.6, "momentum": 0.5}),
+    DistanceCase("Distance", (3,), {"units": 4, "keep": 0.5, "mean_shift": False}),
+    DistanceCase("Distance", (3,), {"units": 2, "mean_shift": False, "use_bias": True}),
+    EqualizedCase("EqualizedDense", (4,), {"units": 3, "activation": "tanh"}),
+]
 CASES.append(ResidualCase("Residual"))
 CASES += [ScaleCase("Scale", IMAGE, {"shape": shape}) for shape in ((2,), IMAGE)]
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from keras import ops
 
+from keras_taps.networks import distance_net, sortnet_mlp
 from keras_taps.training import METHODS, COLTModel
-from tests.helpers import dense_network, images, numbers
+from tests.helpers import dense_network, images, numbers, randomise
 from tests.training.steps import fixed_points, loss_and_gradients
 
 FILE = Path(__file__).with_name("family.json")
@@ -38,6 +39,10 @@ OPTIONS = {
     "ibp-r": {"stability": 0.1},
     "ibp-r, annealing": {"stability": 0.1, "include_logits": False, "mask": "adversarial"},
     "ibp-r, mask": {"stability": 0.1, "mask": "clean"},
+    "sortnet": {"train_eps": 1.0, "clean_weight": 0.5},
+    "sortnet, annealing": {"train_eps": 1.0, "clean_weight": 0.5},
+    "sortnet, mlp": {"train_eps": 0.1, "clean_weight": 0.5},
+    "sortnet, mlp, annealing": {"train_eps": 0.1, "eps_share": 1.0},
 }
 CASES = sorted({*METHODS, *OPTIONS})
 
@@ -66,6 +71,10 @@ def measure(case):
     """Loss of a case and, for each weight, the sum and the norm of its gradient."""
     x, y = images(8, (6,))
     network = dense_network(batch_norm=True, seed=3)
+    if case.startswith("sortnet"):
+        x, y = images(8, (3, 2, 1))
+        make = sortnet_mlp if "mlp" in case else distance_net
+        network = randomise(make((3, 2, 1), 3, width=5, depth=4), 3)
     model = with_fixed_points((METHODS | {"colt": COLTModel})[case.split(",")[0]])(
         network, EPS, **OPTIONS.get(case, {})
     )

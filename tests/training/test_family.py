@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_taps.bounds import ibp_margins
+from keras_taps.bounds import fixed_slope_margins, ibp_margins
 from keras_taps.bounds.margins import certified, cross_entropy, logit_margins
 from keras_taps.callbacks import EpsAnneal
 from keras_taps.interval import input_box
@@ -31,6 +31,7 @@ LOGGED = {
     "pgd": {"adversarial_accuracy"},
     "ibp": {"ibp_certified_accuracy"},
     "crown-ibp": {"ibp_certified_accuracy"},
+    "convex": {"convex_accuracy"},
     "sabr": set(),
     "taps": {"ibp_certified_accuracy", "taps_accuracy"},
     "staps": set(),
@@ -40,6 +41,8 @@ LOGGED = {
     "ibp-r": {"ibp_certified_accuracy", "adversarial_accuracy"},
 }
 SHARES = {"natural_accuracy", "ibp_certified_accuracy", "taps_accuracy"}
+# SortNet has networks and tests of its own.
+METHODS = {name: model for name, model in METHODS.items() if name != "sortnet"}
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
@@ -242,6 +245,7 @@ BROUGHT = [
     (make, method)
     for i, method in enumerate(METHODS)
     for j, make in enumerate((vgg, residual, leaky))
+    if (make, method) != (vgg, "convex")  # a maximum over windows has no slope
     if BACKEND == "torch" or i % 3 == j  # the others compile each for many seconds
 ]
 
@@ -294,6 +298,32 @@ def test_network_without_relus(method):
     with pytest.raises(ValueError, match=r"has no ReLU.*`classifier_relus=0`"):
         METHODS[method](dense_network(hidden=()), EPS)
     assert METHODS[method](dense_network(hidden=()), EPS, classifier_relus=0).eps == EPS
+
+
+def test_convex_training_names_the_layer_without_a_slope():
+    with pytest.raises(ValueError, match="is a maximum over windows"):
+        METHODS["convex"](convert(vgg()), EPS)
+
+
+def test_convex_training_is_about_its_bound():
+    """Margins of the batch's own moments; at radius 0 the clean cross-entropy."""
+    (x, y), network = images(8, (6,)), dense_network()
+    clean, _ = loss_and_gradients(METHODS["convex"](network, 0.0), x, y)
+    assert clean == pytest.approx(
+        loss_and_gradients(METHODS["standard"](network, 0.0), x, y)[0], rel=1e-4
+    )
+    loss, found = loss_and_gradients(METHODS["convex"](network, EPS), x, y)
+    margins = fixed_slope_margins(network, input_box(x, EPS), ops.convert_to_tensor(y))
+    assert loss == pytest.approx(float(numpy(cross_entropy(margins)).mean()), rel=1e-5)
+    # Slopes and intermediate bounds have a gradient: it is that of the loss as a function.
+    model, kernel = METHODS["convex"](network, EPS), network.layers[0].kernel
+    value, ends = numpy(kernel).copy(), []
+    direction = np.sign(found[0])
+    for sign in (-1, 1):
+        kernel.assign(value + sign * 1e-3 * direction)
+        ends.append(loss_and_gradients(model, x, y)[0])
+    kernel.assign(value)
+    assert (ends[1] - ends[0]) / 2e-3 == pytest.approx(np.abs(found[0]).sum(), rel=2e-2)
 
 
 def test_default_split_of_a_residual_network():

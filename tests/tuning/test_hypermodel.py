@@ -14,6 +14,7 @@ from keras_taps.layers import IntervalDense, IntervalFlatten, IntervalReLU
 from keras_taps.networks import IntervalSequential
 from keras_taps.training import METHODS, IBPModel
 from keras_taps.tuning import CertifiedHyperModel, TAPSHyperModel, family, make_tuner, read_trials
+from keras_taps.tuning.space import TUNED
 from keras_taps.verification import certify
 from tests.tuning.helpers import LIMIT, Untrained, data, hypermodel, tiny
 
@@ -108,7 +109,9 @@ def test_a_network_of_the_user(tmp_path):
 def test_every_method_has_a_hypermodel():
     classes = [value for value in vars(family).values() if isinstance(value, type)]
     by_method = {cls.method: cls for cls in classes if cls.method}
-    assert set(by_method) == set(METHODS)
+    assert set(by_method) == set(TUNED)
+    with pytest.raises(ValueError, match=r"`methods` must be one of .*Received: methods='sortnet'"):
+        CertifiedHyperModel(tiny("ibp"), methods=["sortnet"])
     small = data()
     for method, cls in by_method.items():
         name = METHODS[method].__name__.replace("Model", "HyperModel")

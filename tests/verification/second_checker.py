@@ -178,6 +178,12 @@ class Network:
             windows.append([(i * width + j) * channels + k for i, j in inside])
         return ("max", windows), (tall, wide, channels)
 
+    def Distance(self, node, shape):
+        (n, m), kernel = self.values(node, "kernel")
+        centres = [[kernel[i * m + j] for i in range(n)] for j in range(m)]
+        bias, weights = (self.values(node, name)[1] for name in ("bias", "coefficients"))
+        return ("distance", centres, bias, weights), (m,)
+
     def Sum(self, node, shape):
         pairs = [self.chain(branch, shape) for branch in node["branches"]]
         return ("sum", [chain for chain, _ in pairs]), pairs[0][1]
@@ -242,6 +248,16 @@ class Walk:
                 for entry in zip(*(out for out, _ in pairs), strict=True)
             ]
             return sums, [records for _, records in pairs]
+        if node[0] == "distance":
+            out = []
+            for centre, b in zip(node[1], node[2], strict=True):
+                sides = [(low - w, high - w) for (low, high), w in zip(box, centre, strict=True)]
+                near = sorted((max(low, -high, 0) for low, high in sides), reverse=True)
+                far = sorted((max(abs(low), abs(high)) for low, high in sides), reverse=True)
+                pairs = zip(node[3], near, far, strict=False)
+                low, high = map(sum, zip(*((a * d, a * e) for a, d, e in pairs), strict=True))
+                out.append((low + b, high + b))
+            return out, out
         if node[0] == "relu":
             if self.known is not None:
                 box = self.narrowed(box)
@@ -301,6 +317,8 @@ class Walk:
                     for i, r in part.items():
                         new[i] = new.get(i, 0) + r
                 form = new, constant
+            elif node[0] == "distance":
+                form = {}, top(form, record)
             elif node[0] == "relu":
                 form = relu_back(form, node[1], *record, leaf or {})
             elif node[0] == "max":
@@ -589,6 +607,13 @@ def through(nodes, m, e, boxes):
                     for v, w, s in zip(e, low, m, strict=True)
                 ]
             m = [max(h, a * w) for h, w in zip(high, low, strict=True)]
+        elif node[0] == "distance":
+            share, k = sum(node[3]), len(node[3]) + 16
+            moved = [a + b for a, b in zip(m, e, strict=True)]
+            reach = [max(abs(w) + s for w, s in zip(c, moved, strict=True)) for c in node[1]]
+            reach = [share * r + abs(b) for r, b in zip(reach, node[2], strict=True)]
+            largest = share * max(e)
+            m, e = reach, [largest + g(k) * r + TINY * k * (2 + share) for r in reach]
         elif node[0] == "max":
             next(boxes)
             m, e = ([max(v[i] for i in window) for window in node[1]] for v in (m, e))

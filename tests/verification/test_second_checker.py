@@ -5,7 +5,7 @@ import pytest
 
 from keras_taps import layers as kl
 from keras_taps.domain import Domain
-from keras_taps.networks import IntervalSequential
+from keras_taps.networks import IntervalSequential, distance_net
 from keras_taps.verification import certify, read_network, recheck
 from keras_taps.verification.certificate.claims import Claims, Subject
 from keras_taps.verification.certificate.leaves import Cuts
@@ -52,6 +52,11 @@ def pooled():
     return randomise(IntervalSequential(layers, input_shape=(4, 4, 1)), 4)
 
 
+def sorting():
+    network = distance_net((4, 4, 1), 3, width=6, depth=3, keep=0.7, mean=0.3, std=0.5)
+    return randomise(network, 5)
+
+
 BOUNDS = ["ibp", "attack", "crown-ibp", "crown", "alpha-crown"]
 TREES = ["attack", "alpha-crown", "bab"]
 CASES = {
@@ -66,6 +71,7 @@ CASES = {
     "features": (leaky, [0.1, 0.0, 0.3], BOUNDS, {"domain": ([-0.5, None, 0], 1.5)}),
     "no bounds": (lambda: tiny()[0], EPS, TREES, {"domain": None}),
     "channels": (pooled, [[[0.01]], [[0.03]], [[0.02]], [[0.0]]], BOUNDS, {"domain": (-1, 2)}),
+    "sorting": (sorting, 0.01, ["ibp", "attack"], {}),
 }
 
 
@@ -124,7 +130,7 @@ def our_bounds(claims, record, path, x):
     return np.max(bounds)
 
 
-@pytest.mark.parametrize("make", [leaky, residual, pooled], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [leaky, residual, pooled, sorting], ids=lambda make: make.__name__)
 def test_errors_of_float32(make, tmp_path):
     """The same numbers, but for what float64 rounds upward."""
     graph = read_network(make())

@@ -11,6 +11,7 @@ from keras_taps.networks.load import ModelLike, interval_network
 from keras_taps.verification.graph.activations import activation, at_most, steep
 from keras_taps.verification.graph.batch_norm import BatchNorm
 from keras_taps.verification.graph.curves import Curve
+from keras_taps.verification.graph.distance import Distance
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import (
     Conv,
@@ -165,6 +166,12 @@ def _scale(layer, shape):
     return [Scale(_numpy(layer.scale), _numpy(layer.shift), shape)]
 
 
+def _distance(layer, shape):
+    kernel = _numpy(layer.kernel)
+    bias = np.zeros(kernel.shape[1]) if layer.shift is None else _numpy(layer.shift)
+    return [Distance(kernel, bias, layer.coefficients)]
+
+
 def _flatten(layer, shape):
     return [Reshape(shape, (int(np.prod(shape)),))]
 
@@ -240,6 +247,7 @@ _READERS = {
     interval_layers.IntervalNormalization: _normalization,
     interval_layers.IntervalRescaling: _rescaling,
     interval_layers.IntervalScale: _scale,
+    interval_layers.IntervalDistance: _distance,
     interval_layers.IntervalFlatten: _flatten,
     interval_layers.IntervalReshape: _reshape,
     interval_layers.IntervalZeroPadding2D: _zero_padding,

@@ -7,6 +7,7 @@ import numpy as np
 from keras_taps import layers as interval_layers
 from keras_taps.networks import IntervalSequential
 from keras_taps.verification.graph.curves import Curve
+from keras_taps.verification.graph.distance import Distance
 from keras_taps.verification.graph.nodes import (
     Conv,
     Dense,
@@ -51,6 +52,11 @@ def _one(node, weights):
     """Pairs of a layer and its weights."""
     if isinstance(node, Dense):
         return [(interval_layers.IntervalDense(node.out_shape[0]), (node.kernel, node.bias))]
+    if isinstance(node, Distance):
+        layer = interval_layers.IntervalDistance(
+            node.out_shape[0], _keep(node.coefficients), mean_shift=False, use_bias=True
+        )
+        return [(layer, (node.kernel, node.bias))]
     if isinstance(node, Conv):
         return [*_padding(node.padding), _convolution(node)]
     if isinstance(node, Scale):
@@ -70,6 +76,13 @@ def _one(node, weights):
         return [(_max_pooling(node), ())]
     branches = [_layers(branch, weights) for branch in node.branches]
     return [(interval_layers.IntervalResidual(branches), ())]
+
+
+def _keep(coefficients):
+    """The share of which `IntervalDistance` makes these coefficients."""
+    if len(coefficients) == 1:
+        return 1.0
+    return 1 - float(coefficients[1] / coefficients[0])
 
 
 def _padding(padding):

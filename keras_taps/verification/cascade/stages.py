@@ -20,6 +20,7 @@ from keras_taps.verification.certificate.deadline import NEVER, Deadline, OutOfT
 from keras_taps.verification.certificate.deployed import DeployedNetwork
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
 from keras_taps.verification.exact.milp import exact_verdict
+from keras_taps.verification.graph.distance import has_distances
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.traverse import curves
 from keras_taps.verification.graph.unpool import without_pooling
@@ -107,6 +108,10 @@ class Verifier:
             for task in tasks
             if task.verdict is None and (timeout is None or task.total_seconds < timeout)
         ]
+        if stage != "ibp" and "attack" not in stage and has_distances(self.graph.nodes):
+            for task in waiting:
+                task.error = f"{stage}: no linear bounds of distance layers are known"
+            return
         # Tasks with equally many open forms share a batch, so that few rows are padding.
         waiting.sort(key=lambda task: len(task.open_forms))
         size = {"milp": 1, "bab": TOGETHER}.get(stage, self.batch_size)

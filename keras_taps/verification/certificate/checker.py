@@ -16,6 +16,7 @@ from keras_taps.verification.certificate.leaves import RootBox
 from keras_taps.verification.certificate.lines import ReluLines, by_layer, lines_of, replaced
 from keras_taps.verification.certificate.rounding import Form
 from keras_taps.verification.certificate.walk import Walk
+from keras_taps.verification.graph.distance import has_distances
 from keras_taps.verification.graph.graph import Graph
 
 METHODS = ("ibp", "crown-ibp", "crown", "alpha-crown")
@@ -146,6 +147,8 @@ class Checker:
 
     def _rooted(self, box, known=None, signs=None, deadline=NEVER):
         """The root of a box, or of its part with these signs between known boxes of neurons."""
+        if has_distances(self.graph.nodes):
+            raise ValueError("there is no branch and bound with distance nodes")
         walk = Walk(self._absolutes, known is None or signs is not None, deadline=deadline)
         walk.pulls, walk.known, walk.signs = [], known, signs
         with np.errstate(all="ignore"):

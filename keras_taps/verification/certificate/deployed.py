@@ -21,6 +21,7 @@ from keras_taps.verification.certificate.curves import image
 from keras_taps.verification.certificate.rounding import size_of
 from keras_taps.verification.graph.batch_norm import BatchNorm
 from keras_taps.verification.graph.curves import Curve
+from keras_taps.verification.graph.distance import Distance
 from keras_taps.verification.graph.nodes import Conv, Dense, Linear, MaxPool, Relu, Reshape, Scale
 
 LARGEST = 2.0**127  # what is no larger does not overflow in float32
@@ -150,6 +151,8 @@ class DeployedNetwork:
         if isinstance(node, MaxPool):
             next(boxes)
             return tuple(node.windows(part[None])[0].max(-1) for part in (size, error))
+        if isinstance(node, Distance):
+            return self._distance(node, size, error)
         if isinstance(node, Linear):
             return self._linear(node, size, error)
         pairs = [self._through(branch, size, error, boxes) for branch in node.branches]
@@ -171,6 +174,16 @@ class DeployedNetwork:
         passed = node.steepest(box[1] + error) * error * _UP
         own = self.arithmetic.few(ROUGH) * (1 + size + error + found + passed) + LOST
         return found * _UP, (passed + own) * _UP
+
+    def _distance(self, node, size, error):
+        """Sorted sums move by at most their weights times the largest error of a difference."""
+        weights = node.coefficients
+        total, terms = weights.sum() * _UP, len(weights) + FEW
+        reach = np.concatenate([(np.abs(rows) + size + error).max(-1) for rows in node.rows()])
+        own = self.arithmetic.few(terms) * (total * reach + np.abs(node.bias))
+        own = own + LOST * terms * (2 + total)
+        grown = total * reach + np.abs(node.bias)
+        return grown * _UP, (total * error.max() + own) * _UP
 
     def _linear(self, node, size, error):
         if getattr(node, "only_pads", False):

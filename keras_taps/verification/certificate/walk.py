@@ -13,6 +13,7 @@ from keras_taps.verification.certificate.backward import (
 )
 from keras_taps.verification.certificate.curves import CurveLines, image
 from keras_taps.verification.certificate.deadline import NEVER
+from keras_taps.verification.certificate.distance import distance_box
 from keras_taps.verification.certificate.lines import Branches, ReluLines, through_relu
 from keras_taps.verification.certificate.places import Crops
 from keras_taps.verification.certificate.rounding import (
@@ -25,6 +26,7 @@ from keras_taps.verification.certificate.rounding import (
     unit,
 )
 from keras_taps.verification.graph.curves import Curve
+from keras_taps.verification.graph.distance import Distance
 from keras_taps.verification.graph.nodes import Linear, MaxPool, Relu, Reshape
 
 _ALIKE = 0.8  # smallest share of the most unstable channels of a pixel to be asked with it
@@ -117,6 +119,8 @@ class Walk:
             box = self._refined(box, box[0] < box[1], pull)
             self.boxes.append(box)
             return _curve(node, box) if isinstance(node, Curve) else pool(node, box)
+        if isinstance(node, Distance):
+            return distance_box(node, box)
         outs, records = [], []
         for branch in node.branches:
             out, record = self.forward(branch, box, pull)
@@ -189,7 +193,7 @@ class Walk:
         self.deadline.check()
         if isinstance(node, Linear):
             return affine_back(node, record, form)
-        if isinstance(node, (Curve, Relu)):
+        if isinstance(node, (Curve, Distance, Relu)):
             return record.back(form)
         if isinstance(node, MaxPool):
             return pool_back(node, record, form)

@@ -8,6 +8,7 @@ from scipy import sparse
 
 from keras_taps.verification.certificate.rounding import TINY as UNDERFLOW
 from keras_taps.verification.certificate.rounding import gamma
+from keras_taps.verification.graph.distance import has_distances
 from keras_taps.verification.graph.nodes import (
     Conv,
     Dense,
@@ -73,6 +74,8 @@ class Program:
         self.box = _checked_box("the input box", graph.in_shape, lower, upper, 0.0)
         sites = list(nonlinear(graph.nodes))
         bent = curves(graph.nodes)
+        if has_distances(graph.nodes):
+            raise ValueError("no mixed integer program is known for distance nodes")
         if bent:
             raise ValueError(f"no mixed integer program is exact for {', '.join(bent)}")
         if len(sites) != len(boxes):

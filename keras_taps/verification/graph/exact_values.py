@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from keras_taps.verification.graph.distance import has_distances
 from keras_taps.verification.graph.nodes import Conv, Dense, Linear, MaxPool, Relu, Reshape
 from keras_taps.verification.graph.traverse import curves
 
@@ -22,7 +23,7 @@ def exact_forms(graph, point, forms, offset):
 
     Returns:
         List of n fractions, or `None` if the graph has no numbers but rounded ones, an activation
-        whose values are not fractions, or is too large.
+        whose values are not fractions, a distance node, or is too large.
 
     Example:
 
@@ -31,7 +32,7 @@ def exact_forms(graph, point, forms, offset):
     [Fraction(3, 18014398509481984)]
     """
     nodes = graph.nodes if graph.unfolded is None else graph.unfolded
-    if not nodes or curves(nodes) or sum(map(_products, nodes)) > MOST:
+    if not nodes or curves(nodes) or has_distances(nodes) or sum(map(_products, nodes)) > MOST:
         return None
     outputs = _walk(nodes, _whole(np.asarray(point, "float64")[None]))
     last = Dense(np.asarray(forms, "float64").T, np.asarray(offset, "float64"))

@@ -11,13 +11,15 @@ import numpy as np
 from keras_taps.verification.graph.arrays import Expected, read_arrays
 from keras_taps.verification.graph.batch_norm import BatchNorm
 from keras_taps.verification.graph.curves import Curve
+from keras_taps.verification.graph.distance import Distance
 from keras_taps.verification.graph.nodes import Conv, Dense, MaxPool, Relu, Reshape, Scale, Sum
 
 FORMAT = "keras_taps network 2"
 WIDEST = 2**27  # numbers in a layer
 DEEPEST = 50  # sums in one another
 _KINDS = {
-    c.__name__: c for c in (Dense, Conv, Scale, BatchNorm, Reshape, Relu, Curve, MaxPool, Sum)
+    c.__name__: c
+    for c in (Dense, Conv, Scale, BatchNorm, Reshape, Relu, Curve, MaxPool, Sum, Distance)
 }
 _FIELDS = {
     name: tuple(field.name for field in fields(kind) if field.name != "magnitude")
@@ -247,6 +249,17 @@ def _max_pool(node):
     )
 
 
+def _distance(node):
+    weights = node.coefficients
+    return (
+        node.kernel.ndim == 2
+        and weights.ndim == 1
+        and 1 <= len(weights) <= len(node.kernel)
+        and _arrays(node, node.kernel.shape, node.kernel.shape[1:], weights.shape)
+        and bool(np.all(weights >= 0))
+    )
+
+
 def _sum(node):
     ends = {_through(branch, tuple(node.in_shape)) for branch in node.branches}
     return len(ends) == 1
@@ -262,4 +275,5 @@ _CHECKS = {
     Curve: _curve,
     MaxPool: _max_pool,
     Sum: _sum,
+    Distance: _distance,
 }

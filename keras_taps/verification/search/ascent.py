@@ -1,8 +1,11 @@
 """Projected gradient ascent in NumPy, for one property: no backend has to be started for it."""
 
+from functools import partial
+
 import numpy as np
 
 from keras_taps.verification.graph.curves import Curve
+from keras_taps.verification.graph.distance import Distance
 from keras_taps.verification.graph.nodes import Linear, MaxPool, Relu
 from keras_taps.verification.graph.unsafe import ordered
 
@@ -102,6 +105,8 @@ def _step(node, x):
     if isinstance(node, Curve):
         slopes = node.slope(x)
         return node(x), lambda rows: rows * slopes
+    if isinstance(node, Distance):
+        return node(x), partial(node.back, x)
     if isinstance(node, MaxPool):
         windows = node.windows(x)
         winner = windows.argmax(-1)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 
 import keras
 import numpy as np
@@ -24,6 +24,7 @@ from keras_taps.bounds.nodes import (
 )
 from keras_taps.bounds.optimise import optimise
 from keras_taps.interval import Interval
+from keras_taps.layers.residual import walk
 from keras_taps.networks.sequential import IntervalSequential
 
 
@@ -57,15 +58,26 @@ class BoundEngine:
     """
 
     def __init__(self, network: IntervalSequential, batch_size: int = 32, memory: int = 2**28):
-        *body, self._last = network.layers
-        self._nodes = unfold(body)
+        *self._body, self._last = network.layers
         self._variables = network.variables
-        self.sites = list(_sites(self._nodes))
         self.batch_size = batch_size
         self.memory = memory
         self.compile_s = 0.0
         self._compiled = {}
         self._widest = {}  # of each site the entries of a row on its way back
+
+    @cached_property
+    def _nodes(self):
+        return unfold(self._body)
+
+    @cached_property
+    def sites(self) -> list:
+        """The nonlinear nodes, in the order in which a box meets them.
+
+        Raises:
+            ValueError: If a layer has no linear relaxation; `ibp` works all the same.
+        """
+        return list(_sites(self._nodes))
 
     def ibp(
         self, lower: np.ndarray, upper: np.ndarray, forms: np.ndarray, offset: np.ndarray
@@ -83,8 +95,7 @@ class BoundEngine:
         """
 
         def run(box, forms, offset):
-            features, _ = propagate(self._nodes, box)
-            return upper_margins(self._rows(forms, offset), features)
+            return upper_margins(self._rows(forms, offset), walk(self._body, box))
 
         return self._call(("ibp", forms.shape[1]), run, (lower, upper), forms, offset)
 

@@ -7,6 +7,7 @@ import pytest
 
 from keras_taps.verification.graph import storage
 from keras_taps.verification.graph.batch_norm import BatchNorm
+from keras_taps.verification.graph.distance import Distance
 from keras_taps.verification.graph.nodes import Conv, Dense, MaxPool, Relu, Reshape, Scale
 
 pytestmark = pytest.mark.once
@@ -18,6 +19,7 @@ NODES = (
     Relu((1,), 0.5),
     Scale(ONE, NOTHING, (1,)),
     BatchNorm(ONE, NOTHING, NOTHING, NOTHING, 1e-3, (1,)),  # a variance of 0 is one
+    Distance(np.ones((1, 1)), NOTHING, ONE),
     Dense(np.ones((1, 2)), np.zeros(2)),
 )
 STRUCTURE, ARRAYS = storage.pack(NODES)
