@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from numpy.typing import ArrayLike
 
 from keras_taps.bounds.fixed_slopes import fixed_slope_margins, parallel_nodes
 from keras_taps.bounds.margins import certified, cross_entropy
@@ -50,8 +51,8 @@ class ConvexModel(CertifiedModel):
     def __init__(
         self,
         network: IntervalSequential,
-        eps: float,
-        train_eps: float | None = None,
+        eps: ArrayLike,
+        train_eps: ArrayLike | None = None,
         **options: Any,
     ):
         super().__init__(network, eps, train_eps, **options)

@@ -4,7 +4,9 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from keras_taps import backend
 from keras_taps.bounds.ibp import ibp_margins
@@ -79,8 +81,8 @@ class DistanceNetModel(CertifiedModel):
     def __init__(
         self,
         network: IntervalSequential,
-        eps: float,
-        train_eps: float | None = None,
+        eps: ArrayLike,
+        train_eps: ArrayLike | None = None,
         *,
         power: float = 8.0,
         final_power: float = 1000.0,
@@ -90,7 +92,7 @@ class DistanceNetModel(CertifiedModel):
         **options: Any,
     ):
         super().__init__(network, eps, train_eps, **options)
-        if not self.train_eps:
+        if not np.any(self.train_eps):
             raise ValueError("`train_eps` must be above 0, for margins are divided by it.")
         self.power = check_real("power", power, 1, _INFINITE)
         self.final_power = check_real("final_power", final_power, self.power, _INFINITE)
@@ -169,7 +171,7 @@ class DistanceNetModel(CertifiedModel):
         if self._has_mlp:
             hinge = self._hinge_of_features(batch, margins)
         else:
-            reach = 2 * self.stretch * self.train_eps
+            reach = 2 * self.stretch * float(np.max(self.train_eps))
             # The maximum comes first: of clipped numbers, XLA may find none that is equal to it.
             hinge = ops.clip(1 + ops.max(margins, axis=-1) / reach, 0.0, 1.0)
         # The counter has moved on in training.
@@ -179,7 +181,7 @@ class DistanceNetModel(CertifiedModel):
 
     def _hinge_of_features(self, batch, margins):
         centre = batch.features if batch.training else Segment(self._parts[0])(batch.images)
-        radius = ops.cast(self.stretch * batch.eps, centre.dtype)
+        radius = ops.cast(self.stretch * ops.max(batch.eps), centre.dtype)
         box = Interval(centre - radius, centre + radius)
         bounds = ibp_margins(Segment(self._parts[1]), box, batch.labels)
         right = ops.cast(certified(margins), bounds.dtype)

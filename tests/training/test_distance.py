@@ -55,6 +55,11 @@ def test_the_loss_with_dense_layers():
     hinge = right * np.maximum(0, 1 + bounds.max(-1))
     expected = (hinge + 0.4 * np.log(1 + np.exp(margins).sum(-1))).mean()
     assert loss_of(model, x, y) == pytest.approx(expected, rel=1e-4)
+    # Of radii that differ, the largest counts.
+    radii = np.full(SHAPE, EPS / 2)
+    radii[1, 2] = EPS
+    other = DistanceNetModel(network, radii, clean_weight=0.4, final_clean_weight=0.4)
+    assert loss_of(other, x, y) == pytest.approx(expected, rel=1e-4)
 
 
 def test_schedules(tmp_path):
