@@ -56,7 +56,7 @@ TREES = ["attack", "alpha-crown", "bab"]
 CASES = {
     "tiny": (lambda: tiny()[0], EPS, BOUNDS, {}),
     "trees": (lambda: tiny()[0], EPS, TREES, {}),
-    "boxes derived again": (lambda: tiny()[0], EPS, TREES, {"recompute": 1}),
+    "boxes derived again": (lambda: tiny()[0], EPS, ["attack", "bab"], {"recompute": 1}),
     "steep": (steep, 0.2, ["attack", "bab"], {"recompute": 2, "cuts": 8}),
     "batch norm": (lambda: dense_network(3, (4, 4), batch_norm=True), 0.05, BOUNDS, {}),
     "leaky": (leaky, 0.4, ["attack", "bab"], {"recompute": 1}),

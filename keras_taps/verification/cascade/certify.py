@@ -226,7 +226,8 @@ class Certifier:
             if progress and ended:
                 progress(writer.report, header["count"])
             for task in ended:  # which stay in lists until the last of thousands is decided
-                task.boxes = task.proved = task.slopes = task.trees = task.cuts = None
+                task.boxes = task.proved = task.tightening = None
+                task.slopes = task.trees = task.cuts = None
 
         left = []
         for start in range(0, len(waiting), BLOCK):
@@ -249,7 +250,7 @@ class Certifier:
             left += [task for task in tasks if task.verdict is None]
             if sum(task.bytes for task in left) > self.options.memory:
                 for task in left:
-                    task.boxes = task.proved = None  # they will be derived again
+                    task.boxes = task.proved = task.tightening = None  # boxes will be derived again
         for budget in _budgets(timeout) if deep < len(stages) else ():
             left = [task for task in left if task.verdict is None]
             verifier.run("bab", left, timeout, write, budget)

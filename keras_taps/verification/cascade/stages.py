@@ -22,11 +22,13 @@ from keras_taps.verification.graph.unpool import without_pooling
 from keras_taps.verification.graph.unsafe import Unsafe, safe, worst_of
 from keras_taps.verification.search.boxes import covering, within
 from keras_taps.verification.search.branch_and_bound import BranchAndBound
-from keras_taps.verification.search.engine import BoundEngine, padded
+from keras_taps.verification.search.engine import padded
+from keras_taps.verification.search.tighten import TighteningEngine
 
 QUICK = {"steps": 20, "restarts": 1}
 TOGETHER = 64  # inputs in one branch and bound
 STRONG = {"steps": 100, "restarts": 20}  # for each class left twice the paper's 5 x 200 steps
+TIGHTENING = 0.2  # of the time that is left, at most, for tighter boxes
 STRONG_SHARE = 0.25  # of the timeout, so that the complete stages have the rest
 
 
@@ -57,7 +59,7 @@ class Verifier:
         self.options = Options.of(options)
         self.graph = graph
         self.network = build_network(graph)
-        self.engine = BoundEngine(self.network, self.options.batch_size)
+        self.engine = TighteningEngine(self.network, self.options.batch_size)
         self.checker = Checker(graph)
         self.deployed = DeployedNetwork(graph)
         self.strong = strong
@@ -168,6 +170,11 @@ class Verifier:
                 for task in self._proved(tasks, timeout, "alpha-crown")
                 if not self._certify(task, "alpha-crown")
             ]
+        self._sloped(tasks)
+        self._sloped(self._tightened([t for t in tasks if t.verdict is None], timeout))
+
+    def _sloped(self, tasks):
+        """Bounds with slopes optimised for each open form."""
         if not tasks:
             return
         chosen = [task.open_forms for task in tasks]
@@ -181,6 +188,37 @@ class Verifier:
             task.slopes = np.full((len(task.offset), slopes.shape[-1]), np.nan, "float32")
             task.slopes[chosen[i]] = slopes[i, : len(chosen[i])]
         self._take(tasks, chosen, found, "alpha-crown")
+
+    def _tightened(self, tasks, timeout):
+        """The tasks whose boxes became tighter, by slopes optimised for each inner neuron."""
+        if not tasks or not self.engine.tightens:
+            return []
+        began, compiled = self.clock(), self.engine.compile_s
+        lefts = [self._deadline(task, timeout).left for task in tasks]
+        budget = TIGHTENING * min(lefts) * len(tasks)
+
+        def going(done):
+            spent = self.clock() - began
+            if not self.charge_compilation:
+                spent -= self.engine.compile_s - compiled
+            return spent <= budget * done if done else budget > 0
+
+        boxes, tightenings = self.engine.tighten(*_box(tasks), self._boxes(tasks), going=going)
+        found = []
+        for i, (task, tightening) in enumerate(zip(tasks, tightenings, strict=True)):
+            if not len(tightening.asked):
+                continue
+            if self.options.check:
+                given = task.lower, task.upper, tightening, self._deadline(task, timeout)
+                try:
+                    task.proved = self.checker.tightened(*given, task.proved)
+                except OutOfTime:
+                    continue
+            else:
+                task.boxes = [(low[i], high[i]) for low, high in boxes]
+            task.tightening = tightening
+            found.append(task)
+        return found
 
     def _boxes(self, tasks):
         """Boxes of the neurons of a batch in float32; each task keeps its own for later stages."""
@@ -283,7 +321,7 @@ class Verifier:
             return
         if search.graph is not self.graph:
             for task in tasks:
-                task.slopes = task.proved = None  # of other neurons
+                task.slopes = task.proved = task.tightening = None  # of other neurons
         search.solve(tasks, np.inf if timeout is None else timeout, budget, account)
         for task in tasks:
             if task.verdict == CERTIFIED and task.checked:

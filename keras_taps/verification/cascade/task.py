@@ -26,6 +26,7 @@ class Task:
         bounds: Array `(n,)`, the best upper bounds so far, of the fast arithmetic.
         boxes: Boxes of the inputs of ReLUs and max pooling from CROWN in float32, or `None`.
         proved: The checker's in float64, which are believed in later stages, or `None`.
+        tightening: The `Tightening` by which `proved` is tighter than CROWN's boxes, or `None`.
         slopes: Array `(n, neurons)` of optimised slopes, NaN where there are none, or `None`.
         trees: List of the proof trees (`Tree`) of branch and bound, or `None`.
         cuts: The `Cuts` that their leaves use, or `None`.
@@ -53,6 +54,7 @@ class Task:
     bounds: np.ndarray = None
     boxes: list = None
     proved: list = None
+    tightening: object = None
     slopes: np.ndarray = None
     trees: list = None
     cuts: object = None
@@ -110,10 +112,9 @@ class Task:
 
     @property
     def bytes(self):
-        """Bytes of the boxes."""
-        return sum(
-            side.nbytes for box in [*(self.boxes or ()), *(self.proved or ())] for side in box
-        )
+        """Bytes of the boxes and of what they are derived from."""
+        boxes = (side for box in [*(self.boxes or ()), *(self.proved or ())] for side in box)
+        return sum(array.nbytes for array in [*boxes, *(self.tightening or ())])
 
     @property
     def total_seconds(self):

@@ -5,7 +5,7 @@ import math
 import re
 import sys
 
-FORMAT = "keras_taps certification report 2"
+FORMAT = "keras_taps certification report 3"
 CERTIFIED, FALSIFIED, UNKNOWN = "certified", "falsified", "unknown"
 MISCLASSIFIED = "misclassified"
 VERDICTS = (CERTIFIED, FALSIFIED, UNKNOWN, MISCLASSIFIED)

@@ -58,7 +58,7 @@ class BoundEngine:
         *body, self._last = network.layers
         self._nodes = unfold(body)
         self._variables = network.variables
-        self.sites = list(_sites(self._nodes))
+        self.sites = list(sites_of(self._nodes))
         self.batch_size = batch_size
         self.memory = memory
         self.compile_s = 0.0
@@ -178,7 +178,7 @@ class BoundEngine:
     def _ask_whole(self, index, lower, upper, boxes, asked, shape):
         """Bounds on neurons by whole rows, the same number for each box of the batch."""
         most = int(asked.sum(1).max())
-        chunk = min(_bucket(max(most, 1)), self._chunk(boxes, shape))
+        chunk = min(bucket(max(most, 1)), self._chunk(boxes, shape))
         order = np.argsort(~asked, axis=1, kind="stable")
         for start in range(0, most, chunk):
             chosen = order[:, start : start + chunk]
@@ -307,12 +307,12 @@ def _pixel(shape):
     return Crop((1, 1), (0, 0), (1, 1), tuple(shape[:2]))
 
 
-def _sites(nodes):
+def sites_of(nodes):
     """The nonlinear nodes in the order in which a box meets them."""
     for node in nodes:
         if isinstance(node, Sum):
             for branch in node.branches:
-                yield from _sites(branch)
+                yield from sites_of(branch)
         elif isinstance(node, (Elementwise, Maximum)):
             yield node
 
@@ -343,6 +343,6 @@ def pieces_of(traces, slopes):
     return found
 
 
-def _bucket(count):
+def bucket(count):
     """The next power of two from 16: few shapes to compile."""
     return max(16, 2 ** int(np.ceil(np.log2(count))))
