@@ -12,6 +12,7 @@ from keras_taps.interval import Interval
 from keras_taps.verification.bridges.to_keras import build_network
 from keras_taps.verification.cascade.judge import Judge
 from keras_taps.verification.cascade.options import Options
+from keras_taps.verification.cascade.tightener import Tightener, worth_tightening
 from keras_taps.verification.certificate.checker import Checker
 from keras_taps.verification.certificate.deadline import NEVER, Deadline, OutOfTime
 from keras_taps.verification.certificate.deployed import DeployedNetwork
@@ -28,7 +29,6 @@ from keras_taps.verification.search.tighten import TighteningEngine
 QUICK = {"steps": 20, "restarts": 1}
 TOGETHER = 64  # inputs in one branch and bound
 STRONG = {"steps": 100, "restarts": 20}  # for each class left twice the paper's 5 x 200 steps
-TIGHTENING = 0.2  # of the time that is left, at most, for tighter boxes
 STRONG_SHARE = 0.25  # of the timeout, so that the complete stages have the rest
 
 
@@ -64,6 +64,8 @@ class Verifier:
         self.deployed = DeployedNetwork(graph)
         self.strong = strong
         self.charge_compilation, self.clock = charge_compilation, clock
+        checker = self.checker if self.options.check else None
+        self._tightener = Tightener(self.engine, checker, charge_compilation, clock)
         self._branch_and_bound = None
         self._judge = Judge(graph, self.checker, own_outputs or self._network_outputs)
         self._falsifiers = {}
@@ -171,7 +173,10 @@ class Verifier:
                 if not self._certify(task, "alpha-crown")
             ]
         self._sloped(tasks)
-        self._sloped(self._tightened([t for t in tasks if t.verdict is None], timeout))
+        left = [task for task in tasks if task.verdict is None]
+        if left and worth_tightening(self.graph):
+            deadlines = [self._deadline(task, timeout) for task in left]
+            self._sloped(self._tightener.tightened(left, _box(left), self._boxes(left), deadlines))
 
     def _sloped(self, tasks):
         """Bounds with slopes optimised for each open form."""
@@ -188,37 +193,6 @@ class Verifier:
             task.slopes = np.full((len(task.offset), slopes.shape[-1]), np.nan, "float32")
             task.slopes[chosen[i]] = slopes[i, : len(chosen[i])]
         self._take(tasks, chosen, found, "alpha-crown")
-
-    def _tightened(self, tasks, timeout):
-        """The tasks whose boxes became tighter, by slopes optimised for each inner neuron."""
-        if not tasks or not self.engine.tightens:
-            return []
-        began, compiled = self.clock(), self.engine.compile_s
-        lefts = [self._deadline(task, timeout).left for task in tasks]
-        budget = TIGHTENING * min(lefts) * len(tasks)
-
-        def going(done):
-            spent = self.clock() - began
-            if not self.charge_compilation:
-                spent -= self.engine.compile_s - compiled
-            return spent <= budget * done if done else budget > 0
-
-        boxes, tightenings = self.engine.tighten(*_box(tasks), self._boxes(tasks), going=going)
-        found = []
-        for i, (task, tightening) in enumerate(zip(tasks, tightenings, strict=True)):
-            if not len(tightening.asked):
-                continue
-            if self.options.check:
-                given = task.lower, task.upper, tightening, self._deadline(task, timeout)
-                try:
-                    task.proved = self.checker.tightened(*given, task.proved)
-                except OutOfTime:
-                    continue
-            else:
-                task.boxes = [(low[i], high[i]) for low, high in boxes]
-            task.tightening = tightening
-            found.append(task)
-        return found
 
     def _boxes(self, tasks):
         """Boxes of the neurons of a batch in float32; each task keeps its own for later stages."""

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 from keras import ops
 
-from keras_taps.bounds.nodes import Elementwise, concretise, substitute, with_slopes
+from keras_taps.bounds.nodes import concretise, substitute, with_slopes
 from keras_taps.bounds.optimise import optimise
 from keras_taps.interval import Interval
 from keras_taps.verification.certificate.tightening import Tightening
@@ -19,7 +19,8 @@ class TighteningEngine(BoundEngine):
     """`BoundEngine` that also optimises the slopes behind the boxes of neurons.
 
     Args:
-        network: As in `BoundEngine`, like the rest.
+        network: As in `BoundEngine`, like the rest; `tighten` is for those whose nonlinear layers
+            are ReLUs.
         batch_size: Boxes at a time.
         memory: Bytes.
 
@@ -27,12 +28,6 @@ class TighteningEngine(BoundEngine):
         Xu et al., "Fast and Complete: Enabling Complete Verification with Rapid and Massively
         Parallel Incomplete Verifiers" (alpha-CROWN), 2021.
     """
-
-    @property
-    def tightens(self):
-        """Whether `tighten` is for this network: it has ReLUs after ReLUs, and nothing else."""
-        kinked = (isinstance(node, Elementwise) and node.curve is None for node in self.sites)
-        return len(self.sites) > 1 and all(kinked)
 
     def tighten(self, lower, upper, boxes, iterations=10, rate=0.3, going=lambda done: True):
         """Bound each unstable neuron with slopes of its own, between the tightened boxes before it.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_taps.verification.bridges.to_keras import build_network
-from keras_taps.verification.cascade import stages
+from keras_taps.verification.cascade import stages, tightener
 from keras_taps.verification.cascade.task import Task
 from keras_taps.verification.certificate.checker import Checker
 from keras_taps.verification.search.boxes import covering
@@ -76,7 +76,7 @@ def test_it_proves_what_slopes_of_the_last_forms_do_not(monkeypatch):
     graph, x, label = deep()
     verifier = stages.Verifier(graph, batch_size=1)
     tasks = [Task.around(x, label, 0.11, 3) for _ in range(2)]
-    monkeypatch.setattr(stages, "TIGHTENING", 0.0)
+    monkeypatch.setattr(tightener, "SHARE", 0.0)
     verifier.run("alpha-crown", tasks[:1], timeout=60)
     assert tasks[0].verdict is None
     assert tasks[0].tightening is None
