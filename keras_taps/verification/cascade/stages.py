@@ -1,5 +1,6 @@
 """The stages of verification, cheapest first; each works on many open tasks at a time."""
 
+import math
 import time
 from functools import partial
 
@@ -12,7 +13,7 @@ from keras_taps.interval import Interval
 from keras_taps.verification.bridges.to_keras import build_network
 from keras_taps.verification.cascade.judge import Judge
 from keras_taps.verification.cascade.options import Options
-from keras_taps.verification.cascade.tightener import Tightener, worth_tightening
+from keras_taps.verification.cascade.tightener import Tightener, tightens
 from keras_taps.verification.certificate.checker import Checker
 from keras_taps.verification.certificate.deadline import NEVER, Deadline, OutOfTime
 from keras_taps.verification.certificate.deployed import DeployedNetwork
@@ -83,14 +84,15 @@ class Verifier:
             tasks: List of `Task`; those with a verdict are left alone.
             timeout: Seconds a task; one that has used them up is left alone.
             after: Called with the tasks of each batch after it.
-            budget: Seconds a task in branch and bound, all its calls together.
+            budget: Seconds a task in branch and bound, all its calls together; in 'alpha-crown'
+                seconds for tighter boxes.
         """
         work = {
             "ibp": self._ibp,
             "attack": self._attack,
             "crown-ibp": self._crown_ibp,
             "crown": self._crown,
-            "alpha-crown": self._alpha_crown,
+            "alpha-crown": partial(self._alpha_crown, budget=budget),
             "strong-attack": self._strong_attack,
             "bab": partial(self._bab, budget=budget),
             "milp": self._milp,
@@ -165,18 +167,21 @@ class Verifier:
             return NEVER
         return Deadline.after(timeout - task.total_seconds, self.clock)
 
-    def _alpha_crown(self, tasks, timeout):
+    def _alpha_crown(self, tasks, timeout, budget):
         if self.options.check:
             tasks = [
                 task
                 for task in self._proved(tasks, timeout, "alpha-crown")
                 if not self._certify(task, "alpha-crown")
             ]
+        before = [task.bound for task in tasks]
         self._sloped(tasks)
-        left = [task for task in tasks if task.verdict is None]
-        if left and worth_tightening(self.graph):
-            deadlines = [self._deadline(task, timeout) for task in left]
-            self._sloped(self._tightener.tightened(left, _box(left), self._boxes(left), deadlines))
+        left = [i for i, task in enumerate(tasks) if task.verdict is None]
+        if left and tightens(self.graph):
+            tasks, before = [tasks[i] for i in left], [before[i] for i in left]
+            deadlines = [self._deadline(task, timeout) for task in tasks]
+            given = tasks, before, _box(tasks), self._boxes(tasks), deadlines
+            self._sloped(self._tightener.tightened(*given, math.inf if budget is None else budget))
 
     def _sloped(self, tasks):
         """Bounds with slopes optimised for each open form."""

@@ -1,5 +1,6 @@
 """When the boxes of inner neurons are tightened: where it pays, and while it is worth its time."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ from keras_taps.verification.graph.nodes import Relu
 from keras_taps.verification.graph.traverse import nonlinear
 from keras_taps.verification.search.tighten import TighteningEngine
 
-SHARE = 0.2  # of the time that is left, at most
+SHARES = {True: 0.4, False: 0.03}  # of the time that is left, at most, by whether 0 is far
+FAR = 3.0  # times what slopes of the last forms have won: a few splits do not win as much
 
 
 @dataclass(frozen=True)
@@ -28,17 +30,23 @@ class Tightener:
     charged: bool = False
     clock: object = time.perf_counter
 
-    def tightened(self, tasks, box, boxes, deadlines):
+    def tightened(self, tasks, before, box, boxes, deadlines, most=math.inf):
         """The tasks whose boxes became tighter.
 
         Args:
             tasks: List of open `Task`, a batch.
+            before: Their bounds before slopes of the last forms were optimised.
             box: Their boxes of inputs, float32 arrays `(batch, ...)`.
             boxes: Those of their neurons, as the engine has them.
             deadlines: Their `Deadline`s.
+            most: Seconds a task.
         """
         began, compiled = self.clock(), self.engine.compile_s
-        budget = SHARE * min(deadline.left for deadline in deadlines) * len(tasks)
+        shares = [
+            SHARES[_far(bound, task.bound)] for task, bound in zip(tasks, before, strict=True)
+        ]
+        pairs = zip(shares, deadlines, strict=True)
+        budget = sum(min(share * deadline.left, most) for share, deadline in pairs)
 
         def going(done):
             spent = self.clock() - began
@@ -69,13 +77,12 @@ class Tightener:
         return True
 
 
-def worth_tightening(graph):
-    """Whether tighter boxes pay on a network: ReLUs of dense layers follow on one another.
-
-    A row through convolutions costs many times as much, and with their tighter boxes less was
-    proved in the same time than by branch and bound.
-    """
+def tightens(graph):
+    """Whether boxes of a network can be tightened: its nonlinear layers are ReLUs, two or more."""
     nodes = list(nonlinear(graph.nodes))
-    return len(nodes) > 1 and all(
-        isinstance(node, Relu) and len(node.in_shape) == 1 for node in nodes
-    )
+    return len(nodes) > 1 and all(isinstance(node, Relu) for node in nodes)
+
+
+def _far(before, after):
+    """Whether a bound is far from 0, by what optimised slopes have won."""
+    return not math.isfinite(before) or after > FAR * (before - after)

@@ -13,6 +13,7 @@ from keras_taps.verification.certificate.tree import quantise
 from keras_taps.verification.search.engine import BoundEngine, bucket, sites_of
 
 KEPT = 12  # copies of slopes and rows that a step of the optimiser holds, about
+CALL = 2**23  # values that rows meet in all steps of a call: no more, for the clock's sake
 
 
 class TighteningEngine(BoundEngine):
@@ -56,7 +57,8 @@ class TighteningEngine(BoundEngine):
         total, done = float(np.dot(crossing[1:], costs)), 0.0
         for index in range(1, len(boxes)):
             low, high = (side.reshape(count, -1) for side in boxes[index])
-            for chosen, wanted in self._chunks((low < 0) & (high > 0), int(starts[index])):
+            values = int(costs[index - 1])
+            for chosen, wanted in self._chunks((low < 0) & (high > 0), values, iterations):
                 if not going(done / total):
                     break
                 done += float(wanted.sum() * costs[index - 1])
@@ -73,10 +75,10 @@ class TighteningEngine(BoundEngine):
             low[crossed], high[crossed] = high[crossed], low[crossed]
         return boxes, [_joined(*pair) for pair in zip(found, columns, strict=True)]
 
-    def _chunks(self, asked, before):
+    def _chunks(self, asked, values, iterations):
         """Numbers of neurons to ask, equally many for each box, and which of them are wanted."""
-        most = int(asked.sum(1).max())
-        rows = self.memory // (4 * KEPT * 2 * self.batch_size * (before + asked.shape[1]))
+        most, entries = int(asked.sum(1).max()), 2 * self.batch_size * values
+        rows = min(self.memory // (4 * KEPT), CALL // (iterations + 1)) // entries
         chunk = min(bucket(max(most, 1)), 2 ** int(np.log2(max(rows, 1))))
         order = np.argsort(~asked, axis=1, kind="stable")
         for start in range(0, most, chunk):

@@ -76,7 +76,7 @@ def test_it_proves_what_slopes_of_the_last_forms_do_not(monkeypatch):
     graph, x, label = deep()
     verifier = stages.Verifier(graph, batch_size=1)
     tasks = [Task.around(x, label, 0.11, 3) for _ in range(2)]
-    monkeypatch.setattr(tightener, "SHARE", 0.0)
+    monkeypatch.setattr(tightener, "SHARES", {True: 0.0, False: 0.0})
     verifier.run("alpha-crown", tasks[:1], timeout=60)
     assert tasks[0].verdict is None
     assert tasks[0].tightening is None
