@@ -167,8 +167,7 @@ class Walk:
         shape = box[0].shape
         lower, upper = (bound.reshape(-1).copy() for bound in box)
         rows = given.rows_of(start, start + lower.size)
-        widest = max(self.input[0].size, lower.size, *(low.size for low, _ in self.boxes))
-        chunk = max(1, MOST // widest)
+        chunk = max(1, MOST // max(self.input[0].size, start + lower.size))
         for first in range(rows.start, rows.stop, chunk):
             part = slice(first, min(first + chunk, rows.stop))
             neurons = given.asked[part] - start
