@@ -38,6 +38,18 @@ def _pass(nodes, lower, upper, boxes):
     return lower, upper
 
 
+def inputs_of_sites(nodes, x, found):
+    """Inputs of each nonlinear node in depth-first order, for a batch of points."""
+    for node in nodes:
+        if isinstance(node, Sum):
+            x = sum(inputs_of_sites(branch, x, found) for branch in node.branches)
+            continue
+        if isinstance(node, (Relu, MaxPool)):
+            found.append(x)
+        x = node(x)
+    return x
+
+
 def random_graph(kind, seed):
     """A small graph with random weights and 3 outputs.
 

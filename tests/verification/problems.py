@@ -1,10 +1,14 @@
 """A tiny classifier on three pixels whose every verdict can be found by brute force."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from keras_taps.verification.bridges.from_keras import read_network
 from keras_taps.verification.certificate.rounding import input_interval
 from keras_taps.verification.exact.milp import exact_bound
+from keras_taps.verification.graph.graph import Graph
+from keras_taps.verification.graph.nodes import Dense, Relu
 from keras_taps.verification.graph.unsafe import margin_forms
 from tests.helpers import dense_network
 from tests.verification.helpers import interval_boxes
@@ -21,6 +25,18 @@ def tiny():
     y = read_network(network)(x).argmax(1)
     y[::5] = (y[::5] + 1) % 3
     return network, x, y
+
+
+def deep():
+    """Graph, point and label: of its box of 0.11 only boxes with slopes of their own prove it."""
+    rng, nodes = np.random.default_rng(1), []
+    for inputs, outputs in pairwise((4, 12, 12, 12, 12, 3)):
+        kernel = rng.normal(size=(inputs, outputs)).astype("float32")
+        bias = rng.normal(size=outputs).astype("float32") * 0.3
+        nodes += [Dense(kernel, bias), Relu((outputs,), 0.1 if len(nodes) == 2 else 0.0)]
+    graph = Graph(tuple(nodes[:-1]))
+    x = np.random.default_rng(101).random(4)
+    return graph, x, int(graph(x[None])[0].argmax())
 
 
 def truth(network, x, y, eps=EPS):

@@ -202,16 +202,20 @@ def grid(value):
 
 
 class Walk:
-    """A box through a network; `known` and `signs` narrow the boxes of its ReLUs."""
+    """A box through a network; `known` and `signs` narrow the boxes of its ReLUs.
 
-    def __init__(self, network, box, method, known=None, signs=None):
-        self.method, self.box, self.known, self.signs = method, box, known, signs
+    `tight` has the slopes for both bounds on a neuron, each a dictionary of neurons.
+    """
+
+    def __init__(self, network, box, method, known=None, signs=None, tight=None):
+        self.method, self.box, self.known, self.signs = method, box, known, signs or {}
+        self.tight = tight or {}
         self.boxes, self.relus, self.empty = [], [], False
         nodes, tail = network.nodes, len(network.nodes)
         while tail and nodes[tail - 1][0] in ("affine", "same"):
             tail -= 1
         self.head, self.tail = nodes[:tail], nodes[tail:]
-        self.inner, self.records = self.forward(self.head, box, lambda form: top(form, box))
+        self.inner, self.records = self.forward(self.head, box, lambda form, _=None: top(form, box))
         _, self.tail_records = self.forward(self.tail, self.inner, None)
 
     def bound(self, form, leaf=None):
@@ -226,8 +230,8 @@ class Walk:
         for index, node in enumerate(nodes):
             before, known = nodes[:index], list(records)
 
-            def pull(form, before=before, known=known):
-                return ask(self.back(before, known, form))
+            def pull(form, leaf=None, before=before, known=known):
+                return ask(self.back(before, known, form, leaf), leaf)
 
             box, record = self.step(node, box, pull)
             records.append(record)
@@ -262,6 +266,7 @@ class Walk:
             if self.known is not None:
                 box = self.narrowed(box)
             box = self.refined(box, [low < 0 < high for low, high in box], pull)
+            box = self.tightened(box, pull)
             self.boxes.append(box)
             self.relus.append((len(box), node[1], pull, box))
             a, first = node[1], sum(size for size, *_ in self.relus[:-1])
@@ -270,6 +275,9 @@ class Walk:
                 first,
                 len(self.relus) - 1,
             )
+        if self.known is not None:
+            known = self.known[len(self.boxes)]
+            box = [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(box, known, strict=True)]
         box = self.refined(box, [low < high for low, high in box], pull)
         self.boxes.append(box)
         out = [(max(box[i][0] for i in w), max(box[i][1] for i in w)) for w in node[1]]
@@ -287,6 +295,16 @@ class Walk:
             else (low, high)
             for i, (low, high) in enumerate(box)
         ]
+
+    def tightened(self, box, pull):
+        first = sum(size for size, *_ in self.relus)
+        found = list(box)
+        for i, (low, high) in enumerate(box):
+            if first + i in self.tight:
+                under, over = ({"slopes": slopes} for slopes in self.tight[first + i])
+                low = max(low, -pull(({i: Fraction(-1)}, Fraction(0)), under))
+                found[i] = low, min(high, pull(({i: Fraction(1)}, Fraction(0)), over))
+        return found
 
     def narrowed(self, box):
         known, found = self.known[len(self.boxes)], []
@@ -661,6 +679,24 @@ def broadcast(value, shape):
     return found
 
 
+def tightening(arrays, relus):
+    """For each neuron that is asked again the factors of the neurons before, for both bounds."""
+    asked, columns = (arrays[f"box_{name}"][2] for name in ("asked", "columns"))
+    kinks = [slope for size, slope, *_ in relus for _ in range(size)]
+    for numbers in (asked, columns):
+        assert list(numbers) == sorted(set(numbers))
+        assert all(0 <= number < len(kinks) for number in numbers)
+    _, shape, levels = arrays["box_slopes"]
+    assert tuple(shape) == (len(asked), 2, len(columns))
+    values = iter(levels)
+
+    def row():
+        given = [(c, next(values)) for c in columns]
+        return {c: kinks[c] + (1 - kinks[c]) * Fraction(q, 255) for c, q in given}
+
+    return {neuron: (row(), row()) for neuron in asked}
+
+
 class Report:
     """The records of a report, and what becomes of each."""
 
@@ -721,6 +757,9 @@ class Report:
     def bounds(self, box, forms, arrays):
         method = arrays["method"][2]
         walk = Walk(self.network, box, "crown" if method == "bab" else method)
+        if "box_asked" in arrays and method in ("alpha-crown", "bab"):
+            tight = tightening(arrays, walk.relus)
+            walk = Walk(self.network, box, "given", walk.boxes, None, tight)
         slopes = [{} for _ in forms]
         if "slopes" in arrays and method in ("alpha-crown", "bab"):
             _, (count, neurons), values = arrays["slopes"]

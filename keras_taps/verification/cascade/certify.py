@@ -279,7 +279,7 @@ class Certifier:
             write(tasks)
             for stage in stages[:deep]:
                 tasks = [task for task in tasks if task.verdict is None]
-                verifier.run(stage, tasks, timeout, write)
+                verifier.run(stage, tasks, timeout, write, _budgets(timeout)[0])
             left += [task for task in tasks if task.verdict is None]
             if sum(task.bytes for task in left) > self.options.memory:
                 for task in left:

@@ -3,7 +3,8 @@
 import numpy as np
 
 from keras_taps.files import write_atomically
-from keras_taps.verification.certificate.proofs import pack_proof
+from keras_taps.verification.certificate.claims import TIGHTENED
+from keras_taps.verification.certificate.proofs import pack_proof, pack_tightening
 from keras_taps.verification.certificate.report import file_of, files_of
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
 
@@ -36,6 +37,8 @@ class Evidence:
             content["method"] = np.str_(task.method)
             if task.slopes is not None:
                 content["slopes"] = task.slopes.astype("<f4")
+            if task.method in TIGHTENED:
+                content.update(pack_tightening(task.tightening))
             if task.method == "bab":
                 content.update(pack_proof(task.trees or [], task.cuts))
         self._save(task.query.index, task.verdict, x, label, eps, **content)

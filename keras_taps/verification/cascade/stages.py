@@ -1,20 +1,19 @@
 """The stages of verification, cheapest first; each works on many open tasks at a time."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
-from keras import ops
 
-from keras_taps import backend
-from keras_taps.attacks.falsifier import Falsifier
-from keras_taps.interval import Interval
 from keras_taps.verification.bridges.to_keras import build_network
+from keras_taps.verification.cascade.attacks import Attacks, gathered
 from keras_taps.verification.cascade.judge import Judge
 from keras_taps.verification.cascade.options import Options
 from keras_taps.verification.cascade.task import Task
+from keras_taps.verification.cascade.tightener import Tightener, tightens
 from keras_taps.verification.certificate.checker import Checker
 from keras_taps.verification.certificate.deadline import NEVER, Deadline, OutOfTime
 from keras_taps.verification.certificate.deployed import DeployedNetwork
@@ -27,7 +26,7 @@ from keras_taps.verification.graph.unpool import without_pooling
 from keras_taps.verification.graph.unsafe import Unsafe, safe, worst_of
 from keras_taps.verification.search.boxes import covering, within
 from keras_taps.verification.search.branch_and_bound import BranchAndBound
-from keras_taps.verification.search.engine import BoundEngine, padded
+from keras_taps.verification.search.tighten import TighteningEngine
 
 QUICK = {"steps": 20, "restarts": 1}
 TOGETHER = 64  # inputs in one branch and bound
@@ -62,14 +61,16 @@ class Verifier:
         self.options = Options.of(options)
         self.graph = graph
         self.network = build_network(graph)
-        self.engine = BoundEngine(self.network, self.options.batch_size)
+        self.engine = TighteningEngine(self.network, self.options.batch_size)
         self.checker = Checker(graph)
         self.deployed = DeployedNetwork(graph)
         self.strong = strong
         self.charge_compilation, self.clock = charge_compilation, clock
+        checker = self.checker if self.options.check else None
+        self._tightener = Tightener(self.engine, checker, charge_compilation, clock)
         self._branch_and_bound: BranchAndBound | None = None
-        self._judge = Judge(graph, self.checker, own_outputs or self._network_outputs)
-        self._falsifiers = {}
+        self._attacks = Attacks(self.network, self.engine, self.options.seed)
+        self._judge = Judge(graph, self.checker, own_outputs or self._attacks.outputs)
 
     @property
     def batch_size(self) -> int:
@@ -91,14 +92,15 @@ class Verifier:
             tasks: List of `Task`; those with a verdict are left alone.
             timeout: Seconds a task; one that has used them up is left alone.
             after: Called with the tasks of each batch after it.
-            budget: Seconds a task in branch and bound, all its calls together.
+            budget: Seconds a task in branch and bound, all its calls together; in 'alpha-crown'
+                seconds for tighter boxes.
         """
         work: Any = {
             "ibp": self._ibp,
             "attack": self._attack,
             "crown-ibp": self._crown_ibp,
             "crown": self._crown,
-            "alpha-crown": self._alpha_crown,
+            "alpha-crown": partial(self._alpha_crown, budget=budget),
             "strong-attack": self._strong_attack,
             "bab": partial(self._bab, budget=budget),
             "milp": self._milp,
@@ -134,18 +136,18 @@ class Verifier:
 
     def _ibp(self, tasks, timeout):
         chosen = [np.arange(len(task.query.offset)) for task in tasks]
-        found = self.engine.ibp(*_box(tasks), *_gathered(tasks, chosen))
+        found = self.engine.ibp(*_box(tasks), *gathered(tasks, chosen))
         self._take(tasks, chosen, found, "ibp")
 
     def _crown_ibp(self, tasks, timeout):
         chosen = [task.open_forms for task in tasks]
-        found = self.engine.crown(*_box(tasks), *_gathered(tasks, chosen))
+        found = self.engine.crown(*_box(tasks), *gathered(tasks, chosen))
         self._take(tasks, chosen, found, "crown-ibp")
 
     def _crown(self, tasks, timeout):
         if not self.options.check:
             chosen = [task.open_forms for task in tasks]
-            found = self.engine.crown(*_box(tasks), *_gathered(tasks, chosen), self._boxes(tasks))
+            found = self.engine.crown(*_box(tasks), *gathered(tasks, chosen), self._boxes(tasks))
             self._take(tasks, chosen, found, "crown")
             return
         for task in self._proved(tasks, timeout, "crown"):
@@ -178,19 +180,30 @@ class Verifier:
             return NEVER
         return Deadline.after(timeout - task.total_seconds, self.clock)
 
-    def _alpha_crown(self, tasks, timeout):
+    def _alpha_crown(self, tasks, timeout, budget):
         if self.options.check:
             tasks = [
                 task
                 for task in self._proved(tasks, timeout, "alpha-crown")
                 if not self._certify(task, "alpha-crown")
             ]
+        before = [task.bound for task in tasks]
+        self._sloped(tasks)
+        left = [i for i, task in enumerate(tasks) if task.verdict is None]
+        if left and tightens(self.graph):
+            tasks, before = [tasks[i] for i in left], [before[i] for i in left]
+            deadlines = [self._deadline(task, timeout) for task in tasks]
+            given = tasks, before, _box(tasks), self._boxes(tasks), deadlines
+            self._sloped(self._tightener.tightened(*given, math.inf if budget is None else budget))
+
+    def _sloped(self, tasks):
+        """Bounds with slopes optimised for each open form."""
         if not tasks:
             return
         chosen = [task.open_forms for task in tasks]
         found, slopes = self.engine.alpha_crown(
             *_box(tasks),
-            *_gathered(tasks, chosen),
+            *gathered(tasks, chosen),
             self._boxes(tasks),
             iterations=self.options.iterations,
         )
@@ -261,41 +274,9 @@ class Verifier:
         self._search(tasks, "strong-attack", self.strong, seconds)
 
     def _search(self, tasks, stage, options, seconds):
-        if tasks[0].query.conjunctive:  # the forms of a property belong together
-            chosen = [np.arange(len(task.query.offset)) for task in tasks]
-            groups = tuple(int(group) for group in tasks[0].query.groups)
-            forms, offset = _gathered(tasks, chosen, exact=True)
-        else:
-            forms, offset = _gathered(tasks, [task.open_forms for task in tasks])
-            groups = tuple(range(forms.shape[1]))
-        inner = [
-            np.stack(side)
-            for side in zip(*(within(*task.query.inner[:2]) for task in tasks), strict=True)
-        ]
-        # Few inputs come here, and an attack is long: its batches may be smaller.
-        size = min(self.batch_size, max(8, 2 ** int(np.ceil(np.log2(len(tasks))))))
-        points = self._falsify((stage, groups, size), inner, forms, offset, options, seconds)
+        points = self._attacks.points(tasks, stage, options, seconds)
         for task, found in zip(tasks, points, strict=True):
             self._judge.accept(task, found, stage)
-
-    def _falsify(self, key, box, forms, offset, options, seconds):
-        arrays = [padded(array, key[2]) for array in (*box, forms, offset)]
-        lower, upper, forms, offset = (
-            ops.convert_to_tensor(a.astype(self.network.compute_dtype)) for a in arrays
-        )
-        found = self._falsifiers.get(key)
-        if found is None:
-            found = self._falsifiers[key] = Falsifier(self.network, list(key[1]), **options)
-            if backend.compiles():
-                began = time.perf_counter()
-                found(Interval(lower, upper), forms, offset, self.options.seed, seconds=0)
-                self.engine.compile_s += time.perf_counter() - began
-        points, _ = found(Interval(lower, upper), forms, offset, self.options.seed, seconds)
-        return ops.convert_to_numpy(points)[: len(box[0])]
-
-    def _network_outputs(self, points):
-        points = ops.convert_to_tensor(points.astype(self.network.compute_dtype))
-        return ops.convert_to_numpy(self.network(points))
 
     # Complete
 
@@ -386,14 +367,3 @@ def _box(tasks):
     return covering(
         np.stack([t.query.lower for t in tasks]), np.stack([t.query.upper for t in tasks])
     )
-
-
-def _gathered(tasks, chosen, exact=False):
-    """Forms `(batch, n, outputs)` and offsets of the chosen forms, the first repeated to fill."""
-    most = max(len(forms) for forms in chosen)
-    total = max(len(task.query.offset) for task in tasks)
-    size = most if exact else min(total, 2 ** int(np.ceil(np.log2(max(most, 1)))))
-    index = [np.pad(c, (0, size - len(c)), mode="edge") for c in chosen]
-    forms = np.stack([task.query.forms[i] for task, i in zip(tasks, index, strict=True)])
-    offset = np.stack([task.query.offset[i] for task, i in zip(tasks, index, strict=True)])
-    return forms, offset

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from keras_taps.domain import UNIT, Domain
 from keras_taps.verification.certificate.rounding import inner_interval, input_interval
+from keras_taps.verification.certificate.tightening import Tightening
 from keras_taps.verification.graph.unsafe import margin_forms, worst_of
 
 
@@ -83,6 +84,7 @@ class Task:
         bounds: Array `(n,)`, the best upper bounds so far, of the fast arithmetic.
         boxes: Boxes of the inputs of ReLUs and max pooling from CROWN in float32, or `None`.
         proved: The checker's in float64, which are believed in later stages, or `None`.
+        tightening: The `Tightening` by which `proved` is tighter than CROWN's boxes, or `None`.
         slopes: Array `(n, neurons)` of optimised slopes, NaN where there are none, or `None`.
         trees: List of the proof trees (`Tree`) of branch and bound, or `None`.
         cuts: The `Cuts` that their leaves use, or `None`.
@@ -104,6 +106,7 @@ class Task:
     bounds: np.ndarray = None
     boxes: list = None
     proved: list = None
+    tightening: Tightening | None = None
     slopes: np.ndarray = None
     trees: list = None
     cuts: object = None
@@ -150,7 +153,7 @@ class Task:
 
     def forget_boxes(self) -> None:
         """Drop the boxes, which can be derived again."""
-        self.boxes = self.proved = None
+        self.boxes = self.proved = self.tightening = None
 
     def release(self) -> None:
         """Drop all that only later stages and a certificate need."""
@@ -163,10 +166,9 @@ class Task:
 
     @property
     def bytes(self) -> int:
-        """Bytes of the boxes."""
-        return sum(
-            side.nbytes for box in [*(self.boxes or ()), *(self.proved or ())] for side in box
-        )
+        """Bytes of the boxes and of what they are derived from."""
+        boxes = (side for box in [*(self.boxes or ()), *(self.proved or ())] for side in box)
+        return sum(array.nbytes for array in [*boxes, *(self.tightening or ())])
 
     @property
     def total_seconds(self) -> float:

@@ -6,6 +6,7 @@ about the real arithmetic network whose parameters are those of the graph, for e
 the box. Of the rounding errors that the network makes when it runs in float32 `deployed` tells.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,9 +16,12 @@ from keras_taps.verification.certificate.deadline import NEVER, Deadline
 from keras_taps.verification.certificate.leaves import RootBox
 from keras_taps.verification.certificate.lines import ReluLines, by_layer, lines_of, replaced
 from keras_taps.verification.certificate.rounding import Form
+from keras_taps.verification.certificate.tightening import Tightening
 from keras_taps.verification.certificate.walk import Walk
 from keras_taps.verification.graph.distance import has_distances
 from keras_taps.verification.graph.graph import Graph
+from keras_taps.verification.graph.nodes import Relu
+from keras_taps.verification.graph.traverse import nonlinear
 
 METHODS = ("ibp", "crown-ibp", "crown", "alpha-crown")
 
@@ -96,8 +100,8 @@ class Checker:
             method: Name.
             slopes: Array or `None`.
             deadline: `Deadline`.
-            boxes: What this function returned for the same inputs, if they need not be derived
-                again: nothing else, for they are believed.
+            boxes: What this function or `tightened` returned for the same inputs, if they need not
+                be derived again: nothing else, for they are believed.
 
         Returns:
             `(bounds, boxes)`: an array `(n,)`, and a list of pairs of arrays that bound the inputs
@@ -120,6 +124,43 @@ class Checker:
             if method == "alpha-crown" and slopes is not None:
                 records = _sloped(records, slopes)
             return walk.leave(Form(forms, offset, np.zeros(len(offset))), records), walk.boxes
+
+    def tightened(
+        self,
+        lower: np.ndarray,
+        upper: np.ndarray,
+        tightening: Tightening,
+        deadline: Deadline = NEVER,
+        boxes: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The boxes of 'crown', and between them those derived once more with given slopes.
+
+        Args:
+            lower: Array of the shape of one input.
+            upper: Array of the same shape.
+            tightening: `Tightening`; whatever its slopes are, the boxes are sound.
+            deadline: `Deadline` at which to give up.
+            boxes: As in `bounds_and_boxes`.
+
+        Returns:
+            List of boxes, for use as `boxes`.
+
+        Raises:
+            OutOfTime: If the deadline has passed.
+            ValueError: If the box is empty or not finite, or the tightening is of another network.
+        """
+        box = self._checked_box(lower, upper)
+        relus = (node for node in nonlinear(self.graph.nodes) if isinstance(node, Relu))
+        tightening.check(sum(math.prod(node.in_shape) for node in relus))
+        with np.errstate(all="ignore"):
+            if boxes is None:
+                first = Walk(self._absolutes, deadline=deadline)
+                first.enter(self.graph.nodes, box)
+                boxes = first.boxes
+            walk = Walk(self._absolutes, refine=False, deadline=deadline)
+            walk.known, walk.tightening = boxes, tightening
+            walk.enter(self.graph.nodes, box)
+        return walk.boxes
 
     def root(
         self,

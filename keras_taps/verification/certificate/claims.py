@@ -8,7 +8,7 @@ from keras_taps.domain import UNIT, Domain
 from keras_taps.verification.certificate.checker import METHODS, Checker
 from keras_taps.verification.certificate.counterexamples import surely_reached
 from keras_taps.verification.certificate.deployed import DeployedNetwork
-from keras_taps.verification.certificate.proofs import pattern, unpack_proof
+from keras_taps.verification.certificate.proofs import pattern, unpack_proof, unpack_tightening
 from keras_taps.verification.certificate.report import input_hash
 from keras_taps.verification.certificate.rounding import inner_interval, input_interval
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
@@ -18,6 +18,7 @@ from keras_taps.verification.graph.unpool import without_pooling
 from keras_taps.verification.graph.unsafe import margin_forms
 
 BRANCHED = "bab"
+TIGHTENED = ("alpha-crown", BRANCHED)  # methods whose boxes may be derived with given slopes
 _SLACK = 1e-6  # of a bound that another machine derives: it tells nothing of the verdict
 
 
@@ -182,11 +183,15 @@ class Claims:
         if method != BRANCHED:
             if method not in METHODS:
                 raise ValueError(f"its method {method!r} is none of {', '.join(METHODS)}")
-            return self.checker.bounds_and_boxes(lower, upper, forms, offset, method, slopes)
+            boxes = self._boxes(self.checker, lower, upper, proof) if method in TIGHTENED else None
+            return self.checker.bounds_and_boxes(
+                lower, upper, forms, offset, method, slopes, boxes=boxes
+            )
         if self._branched is None:
             graph = without_pooling(self.graph)  # what was branched on
             self._branched = self.checker if graph is self.graph else Checker(graph)
-        root = self._branched.root(lower, upper)
+        boxes = self._boxes(self._branched, lower, upper, proof)
+        root = self._branched.root(lower, upper, boxes=boxes)
         bounds = root.upper_bounds(forms, offset, slopes=slopes)
         trees, cuts = unpack_proof(proof)
         proved = np.flatnonzero(bounds < 0)
@@ -196,6 +201,11 @@ class Claims:
             return np.fmin(bounds, grown), root.boxes
         _, boxes = self.checker.bounds_and_boxes(lower, upper, forms, offset)
         return np.fmin(bounds, grown), boxes
+
+    def _boxes(self, checker, lower, upper, proof):
+        """The boxes that a certificate has slopes for, or `None`."""
+        tightening = unpack_tightening(proof)
+        return None if tightening is None else checker.tightened(lower, upper, tightening)
 
     def _falsified(self, subject, proof):
         lower, upper = inner_interval(subject.x, subject.eps, subject.domain)

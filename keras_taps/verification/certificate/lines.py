@@ -184,6 +184,17 @@ def by_layer(array, lines):
         yield array[:, start:stop].reshape(-1, *own.size.shape)
 
 
+def with_shares(records, shares):
+    """The records with other slopes beneath, as shares of their ranges; NaN keeps the usual.
+
+    Args:
+        records: Records of a chain.
+        shares: Array `(n, neurons)`, or with more columns after those of these records.
+    """
+    parts = by_layer(shares, lines_of(records))
+    return replaced(records, lambda own: own.with_slopes(own.slope + (1 - own.slope) * next(parts)))
+
+
 def multipliers(values):
     """Numbers as multipliers: float64, and 0 where they are negative or not finite."""
     values = np.asarray(values, "float64")

@@ -1,10 +1,11 @@
-"""The trees and cuts that prove a task, as arrays of a certificate."""
+"""What proves a task, as arrays of a certificate: slopes of its boxes, trees and cuts."""
 
 import re
 
 import numpy as np
 
 from keras_taps.verification.certificate.leaves import Cuts
+from keras_taps.verification.certificate.tightening import Tightening
 from keras_taps.verification.certificate.tree import Tree
 from keras_taps.verification.graph.arrays import Expected
 
@@ -26,6 +27,11 @@ _CUTS = {
     "outer": Expected(("<f8",), _ROWS),
     "inner": Expected(("<f8",), _ROWS),
 }
+_TIGHTENING = {
+    "asked": Expected(("<i4",), _LIST, low=0),
+    "columns": Expected(("<i4",), _LIST, low=0),
+    "slopes": Expected(("|u1",), (None, 2, None)),
+}
 _SLOPES = Expected(("<f4",), _ROWS, nan=True)
 _TREE_NAME = re.compile(r"tree(?:0|[1-9][0-9]{0,5})_([a-z_]+)")
 
@@ -34,7 +40,7 @@ def pattern(name):
     """What the array of a proof with this name must be, or `None` if a proof has none.
 
     Args:
-        name: Name such as 'slopes', 'tree0_preorder' or 'cut_members'.
+        name: Name such as 'slopes', 'box_slopes', 'tree0_preorder' or 'cut_members'.
 
     Returns:
         `Expected` or `None`.
@@ -43,8 +49,32 @@ def pattern(name):
         return _SLOPES
     if name.startswith("cut_"):
         return _CUTS.get(name.removeprefix("cut_"))
+    if name.startswith("box_"):
+        return _TIGHTENING.get(name.removeprefix("box_"))
     found = _TREE_NAME.fullmatch(name)
     return _TREE.get(found[1]) if found else None
+
+
+def pack_tightening(tightening):
+    """A `Tightening` as a flat dictionary of arrays, for a certificate; of `None` an empty one."""
+    if tightening is None:
+        return {}
+    return {
+        f"box_{name}": np.asarray(array, _TIGHTENING[name].types[0])
+        for name, array in tightening._asdict().items()
+    }
+
+
+def unpack_tightening(proof):
+    """The `Tightening` of a certificate, or `None` if it has none.
+
+    Raises:
+        ValueError: If a part of it is missing.
+    """
+    given = [name for name in Tightening._fields if f"box_{name}" in proof]
+    if given and len(given) < len(Tightening._fields):
+        raise ValueError("The boxes lack asked neurons, columns or slopes.")
+    return Tightening(*(proof[f"box_{name}"] for name in given)) if given else None
 
 
 def pack_proof(trees, cuts=None):

@@ -14,7 +14,12 @@ from keras_taps.verification.certificate.backward import (
 from keras_taps.verification.certificate.curves import CurveLines, image
 from keras_taps.verification.certificate.deadline import NEVER
 from keras_taps.verification.certificate.distance import distance_box
-from keras_taps.verification.certificate.lines import Branches, ReluLines, through_relu
+from keras_taps.verification.certificate.lines import (
+    Branches,
+    ReluLines,
+    through_relu,
+    with_shares,
+)
 from keras_taps.verification.certificate.places import Crops
 from keras_taps.verification.certificate.rounding import (
     MOST,
@@ -47,14 +52,16 @@ class Walk:
         known: Boxes of the nonlinear nodes that hold as well, or `None`.
         signs: With `known` an array for each ReLU, 1 where z >= 0, -1 where z <= 0, else 0; or
             `None`.
-        empty: Whether these contradict each other.
+        tightening: `Tightening` with which neurons are bounded once more, or `None`.
+        neurons: Number of the neurons of ReLUs that the walk has met.
+        empty: Whether the signs and the known boxes contradict each other.
     """
 
     def __init__(self, absolutes, refine=True, back=True, deadline=NEVER):
         self.absolutes = absolutes
         self.refine, self.back, self.deadline = refine, back, deadline
-        self.boxes = []
-        self.pulls = self.known = self.signs = None
+        self.boxes, self.neurons = [], 0
+        self.pulls = self.known = self.signs = self.tightening = None
         self.empty = False
 
     def enter(self, nodes, box):
@@ -64,7 +71,7 @@ class Walk:
         while tail and isinstance(nodes[tail - 1], Linear):
             tail -= 1
         self.head, self.tail = nodes[:tail], nodes[tail:]
-        self.inner, records = self.forward(self.head, box, self.concretise)
+        self.inner, records = self.forward(self.head, box, self._at_the_input)
         self.out, self.tail_records = self.forward(self.tail, self.inner, None)
         return records
 
@@ -81,19 +88,26 @@ class Walk:
         """Largest values of a form of the inputs of the network."""
         return largest(form, self.input)
 
+    def _at_the_input(self, form, shares=None):
+        return self.concretise(form)
+
     # Forward
 
     def forward(self, nodes, box, ask):
         """Box after the nodes, and what each needs on the way back.
 
-        `ask` bounds a form of the inputs of these nodes by the inputs of the network.
+        `ask` bounds a form of the inputs of these nodes by the inputs of the network; like `pull`
+        it takes slopes `(n, ...)` of all neurons met before, in the form of shares of their ranges.
         """
-        records = []
+        records, start = [], self.neurons
         for index, node in enumerate(nodes):
             before, known = nodes[:index], tuple(records)
 
-            def pull(form, before=before, known=known):
-                return self.pull(before, known, form, ask)
+            def pull(form, shares=None, before=before, known=known):
+                if shares is None:
+                    return self.pull(before, known, form, ask)
+                form = self.backward(before, with_shares(known, shares[:, start:]), form)
+                return ask(form, shares)
 
             box, record = self._forward(node, box, pull)
             if not all(np.all(np.isfinite(bound)) for bound in box):
@@ -110,7 +124,9 @@ class Walk:
         if isinstance(node, Relu):
             box = self._narrowed(box)
             box = self._refined(box, (box[0] < 0) & (box[1] > 0), pull)
+            box = self._tightened(box, pull)
             self.boxes.append(box)
+            self.neurons += box[0].size
             if self.pulls is not None:
                 self.pulls.append(pull)
             return through_relu(node.slope, box), ReluLines.of(box, node.slope)
@@ -145,6 +161,27 @@ class Walk:
             found = pull(form).reshape(len(neurons), 2, -1)
             lower[neurons] = np.fmax(lower[neurons], -found[:, 0])
             upper[neurons] = np.fmin(upper[neurons], found[:, 1])
+        return lower.reshape(shape), upper.reshape(shape)
+
+    def _tightened(self, box, pull):
+        """The box with neurons bounded by passes whose slopes are given."""
+        given, start = self.tightening, self.neurons
+        if given is None:
+            return box
+        shape = box[0].shape
+        lower, upper = (bound.reshape(-1).copy() for bound in box)
+        rows = given.rows_of(start, start + lower.size)
+        chunk = max(1, MOST // max(self.input[0].size, start + lower.size))
+        for first in range(rows.start, rows.stop, chunk):
+            part = slice(first, min(first + chunk, rows.stop))
+            neurons = given.asked[part] - start
+            unit = np.zeros((len(neurons), lower.size))
+            unit[np.arange(len(neurons)), neurons] = 1.0
+            nothing = np.zeros(len(unit))
+            for side, sign, bound, best in ((0, -1.0, lower, np.fmax), (1, 1.0, upper, np.fmin)):
+                form = Form(sign * unit.reshape(-1, *shape), nothing, nothing)
+                found = sign * pull(form, given.shares(part, side, start))
+                bound[neurons] = best(bound[neurons], found)
         return lower.reshape(shape), upper.reshape(shape)
 
     def _between(self, box):

@@ -77,7 +77,7 @@ class BoundEngine:
         Raises:
             ValueError: If a layer has no linear relaxation; `ibp` works all the same.
         """
-        return list(_sites(self._nodes))
+        return list(sites_of(self._nodes))
 
     def ibp(
         self, lower: np.ndarray, upper: np.ndarray, forms: np.ndarray, offset: np.ndarray
@@ -211,7 +211,7 @@ class BoundEngine:
     def _ask_whole(self, index, lower, upper, boxes, asked, shape):
         """Bounds on neurons by whole rows, the same number for each box of the batch."""
         most = int(asked.sum(1).max())
-        chunk = min(_bucket(max(most, 1)), self._chunk(boxes, shape))
+        chunk = min(bucket(max(most, 1)), self._chunk(boxes, shape))
         order = np.argsort(~asked, axis=1, kind="stable")
         for start in range(0, most, chunk):
             chosen = order[:, start : start + chunk]
@@ -340,12 +340,12 @@ def _pixel(shape):
     return Crop((1, 1), (0, 0), (1, 1), tuple(shape[:2]))
 
 
-def _sites(nodes):
+def sites_of(nodes):
     """The nonlinear nodes in the order in which a box meets them."""
     for node in nodes:
         if isinstance(node, Sum):
             for branch in node.branches:
-                yield from _sites(branch)
+                yield from sites_of(branch)
         elif isinstance(node, (Elementwise, Maximum)):
             yield node
 
@@ -376,6 +376,6 @@ def pieces_of(traces, slopes):
     return found
 
 
-def _bucket(count):
+def bucket(count):
     """The next power of two from 16: few shapes to compile."""
     return max(16, 2 ** int(np.ceil(np.log2(count))))

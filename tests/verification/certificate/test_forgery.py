@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from keras_taps.verification import Graph, certify, read_network, recheck
-from keras_taps.verification.certificate.report import Report, file_of, input_hash
+from keras_taps.verification.certificate.report import Report, file_of, files_of, input_hash
 from keras_taps.verification.graph.nodes import Dense
 from tests.verification.problems import EPS, tiny
 
@@ -88,6 +88,8 @@ def case(tmp_path_factory):
     assert set(found.truth.values()) == {"certified", "falsified", "misclassified"}
     methods = {record["stage"] for record in found.report.records}
     assert {"ibp", "alpha-crown", "bab"} <= methods
+    files = files_of(found.report.path).glob("certificate-*")
+    assert any("box_slopes" in np.load(file) for file in files)
     assert recheck(found.report.path, found.graph, found.x, found.y, EPS).holds
     return found
 

@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import keras_taps
 from keras_taps.verification import certify
+from keras_taps.verification.certificate.report import files_of
 from tests.verification.problems import EPS, tiny
 
 pytestmark = pytest.mark.once
@@ -35,8 +37,9 @@ print(sorted({{{{name.split(".")[0] for name in set(sys.modules) - before}}}} - 
 def test_recheck_runs_where_nothing_else_can_be_imported(tmp_path):
     network, x, y = tiny()
     out = tmp_path / "report.jsonl"
-    stages = ["ibp", "attack", "crown-ibp", "bab"]
+    stages = ["ibp", "attack", "crown-ibp", "alpha-crown", "bab"]
     certify(network, x, y, EPS, stages=stages, out=out, certificates=True)
+    assert any("box_slopes" in np.load(file) for file in files_of(out).glob("certificate-*"))
     done = subprocess.run(
         [sys.executable, "-c", ALONE.format(path=str(out))],
         env={**os.environ, "PYTHONPATH": str(Path(keras_taps.__file__).parents[1])},

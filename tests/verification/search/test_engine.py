@@ -9,7 +9,7 @@ from keras_taps.verification.bridges.to_keras import build_network
 from keras_taps.verification.certificate.checker import Checker
 from keras_taps.verification.exact.milp import exact_bound, triangle_bound
 from keras_taps.verification.graph.graph import Graph
-from keras_taps.verification.graph.nodes import Dense, MaxPool, Relu, Reshape, Sum
+from keras_taps.verification.graph.nodes import Dense, MaxPool, Reshape
 from keras_taps.verification.search.engine import BoundEngine
 from tests.helpers import numpy
 from tests.verification.engines import (
@@ -22,22 +22,10 @@ from tests.verification.engines import (
     engine_of,
     loaded,
 )
-from tests.verification.helpers import sample
+from tests.verification.helpers import inputs_of_sites, sample
 
 SEEDS = range(4)
 CASES = [(kind, seed) for kind in KINDS for seed in ((0, 1) if kind == "every" else (0,))]
-
-
-def inputs_of_sites(nodes, x, found):
-    """Inputs of each nonlinear node in depth-first order, for a batch of points."""
-    for node in nodes:
-        if isinstance(node, Sum):
-            x = sum(inputs_of_sites(branch, x, found) for branch in node.branches)
-            continue
-        if isinstance(node, (Relu, MaxPool)):
-            found.append(x)
-        x = node(x)
-    return x
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")

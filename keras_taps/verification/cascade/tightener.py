@@ -1,0 +1,88 @@
+"""When the boxes of inner neurons are tightened: where it pays, and while it is worth its time."""
+
+import math
+import time
+from dataclasses import dataclass
+
+from keras_taps.verification.certificate.checker import Checker
+from keras_taps.verification.certificate.deadline import OutOfTime
+from keras_taps.verification.graph.nodes import Relu
+from keras_taps.verification.graph.traverse import nonlinear
+from keras_taps.verification.search.tighten import TighteningEngine
+
+SHARES = {True: 0.4, False: 0.03}  # of the time that is left, at most, by whether 0 is far
+FAR = 3.0  # times what slopes of the last forms have won: a few splits do not win as much
+
+
+@dataclass(frozen=True)
+class Tightener:
+    """Tightens the boxes of tasks.
+
+    Args:
+        engine: `TighteningEngine` of the network.
+        checker: `Checker` of its graph, or `None` if float32 is enough.
+        charged: Whether seconds of compilation count.
+        clock: Function that returns the seconds now.
+    """
+
+    engine: TighteningEngine
+    checker: Checker | None
+    charged: bool = False
+    clock: object = time.perf_counter
+
+    def tightened(self, tasks, before, box, boxes, deadlines, most=math.inf):
+        """The tasks whose boxes became tighter.
+
+        Args:
+            tasks: List of open `Task`, a batch.
+            before: Their bounds before slopes of the last forms were optimised.
+            box: Their boxes of inputs, float32 arrays `(batch, ...)`.
+            boxes: Those of their neurons, as the engine has them.
+            deadlines: Their `Deadline`s.
+            most: Seconds a task.
+        """
+        began, compiled = self.clock(), self.engine.compile_s
+        shares = [
+            SHARES[_far(bound, task.bound)] for task, bound in zip(tasks, before, strict=True)
+        ]
+        pairs = zip(shares, deadlines, strict=True)
+        budget = sum(min(share * deadline.left, most) for share, deadline in pairs)
+
+        def going(done):
+            spent = self.clock() - began
+            if not self.charged:
+                spent -= self.engine.compile_s - compiled
+            # What is done took so long: all of it must fit.
+            return spent <= budget * done if done else budget > 0
+
+        boxes, tightenings = self.engine.tighten(*box, boxes, going=going)
+        found = []
+        for i, task in enumerate(tasks):
+            own = [(low[i], high[i]) for low, high in boxes]
+            if len(tightenings[i].asked) and self._take(task, tightenings[i], own, deadlines[i]):
+                found.append(task)
+        return found
+
+    def _take(self, task, tightening, boxes, deadline):
+        """Give a task its tighter boxes, proved ones if they must be; whether there was time."""
+        if self.checker is None:
+            task.boxes = boxes
+        else:
+            given = task.query.lower, task.query.upper, tightening, deadline, task.proved
+            try:
+                task.proved = self.checker.tightened(*given)
+            except OutOfTime:
+                return False
+        task.tightening = tightening
+        return True
+
+
+def tightens(graph):
+    """Whether boxes of a network can be tightened: its nonlinear layers are ReLUs, two or more."""
+    nodes = list(nonlinear(graph.nodes))
+    return len(nodes) > 1 and all(isinstance(node, Relu) for node in nodes)
+
+
+def _far(before, after):
+    """Whether a bound is far from 0, by what optimised slopes have won."""
+    return not math.isfinite(before) or after > FAR * (before - after)
