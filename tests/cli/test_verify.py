@@ -89,7 +89,7 @@ def test_bad_input(capsys, network, tmp_path):
     junk.write_text("(assert")
     refused(capsys, "There is no file", "verify", tmp_path / "none.onnx", good)
     refused(capsys, "There is no file", "verify", network, tmp_path / "none.vnnlib")
-    refused(capsys, "no valid ONNX", "verify", junk, good)
+    refused(capsys, "not a valid ONNX", "verify", junk, good)
     refused(capsys, "never closed", "verify", network, junk)
     refused(capsys, "`timeout`", "verify", network, good, "--timeout", -1)
     refused(capsys, "`--branching`", "verify", network, good, "--branching", "best")
