@@ -26,6 +26,7 @@ from keras_taps.verification.cascade.given import (
 from keras_taps.verification.cascade.options import Options
 from keras_taps.verification.cascade.stages import Verifier
 from keras_taps.verification.cascade.task import Task
+from keras_taps.verification.cascade.tightener import EACH
 from keras_taps.verification.cascade.writer import ReportWriter
 from keras_taps.verification.certificate.report import Report, array_hash, files_of, input_hash
 from keras_taps.verification.certificate.schema import (
@@ -279,7 +280,7 @@ class Certifier:
             write(tasks)
             for stage in stages[:deep]:
                 tasks = [task for task in tasks if task.verdict is None]
-                verifier.run(stage, tasks, timeout, write, _budgets(timeout)[0])
+                verifier.run(stage, tasks, timeout, write, EACH)
             left += [task for task in tasks if task.verdict is None]
             if sum(task.bytes for task in left) > self.options.memory:
                 for task in left:

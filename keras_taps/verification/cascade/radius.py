@@ -20,6 +20,7 @@ from keras_taps.verification.cascade.given import (
 from keras_taps.verification.cascade.options import Options
 from keras_taps.verification.cascade.stages import Verifier
 from keras_taps.verification.cascade.task import Task
+from keras_taps.verification.cascade.tightener import EACH
 from keras_taps.verification.certificate.schema import CERTIFIED
 
 BOUNDS = ("ibp", "crown-ibp", "crown", "alpha-crown")
@@ -91,7 +92,7 @@ def certified_radius(
             Task.around(x[i], int(y[i]), eps[i] * unit, graph.outputs, i, domain) for i in chosen
         ]
         for stage in stages:
-            verifier.run(stage, tasks, timeout)
+            verifier.run(stage, tasks, timeout, budget=None if stage == "bab" else EACH)
         return np.array([task.query.index for task in tasks if task.verdict == CERTIFIED], int)
 
     halvings = max(0, math.ceil(math.log2(high / tolerance)))

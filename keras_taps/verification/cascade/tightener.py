@@ -11,6 +11,7 @@ from keras_taps.verification.graph.traverse import nonlinear
 from keras_taps.verification.search.tighten import TighteningEngine
 
 SHARES = {True: 0.4, False: 0.03}  # of the time that is left, at most, by whether 0 is far
+EACH = 1.0  # seconds an input at most where there are many, as in branch and bound's first round
 FAR = 3.0  # times what slopes of the last forms have won: a few splits do not win as much
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from keras_taps.choices import STAGES
 from keras_taps.verification.bridges.from_keras import read_network
+from keras_taps.verification.cascade.attacks import Attacks
 from keras_taps.verification.cascade.stages import Verifier
 from keras_taps.verification.cascade.task import Task
 from keras_taps.verification.graph.graph import Graph
@@ -67,11 +68,11 @@ def test_decided_and_late_tasks_are_left_alone(problem, verifier):
 def test_the_strong_attack_leaves_time_for_proofs(problem, monkeypatch):
     asked = []
 
-    def falsify(self, key, box, *arguments):
-        asked.append(arguments[-1])
-        return box[0][:, None]
+    def points(self, tasks, stage, options, seconds):
+        asked.append(seconds)
+        return np.stack([task.query.lower[None] for task in tasks])
 
-    monkeypatch.setattr(Verifier, "_falsify", falsify)
+    monkeypatch.setattr(Attacks, "points", points)
     slow, tasks = Verifier(problem[0]), tasks_of(problem)
     slow.run("strong-attack", tasks[:2], timeout=10.0)
     slow.run("strong-attack", tasks[2:3])
