@@ -44,6 +44,7 @@ FILES = {  # and the tests that must notice, the quickest first
     "certificate/lines.py": CHECKER,
     "certificate/leaves.py": [*CHECKER, f"{OWN}tree.py"],
     "certificate/distance.py": [f"{OWN}distance.py"],
+    "certificate/tightening.py": [f"{OWN}tightening.py", f"{OWN}forgery.py"],
     "certificate/many_boxes.py": SPLITTING,
     "certificate/clipping.py": SPLITTING,
     "certificate/checker.py": [*CHECKER, EXACT],

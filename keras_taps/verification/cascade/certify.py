@@ -58,10 +58,10 @@ def certify(
     """Prove or refute the robustness of a model on every input of a test set.
 
     Each input goes through the stages, cheapest first, until one decides: interval arithmetic,
-    attacks, CROWN-IBP, CROWN with bounds on every unstable neuron, alpha-CROWN, branch and bound
-    with multi-neuron constraints, and, if asked for, exact mixed integer programming. Branch and
-    bound comes last and deepens: all inputs get a second, then those left ten, and so on, so that
-    most verdicts are in early. Ties count as not robust.
+    attacks, CROWN-IBP, CROWN with bounds on every unstable neuron, alpha-CROWN with
+    tighter boxes of inner neurons, branch and bound, and, if asked for, exact mixed integer
+    programming. Branch and bound comes last and deepens: all inputs get a second, then those left
+    ten, and so on, so that most verdicts are in early. Ties count as not robust.
 
     A float64 checker derives every bound again with its rounding errors, and proves two things:
     'certified' is about the network in real arithmetic, with the parameters of the model;
