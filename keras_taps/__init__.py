@@ -77,7 +77,8 @@ _NAMES = {
     ),
     "keras_taps.interval": ("Interval", "input_box"),
     "keras_taps.layers": ("Pass",),
-    "keras_taps.networks": ("IBPInitializer", "IntervalSequential", "convert"),
+    "keras_taps.networks": ("IBPInitializer", "IntervalSequential"),
+    "keras_taps.networks.convert": ("convert",),
     "keras_taps.training": ("CertifiedModel", *CLASSES["keras_taps.training"]),
     "keras_taps.verification": ("Certifier", "certify"),
 }

@@ -32,8 +32,8 @@ class Pass:
     Example:
 
     ```python
-    logits, moments = network.clean_pass(images)  # updates the moving averages
-    bounds = network(input_box(images, eps), given=network.replay(moments))  # same moments
+    clean = network.clean_pass(images)  # updates the moving averages
+    bounds = network(input_box(images, eps), given=network.replay(clean.moments))
     ```
 
     References:

@@ -136,10 +136,10 @@ def test_no_gradient_flows_out():
         assert not np.any(gradient)
 
     def through_weights():
-        logits, moments = network.clean_pass(ops.convert_to_tensor(x))
-        extractor, classifier = network.split(1, network.replay(moments))
+        clean = network.clean_pass(ops.convert_to_tensor(x))
+        extractor, classifier = network.split(1, network.replay(clean.moments))
         points = attack(classifier, extractor(input_box(x, 0.1)), y, steps=2)
-        return ops.sum(points) + 0.0 * ops.sum(logits)
+        return ops.sum(points) + 0.0 * ops.sum(clean.logits)
 
     for gradient in weight_gradients(through_weights, network.trainable_variables)[1]:
         assert not np.any(gradient)
