@@ -4,6 +4,7 @@ from keras_taps.experiments.estimate import estimate_cost
 from keras_taps.experiments.recipes import recipe
 
 
+@pytest.mark.once
 def test_cost_of_a_recipe():
     chosen = recipe("digits-0.1-taps", width=1, epochs=10, anneal_epochs=4, attack_steps=1)
     cost = estimate_cost(chosen)

@@ -117,6 +117,7 @@ def test_no_run_and_damaged_files_are_named(whole, tmp_path):
         Run.open(damaged)
 
 
+@pytest.mark.once
 def test_early_stopping_averages_and_statistics_resume(tmp_path):
     """With everything on, a stopped run still ends like one that was not."""
     changed = RECIPE.changed(
@@ -148,6 +149,7 @@ def test_early_stopping_averages_and_statistics_resume(tmp_path):
     assert len(stopped.history()) == len(whole.history())
 
 
+@pytest.mark.once
 def test_a_diverged_run_keeps_what_was_good(tmp_path):
     """No NaN in a checkpoint, no figures of it; resumed, it continues from the epoch before."""
     run = Run.create(tmp_path / "run", RECIPE.changed(method="ibp", epochs=2), limit=64)
@@ -197,6 +199,7 @@ def test_a_recipe_that_cannot_be_built_leaves_no_folder(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.once
 def test_a_run_on_images_of_the_user(tmp_path, monkeypatch):
     """The file is found from any folder, and the history has one format after a resume."""
     random = np.random.default_rng(0)

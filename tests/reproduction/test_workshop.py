@@ -20,6 +20,7 @@ def workshop(tmp_path_factory):
     return Workshop(tmp_path_factory.mktemp("reproduction"), SCALE)
 
 
+@pytest.mark.once
 def test_accuracies(workshop, monkeypatch):
     said = []
     content = reproduce(target(), workshop, announce=said.append)

@@ -53,6 +53,7 @@ def test_a_trial_is_the_run_of_its_recipe(tmp_path):
     assert int(ours.step) == 2 * LIMIT // 32
 
 
+@pytest.mark.once
 def test_figures_of_a_certified_trial():
     """Each is what evaluation and certification of validation images say, at one split for all."""
     search = {"classifier_relus": None, "w_taps": (1, 10)}
