@@ -61,6 +61,34 @@ def test_boxes_hold_exact_values(seed, width):
         assert np.allclose(low, node(lower[None])[0], rtol=1e-12, atol=1e-12)
 
 
+def holds_the_value(node, x):
+    """Whether the box of one point holds the exact outputs."""
+    (low, high), _ = distance_box(node, (x, x))
+    values = zip(exact(node, x), low, high, strict=True)
+    return all(Fraction(float(a)) <= value <= Fraction(float(b)) for value, a, b in values)
+
+
+@pytest.mark.parametrize("bias", ["none", "cancels", "large"])
+@pytest.mark.parametrize("size", [1.0, 2.0**-26, 2.0**-530])
+def test_every_rounding_is_paid_for(bias, size):
+    """In the sum, where the bias is added, where products underflow."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        kernel, x = size * rng.normal(size=(5, 3)), size * rng.normal(size=5)
+        node = Distance(kernel, np.zeros(3), size * np.sort(rng.random(5))[::-1])
+        total = node(x[None])[0]
+        shift = {"none": 0.0, "cancels": -total, "large": 3.0}[bias]
+        assert holds_the_value(Distance(kernel, np.zeros(3) + shift, node.coefficients), x)
+
+
+def test_long_sums_are_paid_for():
+    """Equal terms round the same way each time."""
+    for part in (1 / 3, 1 / 7, 0.1, 0.7):
+        node = Distance(np.zeros((4096, 1)), np.zeros(1), np.full(4096, part))
+        x = np.ones(4096)
+        assert holds_the_value(Distance(node.kernel, -node(x[None])[0], node.coefficients), x)
+
+
 def test_each_bound_is_reached_where_one_difference_counts():
     node = Distance(np.array([[0.0], [1.0]]), np.zeros(1), np.ones(1))
     (low, high), _ = distance_box(node, (np.array([-2.0, 1.5]), np.array([-1.0, 3.5])))
