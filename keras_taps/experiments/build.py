@@ -4,8 +4,20 @@ import keras
 
 from keras_taps import networks
 from keras_taps.callbacks import BatchNormReestimation, EpsAnneal
-from keras_taps.datasets import dataset_info
+from keras_taps.datasets import dataset_info, load
 from keras_taps.training import METHODS
+
+
+def load_data(recipe, data_dir, seed, limit):
+    """The `Dataset` of a recipe, its validation split drawn by the seed, cut to `limit` inputs."""
+    data = load(
+        recipe.dataset,
+        data_dir,
+        validation=recipe.validation,
+        seed=seed,
+        domain=recipe.domain,
+    )
+    return data.limited(limit)
 
 
 def build_network(recipe):

@@ -21,8 +21,8 @@ import keras
 from keras_taps import backend, plots
 from keras_taps.callbacks import BestModel, TAPSEarlyStopping
 from keras_taps.checks import check_count, check_seed
-from keras_taps.datasets import Batches, load
-from keras_taps.experiments.build import build_model, training_callbacks
+from keras_taps.datasets import Batches
+from keras_taps.experiments.build import build_model, load_data, training_callbacks
 from keras_taps.experiments.diverged import TrainingDiverged
 from keras_taps.experiments.evaluation import evaluate_robustness
 from keras_taps.experiments.recipe import Recipe
@@ -127,15 +127,7 @@ class Run:
     @cached_property
     def data(self):
         """`Dataset` of the run, its validation split drawn by the seed, cut to `limit`."""
-        recipe = self.recipe
-        data = load(
-            recipe.dataset,
-            self.data_dir,
-            validation=recipe.validation,
-            seed=self.seed,
-            domain=recipe.domain,
-        )
-        return data.limited(self.limit)
+        return load_data(self.recipe, self.data_dir, self.seed, self.limit)
 
     @property
     def monitor(self):

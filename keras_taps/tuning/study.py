@@ -23,7 +23,8 @@ import keras_tuner
 from keras_taps import backend, plots
 from keras_taps.checks import check_choice, check_count, check_real
 from keras_taps.choices import TUNERS
-from keras_taps.datasets import Dataset, load
+from keras_taps.datasets import Dataset
+from keras_taps.experiments.build import load_data
 from keras_taps.experiments.recipe import Recipe
 from keras_taps.experiments.run import Run
 from keras_taps.files import write_atomically, write_csv, write_json
@@ -194,15 +195,7 @@ class Study:
     @cached_property
     def data(self) -> Dataset:
         """`Dataset` of the study, its validation split drawn by the seed."""
-        recipe = self.recipe
-        data = load(
-            recipe.dataset,
-            self.data_dir,
-            validation=recipe.validation,
-            seed=self.seed,
-            domain=recipe.domain,
-        )
-        return data.limited(self.limit)
+        return load_data(self.recipe, self.data_dir, self.seed, self.limit)
 
     def hypermodel(self, name: str) -> CertifiedHyperModel:
         """`CertifiedHyperModel` of a search."""

@@ -24,9 +24,8 @@ class Distance:
     coefficients: np.ndarray
 
     def __post_init__(self):
-        for name, value in vars(self).items():
-            if isinstance(value, np.ndarray):
-                object.__setattr__(self, name, np.asarray(value, "float64"))
+        for name in ("kernel", "bias", "coefficients"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), "float64"))
 
     @property
     def in_shape(self):
