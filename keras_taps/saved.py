@@ -34,6 +34,7 @@ CLASSES = {
         "IntervalReshape",
         "IntervalResidual",
         "IntervalScale",
+        "IntervalTrainingOnly",
         "IntervalZeroPadding2D",
     ),
     "keras_taps.metrics": ("LastValue", "Share"),

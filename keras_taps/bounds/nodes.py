@@ -296,7 +296,7 @@ def _nodes(layer, given):
     if isinstance(layer, interval_layers.IntervalResidual):
         return [Sum(tuple(unfold(branch, given) for branch in layer.branches))]
     refuse_coarse_precision(layer)
-    if isinstance(layer, interval_layers.IntervalDropout):
+    if isinstance(layer, (interval_layers.IntervalDropout, interval_layers.IntervalTrainingOnly)):
         return []
     if isinstance(layer, ActivatedLayer):
         nodes = []

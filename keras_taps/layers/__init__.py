@@ -24,6 +24,7 @@ from keras_taps.layers.shaping import (
     IntervalDropout,
     IntervalFlatten,
     IntervalReshape,
+    IntervalTrainingOnly,
     IntervalZeroPadding2D,
 )
 
@@ -50,6 +51,7 @@ __all__ = [
     "IntervalReshape",
     "IntervalResidual",
     "IntervalScale",
+    "IntervalTrainingOnly",
     "IntervalZeroPadding2D",
     "Pass",
     "Relaxation",

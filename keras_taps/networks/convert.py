@@ -7,6 +7,7 @@ from keras_taps import layers as interval_layers
 from keras_taps.layers.activations import activation_name, check_activation
 from keras_taps.layers.base import IntervalLayer
 from keras_taps.networks.heads import Softmax, is_softmax, refuse_softmax, with_logits
+from keras_taps.networks.rewrite import REWRITTEN, rewritten
 from keras_taps.networks.sequential import IntervalSequential
 
 # Functions of keras.ops in a functional model, by the name of their operation.
@@ -19,6 +20,16 @@ _STOCK = {
     for name in interval_layers.__all__
     if name.startswith("Interval") and hasattr(keras.layers, name.removeprefix("Interval"))
 }
+
+
+# Noise and augmentation: at inference they are the identity.
+_TRAINING_ONLY = tuple(
+    getattr(keras.layers, name)
+    for name in dir(keras.layers)
+    if name in ("AlphaDropout", "GaussianDropout", "GaussianNoise", "AugMix", "RandAugment")
+    or name.startswith("SpatialDropout")
+    or (name.startswith("Random") and name != "RandomCrop")
+)
 
 
 def convert(model: keras.Model) -> IntervalSequential:
@@ -146,14 +157,21 @@ class _Converter:
             return [Softmax(layer)]
         if isinstance(layer, keras.layers.Activation) and is_softmax(layer.activation):
             return [Softmax(layer)]
-        cls = type(layer) if isinstance(layer, IntervalLayer) else _STOCK.get(type(layer))
-        if cls is None:
-            raise ValueError(_unknown(layer))
+        if type(layer) in _TRAINING_ONLY:
+            how = {"name": layer.name, "dtype": layer.dtype_policy}
+            copy = type(layer).from_config(layer.get_config())
+            return [interval_layers.IntervalTrainingOnly(copy, **how)]
         if getattr(layer, "quantization_mode", None):
             raise ValueError(
                 f"Layer '{layer.name}' is quantised ({layer.quantization_mode}), and its "
                 "rounding has no interval form. Accepted: the network as it was before `quantize`."
             )
+        parts = rewritten(layer)
+        if parts is not None:
+            return [new for part in parts for new in self._convert(part, dtype)]
+        cls = type(layer) if isinstance(layer, IntervalLayer) else _STOCK.get(type(layer))
+        if cls is None:
+            raise ValueError(_unknown(layer))
         config = layer.get_config()
         activation = getattr(layer, "activation", None)
         kernel = hasattr(layer, "kernel_initializer") or hasattr(layer, "depthwise_initializer")
@@ -215,7 +233,7 @@ def _operation(layer):
 
 
 def _unknown(layer):
-    known = ", ".join(sorted(stock.__name__ for stock in _STOCK))
+    known = ", ".join(sorted(stock.__name__ for stock in (*_STOCK, *_TRAINING_ONLY, *REWRITTEN)))
     name = type(layer).__name__
     kind = "Operation" if _operation(layer) else "Layer"
     hint = f" {_HINTS[name]}" if name in _HINTS else ""

@@ -132,8 +132,26 @@ WIRINGS = [
     crossed,
     deep,
 ]
-MODELS = [sequential, pooled, max_pooled] + [lambda wire=wire: functional(wire) for wire in WIRINGS]
-NAMES = ["sequential", "pooled", "max_pooled"] + [wire.__name__ for wire in WIRINGS]
+
+
+def training_only():
+    return keras.Sequential(
+        [
+            keras.Input((6, 5, 2)),
+            layers.RandomFlip("horizontal"),
+            layers.Conv2D(3, 3),
+            layers.SpatialDropout2D(0.5),
+            layers.GaussianNoise(0.3),
+        ]
+    )
+
+
+MODELS = [sequential, pooled, max_pooled, training_only] + [
+    lambda wire=wire: functional(wire) for wire in WIRINGS
+]
+NAMES = ["sequential", "pooled", "max_pooled", "training_only"] + [
+    wire.__name__ for wire in WIRINGS
+]
 
 
 @pytest.mark.parametrize("make", MODELS, ids=NAMES)
@@ -141,7 +159,7 @@ def test_same_outputs(make):
     stock = randomise(make())
     network = convert(stock)
     x = ops.convert_to_tensor(images(3, (6, 5, 2))[0])
-    close(network(x), stock(x))
+    close(network(x), stock(x, training=False))
     assert network.name == stock.name
     assert network.output_shape == stock.output_shape
     assert_contains(network(input_box(x, 0.05)), numpy(network(x)))
@@ -234,7 +252,7 @@ def subclassed():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: functional(layers.GaussianNoise(0.1, name="noise")), "'noise' of type GaussianN"),
+        (lambda: functional(layers.RandomCrop(2, 2, name="crop")), "'crop' of type RandomCrop"),
         (lambda: functional(lambda x: layers.Multiply(name="times")([x, x])), "'times' of type Mu"),
         (lambda: functional(lambda x: layers.Dense(2)(layers.Softmax(name="soft")(x))), "'soft'"),
         (lambda: functional(lambda x: layers.Add()([x, layers.Softmax()(x)])), "not the end"),

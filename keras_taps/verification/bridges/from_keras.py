@@ -261,4 +261,5 @@ _READERS = {
     interval_layers.IntervalELU: lambda layer, shape: [Curve(shape, "elu", float(layer.alpha))],
     interval_layers.IntervalResidual: _residual,
     interval_layers.IntervalDropout: lambda layer, shape: [],
+    interval_layers.IntervalTrainingOnly: lambda layer, shape: [],
 }
