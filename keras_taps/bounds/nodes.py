@@ -26,12 +26,16 @@ from keras_taps.layers.residual import add_all, walk
 _AFFINE = (
     interval_layers.IntervalAveragePooling2D,
     interval_layers.IntervalBatchNormalization,
+    interval_layers.IntervalCropping2D,
     interval_layers.IntervalFlatten,
     interval_layers.IntervalGlobalAveragePooling2D,
     interval_layers.IntervalNormalization,
+    interval_layers.IntervalPermute,
+    interval_layers.IntervalRepeatVector,
     interval_layers.IntervalRescaling,
     interval_layers.IntervalReshape,
     interval_layers.IntervalScale,
+    interval_layers.IntervalUpSampling2D,
     interval_layers.IntervalZeroPadding2D,
 )
 

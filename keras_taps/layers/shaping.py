@@ -45,6 +45,69 @@ class IntervalZeroPadding2D(MonotoneLayer, keras.layers.ZeroPadding2D):
 
 
 @serializable
+class IntervalCropping2D(MonotoneLayer, keras.layers.Cropping2D):
+    """`keras.layers.Cropping2D` that takes boxes.
+
+    Example:
+
+    >>> layer = IntervalCropping2D(((1, 0), (0, 2)))
+    >>> ops.shape(layer(Interval(ops.zeros((1, 4, 4, 1)), ops.ones((1, 4, 4, 1)))).upper)
+    (1, 3, 2, 1)
+    """
+
+
+@serializable
+class IntervalUpSampling2D(MonotoneLayer, keras.layers.UpSampling2D):
+    """`keras.layers.UpSampling2D` that takes boxes: each pixel is repeated.
+
+    Raises:
+        ValueError: If `interpolation` is not `"nearest"`.
+
+    Example:
+
+    >>> layer = IntervalUpSampling2D((2, 3))
+    >>> ops.shape(layer(Interval(ops.zeros((1, 2, 2, 1)), ops.ones((1, 2, 2, 1)))).upper)
+    (1, 4, 6, 1)
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        check_interpolation(self)
+
+
+def check_interpolation(layer):
+    """Raise `ValueError` if a layer makes more pixels in another way than to repeat them."""
+    if isinstance(layer, keras.layers.UpSampling2D) and layer.interpolation != "nearest":
+        raise ValueError(
+            f"Layer '{layer.name}' has interpolation {layer.interpolation!r}, which has no "
+            "interval form. Accepted: 'nearest'."
+        )
+
+
+@serializable
+class IntervalPermute(MonotoneLayer, keras.layers.Permute):
+    """`keras.layers.Permute` that takes boxes.
+
+    Example:
+
+    >>> layer = IntervalPermute((2, 1))
+    >>> ops.shape(layer(Interval(ops.zeros((1, 3, 2)), ops.ones((1, 3, 2)))).upper)
+    (1, 2, 3)
+    """
+
+
+@serializable
+class IntervalRepeatVector(MonotoneLayer, keras.layers.RepeatVector):
+    """`keras.layers.RepeatVector` that takes boxes.
+
+    Example:
+
+    >>> ops.shape(IntervalRepeatVector(3)(Interval(ops.zeros((1, 2)), ops.ones((1, 2)))).upper)
+    (1, 3, 2)
+    """
+
+
+@serializable
 class IntervalDropout(MonotoneLayer, keras.layers.Dropout):
     """`keras.layers.Dropout` that takes boxes, on which it is the identity.
 
