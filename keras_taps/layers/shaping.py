@@ -70,8 +70,8 @@ class IntervalUpSampling2D(MonotoneLayer, keras.layers.UpSampling2D):
     (1, 4, 6, 1)
     """
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    def __init__(self, size: int | tuple[int, int] = (2, 2), **kwargs: Any):
+        super().__init__(size, **kwargs)
         check_interpolation(self)
 
 

@@ -6,15 +6,16 @@ import numpy as np
 from keras_taps import layers as interval_layers
 from keras_taps.layers.activations import activation_name, check_activation
 from keras_taps.layers.base import IntervalLayer
+from keras_taps.layers.residual import walk
+from keras_taps.layers.shaping import check_interpolation
 from keras_taps.networks.heads import Softmax, is_softmax, refuse_softmax, with_logits
+from keras_taps.networks.merge import MERGES, merge_of, merged
 from keras_taps.networks.rewrite import REWRITTEN, rewritten
 from keras_taps.networks.sequential import IntervalSequential
 
 # Functions of keras.ops in a functional model, by the name of their operation.
-_SUM, _OPERATIONS = "Add", {"Relu": interval_layers.IntervalReLU}
-_HINTS = {
-    _SUM: "Write `x + c` with a constant as a Rescaling layer.",
-}
+_OPERATIONS = {"Relu": interval_layers.IntervalReLU}
+_HINTS = dict.fromkeys(("Add", "Subtract"), "Write `x + c` with a constant as a Rescaling layer.")
 _STOCK = {
     getattr(keras.layers, name.removeprefix("Interval")): getattr(interval_layers, name)
     for name in interval_layers.__all__
@@ -37,8 +38,9 @@ def convert(model: keras.Model) -> IntervalSequential:
 
     Args:
         model: Built `keras.Sequential` or functional `keras.Model` with one input and one output,
-            whose layers have interval forms; branches may meet again in `Add` layers or by `+`.
-            Models inside the model are unfolded. An `IntervalSequential` is copied.
+            whose layers have interval forms; branches may meet again in `Add`, `Subtract`,
+            `Average` and `Concatenate` layers or by `+` and `-`. Models inside the model are
+            unfolded. An `IntervalSequential` is copied.
 
     Returns:
         An `IntervalSequential` with its own copy of the weights and the same outputs, in the form
@@ -109,12 +111,12 @@ class _Converter:
                 )
             # The precision is the tensor's: Keras' global policy may be another one by now.
             dtype = tensor.dtype
-            if type(layer) is keras.layers.Add or (_operation(layer) == _SUM and len(inputs) > 1):
+            if merge_of(layer, inputs) is not None:
                 tensor = self.common_source(inputs)
                 branches = [self.chain(branch, tensor) for branch in inputs]
                 for branch in branches:
                     refuse_softmax(branch)
-                reversed_layers.append(interval_layers.IntervalResidual(branches, dtype=dtype))
+                reversed_layers.extend(reversed(merged(layer, inputs, branches, dtype)))
             else:
                 if len(inputs) != 1:
                     raise ValueError(_unknown(layer))
@@ -168,10 +170,13 @@ class _Converter:
             )
         parts = rewritten(layer)
         if parts is not None:
-            return [new for part in parts for new in self._convert(part, dtype)]
+            found = [new for part in parts for new in self._convert(part, dtype)]
+            _check_average(layer, found)
+            return found
         cls = type(layer) if isinstance(layer, IntervalLayer) else _STOCK.get(type(layer))
         if cls is None:
             raise ValueError(_unknown(layer))
+        check_interpolation(layer)
         config = layer.get_config()
         activation = getattr(layer, "activation", None)
         kernel = hasattr(layer, "kernel_initializer") or hasattr(layer, "depthwise_initializer")
@@ -188,8 +193,7 @@ class _Converter:
             converted.set_weights(layer.get_weights())
             if isinstance(layer, keras.layers.Normalization):
                 converted.finalize_state()
-        if isinstance(converted, interval_layers.IntervalAveragePooling2D):
-            _check_average(layer, converted)
+        _check_average(layer, [converted])
         if fused and is_softmax(activation):
             return [converted, Softmax(layer)]
         if fused:
@@ -205,12 +209,14 @@ class _Converter:
 
 def _check_average(stock, converted):
     """Raise `ValueError` where Keras' average is not that of the pixels in a window."""
+    if not isinstance(stock, (keras.layers.AveragePooling1D, keras.layers.AveragePooling2D)):
+        return
     shapes = {node.input_tensors[0].shape[1:] for node in stock._inbound_nodes}
     for shape in shapes:
         if None in shape or stock.padding != "same":
             continue
         x = np.random.default_rng(0).random((1, *shape), "float32")
-        found = [keras.ops.convert_to_numpy(layer(x)) for layer in (stock, converted)]
+        found = [keras.ops.convert_to_numpy(y) for y in (stock(x), walk(converted, x))]
         if not np.allclose(*found, atol=1e-4):
             raise ValueError(
                 f"Layer '{stock.name}' averages with padding 'same', for which Keras on PyTorch "
@@ -233,11 +239,12 @@ def _operation(layer):
 
 
 def _unknown(layer):
-    known = ", ".join(sorted(stock.__name__ for stock in (*_STOCK, *_TRAINING_ONLY, *REWRITTEN)))
+    stock = {*_STOCK, *_TRAINING_ONLY, *REWRITTEN, *MERGES}
+    known = ", ".join(sorted(cls.__name__ for cls in stock))
     name = type(layer).__name__
     kind = "Operation" if _operation(layer) else "Layer"
     hint = f" {_HINTS[name]}" if name in _HINTS else ""
     return (
         f"{kind} '{layer.name}' of type {name} has no interval form.{hint} Accepted: {known}; "
-        "of operations `x + y` and `keras.ops.relu`."
+        "of operations `x + y`, `x - y`, `keras.ops.concatenate` and `keras.ops.relu`."
     )
