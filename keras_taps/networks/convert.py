@@ -22,15 +22,19 @@ _STOCK = {
     if name.startswith("Interval") and hasattr(keras.layers, name.removeprefix("Interval"))
 }
 
-
-# Noise and augmentation: at inference they are the identity.
-_TRAINING_ONLY = tuple(
-    getattr(keras.layers, name)
-    for name in dir(keras.layers)
-    if name in ("AlphaDropout", "GaussianDropout", "GaussianNoise", "AugMix", "RandAugment")
-    or name.startswith("SpatialDropout")
-    or (name.startswith("Random") and name != "RandomCrop")
-)
+# Noise and augmentation: at inference they are the identity. Older Keras lacks some.
+_TRAINING_ONLY = {
+    getattr(keras.layers, name, None)
+    for name in (
+        *("AlphaDropout", "GaussianDropout", "GaussianNoise"),
+        *("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"),
+        *("AugMix", "RandAugment", "RandomBrightness", "RandomColorDegeneration"),
+        *("RandomColorJitter", "RandomContrast", "RandomElasticTransform", "RandomErasing"),
+        *("RandomFlip", "RandomGaussianBlur", "RandomGrayscale", "RandomHue", "RandomInvert"),
+        *("RandomPerspective", "RandomPosterization", "RandomRotation", "RandomSaturation"),
+        *("RandomSharpness", "RandomShear", "RandomTranslation", "RandomZoom"),
+    )
+}
 
 
 def convert(model: keras.Model) -> IntervalSequential:
@@ -239,12 +243,12 @@ def _operation(layer):
 
 
 def _unknown(layer):
-    stock = {*_STOCK, *_TRAINING_ONLY, *REWRITTEN, *MERGES}
-    known = ", ".join(sorted(cls.__name__ for cls in stock))
+    known = ", ".join(sorted(stock.__name__ for stock in {*_STOCK, *REWRITTEN, *MERGES}))
     name = type(layer).__name__
     kind = "Operation" if _operation(layer) else "Layer"
     hint = f" {_HINTS[name]}" if name in _HINTS else ""
     return (
-        f"{kind} '{layer.name}' of type {name} has no interval form.{hint} Accepted: {known}; "
-        "of operations `x + y`, `x - y`, `keras.ops.concatenate` and `keras.ops.relu`."
+        f"{kind} '{layer.name}' of type {name} has no interval form.{hint} Accepted: {known}, "
+        "noise and augmentation that act in training alone; of operations `x + y`, `x - y`, "
+        "`keras.ops.concatenate` and `keras.ops.relu`."
     )

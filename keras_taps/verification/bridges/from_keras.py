@@ -108,11 +108,12 @@ def _bias(layer, count):
 def _dense(layer, shape):
     kernel = _numpy(layer.kernel)
     if len(shape) > 1:  # a Dense layer on images acts on each pixel
-        image, outputs = (int(np.prod(shape[:-1])), 1, shape[-1]), kernel.shape[-1]
-        image = shape if len(shape) == 3 else image
-        conv = Conv(kernel[None, None], _bias(layer, outputs), image)
-        whole = (*shape[:-1], outputs)
-        return [Reshape(shape, image), conv, Reshape(conv.out_shape, whole)]
+        pixel, bias = kernel[None, None], _bias(layer, kernel.shape[-1])
+        if len(shape) == 3:
+            return [Conv(pixel, bias, shape)]
+        conv = Conv(pixel, bias, (int(np.prod(shape[:-1])), 1, shape[-1]))
+        whole = (*shape[:-1], len(bias))
+        return [Reshape(shape, conv.in_shape), conv, Reshape(conv.out_shape, whole)]
     return [Dense(kernel, _bias(layer, kernel.shape[-1]))]
 
 
