@@ -26,12 +26,16 @@ from keras_taps.layers.residual import add_all, walk
 _AFFINE = (
     interval_layers.IntervalAveragePooling2D,
     interval_layers.IntervalBatchNormalization,
+    interval_layers.IntervalCropping2D,
     interval_layers.IntervalFlatten,
     interval_layers.IntervalGlobalAveragePooling2D,
     interval_layers.IntervalNormalization,
+    interval_layers.IntervalPermute,
+    interval_layers.IntervalRepeatVector,
     interval_layers.IntervalRescaling,
     interval_layers.IntervalReshape,
     interval_layers.IntervalScale,
+    interval_layers.IntervalUpSampling2D,
     interval_layers.IntervalZeroPadding2D,
 )
 
@@ -296,7 +300,7 @@ def _nodes(layer, given):
     if isinstance(layer, interval_layers.IntervalResidual):
         return [Sum(tuple(unfold(branch, given) for branch in layer.branches))]
     refuse_coarse_precision(layer)
-    if isinstance(layer, interval_layers.IntervalDropout):
+    if isinstance(layer, (interval_layers.IntervalDropout, interval_layers.IntervalTrainingOnly)):
         return []
     if isinstance(layer, ActivatedLayer):
         nodes = []

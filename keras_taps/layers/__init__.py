@@ -21,9 +21,14 @@ from keras_taps.layers.pooling import (
 from keras_taps.layers.residual import IntervalAdd, IntervalResidual
 from keras_taps.layers.scale import IntervalScale
 from keras_taps.layers.shaping import (
+    IntervalCropping2D,
     IntervalDropout,
     IntervalFlatten,
+    IntervalPermute,
+    IntervalRepeatVector,
     IntervalReshape,
+    IntervalTrainingOnly,
+    IntervalUpSampling2D,
     IntervalZeroPadding2D,
 )
 
@@ -33,6 +38,7 @@ __all__ = [
     "IntervalAveragePooling2D",
     "IntervalBatchNormalization",
     "IntervalConv2D",
+    "IntervalCropping2D",
     "IntervalDense",
     "IntervalDepthwiseConv2D",
     "IntervalDistance",
@@ -45,11 +51,15 @@ __all__ = [
     "IntervalLeakyReLU",
     "IntervalMaxPooling2D",
     "IntervalNormalization",
+    "IntervalPermute",
     "IntervalReLU",
+    "IntervalRepeatVector",
     "IntervalRescaling",
     "IntervalReshape",
     "IntervalResidual",
     "IntervalScale",
+    "IntervalTrainingOnly",
+    "IntervalUpSampling2D",
     "IntervalZeroPadding2D",
     "Pass",
     "Relaxation",

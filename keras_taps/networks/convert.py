@@ -6,18 +6,34 @@ import numpy as np
 from keras_taps import layers as interval_layers
 from keras_taps.layers.activations import activation_name, check_activation
 from keras_taps.layers.base import IntervalLayer
+from keras_taps.layers.residual import walk
+from keras_taps.layers.shaping import check_interpolation
 from keras_taps.networks.heads import Softmax, is_softmax, refuse_softmax, with_logits
+from keras_taps.networks.merge import MERGES, merge_of, merged
+from keras_taps.networks.rewrite import REWRITTEN, rewritten
 from keras_taps.networks.sequential import IntervalSequential
 
 # Functions of keras.ops in a functional model, by the name of their operation.
-_SUM, _OPERATIONS = "Add", {"Relu": interval_layers.IntervalReLU}
-_HINTS = {
-    _SUM: "Write `x + c` with a constant as a Rescaling layer.",
-}
+_OPERATIONS = {"Relu": interval_layers.IntervalReLU}
+_HINTS = dict.fromkeys(("Add", "Subtract"), "Write `x + c` with a constant as a Rescaling layer.")
 _STOCK = {
     getattr(keras.layers, name.removeprefix("Interval")): getattr(interval_layers, name)
     for name in interval_layers.__all__
     if name.startswith("Interval") and hasattr(keras.layers, name.removeprefix("Interval"))
+}
+
+# Noise and augmentation: at inference they are the identity. Older Keras lacks some.
+_TRAINING_ONLY = {
+    getattr(keras.layers, name, None)
+    for name in (
+        *("AlphaDropout", "GaussianDropout", "GaussianNoise"),
+        *("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"),
+        *("AugMix", "RandAugment", "RandomBrightness", "RandomColorDegeneration"),
+        *("RandomColorJitter", "RandomContrast", "RandomElasticTransform", "RandomErasing"),
+        *("RandomFlip", "RandomGaussianBlur", "RandomGrayscale", "RandomHue", "RandomInvert"),
+        *("RandomPerspective", "RandomPosterization", "RandomRotation", "RandomSaturation"),
+        *("RandomSharpness", "RandomShear", "RandomTranslation", "RandomZoom"),
+    )
 }
 
 
@@ -26,8 +42,9 @@ def convert(model: keras.Model) -> IntervalSequential:
 
     Args:
         model: Built `keras.Sequential` or functional `keras.Model` with one input and one output,
-            whose layers have interval forms; branches may meet again in `Add` layers or by `+`.
-            Models inside the model are unfolded. An `IntervalSequential` is copied.
+            whose layers have interval forms; branches may meet again in `Add`, `Subtract`,
+            `Average` and `Concatenate` layers or by `+` and `-`. Models inside the model are
+            unfolded. An `IntervalSequential` is copied.
 
     Returns:
         An `IntervalSequential` with its own copy of the weights and the same outputs, in the form
@@ -98,12 +115,12 @@ class _Converter:
                 )
             # The precision is the tensor's: Keras' global policy may be another one by now.
             dtype = tensor.dtype
-            if type(layer) is keras.layers.Add or (_operation(layer) == _SUM and len(inputs) > 1):
+            if merge_of(layer, inputs) is not None:
                 tensor = self.common_source(inputs)
                 branches = [self.chain(branch, tensor) for branch in inputs]
                 for branch in branches:
                     refuse_softmax(branch)
-                reversed_layers.append(interval_layers.IntervalResidual(branches, dtype=dtype))
+                reversed_layers.extend(reversed(merged(layer, inputs, branches, dtype)))
             else:
                 if len(inputs) != 1:
                     raise ValueError(_unknown(layer))
@@ -146,14 +163,24 @@ class _Converter:
             return [Softmax(layer)]
         if isinstance(layer, keras.layers.Activation) and is_softmax(layer.activation):
             return [Softmax(layer)]
-        cls = type(layer) if isinstance(layer, IntervalLayer) else _STOCK.get(type(layer))
-        if cls is None:
-            raise ValueError(_unknown(layer))
+        if type(layer) in _TRAINING_ONLY:
+            how = {"name": layer.name, "dtype": layer.dtype_policy}
+            copy = type(layer).from_config(layer.get_config())
+            return [interval_layers.IntervalTrainingOnly(copy, **how)]
         if getattr(layer, "quantization_mode", None):
             raise ValueError(
                 f"Layer '{layer.name}' is quantised ({layer.quantization_mode}), and its "
                 "rounding has no interval form. Accepted: the network as it was before `quantize`."
             )
+        parts = rewritten(layer)
+        if parts is not None:
+            found = [new for part in parts for new in self._convert(part, dtype)]
+            _check_average(layer, found)
+            return found
+        cls = type(layer) if isinstance(layer, IntervalLayer) else _STOCK.get(type(layer))
+        if cls is None:
+            raise ValueError(_unknown(layer))
+        check_interpolation(layer)
         config = layer.get_config()
         activation = getattr(layer, "activation", None)
         kernel = hasattr(layer, "kernel_initializer") or hasattr(layer, "depthwise_initializer")
@@ -170,8 +197,7 @@ class _Converter:
             converted.set_weights(layer.get_weights())
             if isinstance(layer, keras.layers.Normalization):
                 converted.finalize_state()
-        if isinstance(converted, interval_layers.IntervalAveragePooling2D):
-            _check_average(layer, converted)
+        _check_average(layer, [converted])
         if fused and is_softmax(activation):
             return [converted, Softmax(layer)]
         if fused:
@@ -187,12 +213,14 @@ class _Converter:
 
 def _check_average(stock, converted):
     """Raise `ValueError` where Keras' average is not that of the pixels in a window."""
+    if not isinstance(stock, (keras.layers.AveragePooling1D, keras.layers.AveragePooling2D)):
+        return
     shapes = {node.input_tensors[0].shape[1:] for node in stock._inbound_nodes}
     for shape in shapes:
         if None in shape or stock.padding != "same":
             continue
         x = np.random.default_rng(0).random((1, *shape), "float32")
-        found = [keras.ops.convert_to_numpy(layer(x)) for layer in (stock, converted)]
+        found = [keras.ops.convert_to_numpy(y) for y in (stock(x), walk(converted, x))]
         if not np.allclose(*found, atol=1e-4):
             raise ValueError(
                 f"Layer '{stock.name}' averages with padding 'same', for which Keras on PyTorch "
@@ -215,11 +243,12 @@ def _operation(layer):
 
 
 def _unknown(layer):
-    known = ", ".join(sorted(stock.__name__ for stock in _STOCK))
+    known = ", ".join(sorted(stock.__name__ for stock in {*_STOCK, *REWRITTEN, *MERGES}))
     name = type(layer).__name__
     kind = "Operation" if _operation(layer) else "Layer"
     hint = f" {_HINTS[name]}" if name in _HINTS else ""
     return (
-        f"{kind} '{layer.name}' of type {name} has no interval form.{hint} Accepted: {known}; "
-        "of operations `x + y` and `keras.ops.relu`."
+        f"{kind} '{layer.name}' of type {name} has no interval form.{hint} Accepted: {known}, "
+        "noise and augmentation that act in training alone; of operations `x + y`, `x - y`, "
+        "`keras.ops.concatenate` and `keras.ops.relu`."
     )

@@ -21,7 +21,12 @@ from keras_taps.layers.residual import (
     check_interval_layers,
     unrolled,
 )
-from keras_taps.layers.shaping import IntervalDropout, IntervalFlatten, IntervalReshape
+from keras_taps.layers.shaping import (
+    IntervalDropout,
+    IntervalFlatten,
+    IntervalReshape,
+    IntervalTrainingOnly,
+)
 from keras_taps.networks.segment import CleanPass, Segment
 from keras_taps.typing import Shape, Tensor
 
@@ -277,8 +282,9 @@ class IntervalSequential(keras.Model):
     def check_certifiable(self) -> None:
         """Raise `ValueError` unless the margins of this network can be bounded and trained.
 
-        The last layer must be a Dense without activation, no Dropout may have a rate, no trainable
-        BatchNormalization may be used twice, and no layer may have an activity regulariser.
+        The last layer must be a Dense without activation, no Dropout may have a rate, no layer may
+        act in training alone, no trainable BatchNormalization may be used twice, and no layer may
+        have an activity regulariser.
         """
         self.check_classifier()
         seen = set()
@@ -296,6 +302,12 @@ class IntervalSequential(keras.Model):
                 raise ValueError(
                     f"Dropout layer '{layer.name}' has rate {layer.rate}: a certified loss would "
                     "bound another network than the one it trains. Accepted: rate 0, or no Dropout."
+                )
+            if isinstance(layer, IntervalTrainingOnly):
+                raise ValueError(
+                    f"Layer '{layer.name}' of type {type(layer.layer).__name__} acts in training "
+                    "alone: a certified loss would bound another network than the one it trains. "
+                    "Accepted: a network without it, and augmented data (datasets.Augmentation)."
                 )
 
     def get_config(self) -> dict[str, Any]:

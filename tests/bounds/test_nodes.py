@@ -27,6 +27,16 @@ CASES = {
     "flatten": (lambda: [kl.IntervalFlatten()], IMAGE),
     "reshape": (lambda: [kl.IntervalReshape((10, 6))], IMAGE),
     "padding": (lambda: [kl.IntervalZeroPadding2D(1)], IMAGE),
+    "moves": (
+        lambda: [
+            kl.IntervalCropping2D(((1, 2), (0, 2))),
+            kl.IntervalUpSampling2D((1, 2)),
+            kl.IntervalPermute((2, 3, 1)),
+            kl.IntervalFlatten(),
+            kl.IntervalRepeatVector(2),
+        ],
+        IMAGE,
+    ),
     "average pooling": (lambda: [kl.IntervalAveragePooling2D(2)], IMAGE),
     "average pooling same": (lambda: [kl.IntervalAveragePooling2D(2, padding="same")], IMAGE),
     "global average": (lambda: [kl.IntervalGlobalAveragePooling2D()], IMAGE),

@@ -109,6 +109,10 @@ CASES = [
     Case("Flatten", (2, 7, 5), FIRST),
     Case("Reshape", IMAGE, {"target_shape": (-1, 5)}),
     Case("ZeroPadding2D", IMAGE, {"padding": ((1, 2), (0, 3))}),
+    Case("Cropping2D", IMAGE, {"cropping": ((1, 2), (0, 3))}),
+    Case("UpSampling2D", (3, 2, 2), {"size": (2, 3)}),
+    Case("Permute", (3, 4, 2), {"dims": (3, 1, 2)}),
+    Case("RepeatVector", (5,), {"n": 3}),
     Case("Dropout", IMAGE, {"rate": 0.5}),
 ]
 

@@ -6,7 +6,16 @@ from keras import layers, ops
 from keras_taps.interval import input_box
 from keras_taps.layers import IntervalReLU, IntervalResidual
 from keras_taps.networks import convert
-from tests.helpers import assert_contains, close, conv_network, images, numbers, numpy, randomise
+from tests.helpers import (
+    BACKEND,
+    assert_contains,
+    close,
+    conv_network,
+    images,
+    numbers,
+    numpy,
+    randomise,
+)
 
 
 def sequential():
@@ -111,6 +120,30 @@ def crossed(x):
     return layers.Add()([layers.Add()([a, b]), layers.Conv2D(2, 1)(a)])
 
 
+def merges(x):
+    main = layers.Conv2D(2, 3, padding="same")(x)
+    y = layers.Average()([layers.Subtract()([main, layers.ReLU()(x)]), main, x]) - x
+    y = layers.Concatenate()([x, y, layers.Conv2D(1, 1)(y)])
+    return ops.concatenate([y, y], axis=1)
+
+
+def separable(x):
+    x = layers.SeparableConv2D(3, 3, strides=2, padding="same", activation="relu")(x)
+    return layers.SeparableConv2D(2, 2, depth_multiplier=2, use_bias=False)(x)
+
+
+def signals(x):
+    """Of length 30, from all layers that take some."""
+    x = layers.ZeroPadding1D((1, 2))(layers.Reshape((30, 2))(x))
+    x = layers.Conv1D(4, 3, strides=2, activation="relu")(x)
+    x = layers.Conv1D(4, 3, dilation_rate=2, padding="causal", groups=2)(x)
+    x = layers.MaxPooling1D(3, strides=2, padding="same")(layers.BatchNormalization()(x))
+    x = layers.SeparableConv1D(3, 3, strides=2, depth_multiplier=2, padding="same")(x)
+    x = layers.AveragePooling1D(2, strides=1)(layers.Cropping1D((1, 0))(x))
+    whole = layers.GlobalAveragePooling1D(keepdims=True)(x)
+    return layers.Add()([layers.Flatten()(whole), layers.GlobalMaxPooling1D()(x)])
+
+
 def deep(x):
     """Sixteen blocks, as a ResNet-34 has: the search for their ends must not be exponential."""
     for _ in range(16):
@@ -130,10 +163,31 @@ WIRINGS = [
     shared_layer,
     shared_over_branches,
     crossed,
+    merges,
+    *([] if BACKEND == "jax" else [separable]),  # which compiles each operation
+    signals,
     deep,
 ]
-MODELS = [sequential, pooled, max_pooled] + [lambda wire=wire: functional(wire) for wire in WIRINGS]
-NAMES = ["sequential", "pooled", "max_pooled"] + [wire.__name__ for wire in WIRINGS]
+
+
+def training_only():
+    return keras.Sequential(
+        [
+            keras.Input((6, 5, 2)),
+            layers.RandomFlip("horizontal"),
+            layers.Conv2D(3, 3),
+            layers.SpatialDropout2D(0.5),
+            layers.GaussianNoise(0.3),
+        ]
+    )
+
+
+MODELS = [sequential, pooled, max_pooled, training_only] + [
+    lambda wire=wire: functional(wire) for wire in WIRINGS
+]
+NAMES = ["sequential", "pooled", "max_pooled", "training_only"] + [
+    wire.__name__ for wire in WIRINGS
+]
 
 
 @pytest.mark.parametrize("make", MODELS, ids=NAMES)
@@ -141,7 +195,7 @@ def test_same_outputs(make):
     stock = randomise(make())
     network = convert(stock)
     x = ops.convert_to_tensor(images(3, (6, 5, 2))[0])
-    close(network(x), stock(x))
+    close(network(x), stock(x, training=False))
     assert network.name == stock.name
     assert network.output_shape == stock.output_shape
     assert_contains(network(input_box(x, 0.05)), numpy(network(x)))
@@ -234,13 +288,21 @@ def subclassed():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: functional(layers.GaussianNoise(0.1, name="noise")), "'noise' of type GaussianN"),
+        (lambda: functional(layers.RandomCrop(2, 2, name="crop")), "'crop' of type RandomCrop"),
         (lambda: functional(lambda x: layers.Multiply(name="times")([x, x])), "'times' of type Mu"),
         (lambda: functional(lambda x: layers.Dense(2)(layers.Softmax(name="soft")(x))), "'soft'"),
         (lambda: functional(lambda x: layers.Add()([x, layers.Softmax()(x)])), "not the end"),
         (lambda: functional(lambda x: x + 1.0), "constant as a Rescaling layer"),
         (lambda: functional(lambda x: x * x), "Operation 'multiply.*' of type Multiply"),
         (lambda: functional(lambda x: ops.square(x)), "has no interval form. Accepted: "),
+        (
+            lambda: functional(lambda x: layers.UpSampling2D(2, interpolation="bilinear")(x)),
+            "'bilinear', which has no interval form. Accepted: 'nearest'",
+        ),
+        (
+            lambda: functional(layers.MaxPooling1D(2, data_format="channels_first"), (4, 6)),
+            "MaxPooling1D has data_format 'channels_first'.*Accepted: 'channels_last'",
+        ),
         (two_inputs, "Received: 2 inputs, 1 outputs"),
         (two_outputs, "Received: 1 inputs, 2 outputs"),
         (lambda: keras.Sequential([layers.Dense(2)]), "is not built"),

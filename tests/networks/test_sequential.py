@@ -11,6 +11,7 @@ from keras_taps.layers import (
     IntervalFlatten,
     IntervalReLU,
     IntervalResidual,
+    IntervalTrainingOnly,
     Pass,
 )
 from keras_taps.networks import IntervalSequential, cnn3, resnet
@@ -125,6 +126,10 @@ def test_bad_construction(make, message):
         ([IntervalDense(3, activation="relu")], "last layer must be a Dense"),
         ([IntervalDropout(0.3), IntervalDense(3)], "has rate 0.3"),
         ([IntervalResidual([[IntervalDropout(0.3)], []]), IntervalDense(3)], "has rate 0.3"),
+        (
+            [IntervalTrainingOnly(keras.layers.GaussianNoise(0.1)), IntervalDense(3)],
+            "of type GaussianNoise acts in training alone.*Accepted",
+        ),
         ([IntervalDense(1)], "needs two logits or more. Received: 1"),
     ],
 )

@@ -8,6 +8,7 @@ from keras_taps import backend
 from keras_taps import layers as interval_layers
 from keras_taps.layers.activations import activation_name
 from keras_taps.networks.load import ModelLike, interval_network
+from keras_taps.verification.bridges import moves
 from keras_taps.verification.graph.activations import activation, at_most, steep
 from keras_taps.verification.graph.batch_norm import BatchNorm
 from keras_taps.verification.graph.curves import Curve
@@ -107,11 +108,12 @@ def _bias(layer, count):
 def _dense(layer, shape):
     kernel = _numpy(layer.kernel)
     if len(shape) > 1:  # a Dense layer on images acts on each pixel
-        if len(shape) != 3:
-            raise ValueError(
-                f"Dense layer '{layer.name}' acts on inputs of shape {shape}; put a Flatten first."
-            )
-        return [Conv(kernel[None, None], _bias(layer, kernel.shape[-1]), shape)]
+        pixel, bias = kernel[None, None], _bias(layer, kernel.shape[-1])
+        if len(shape) == 3:
+            return [Conv(pixel, bias, shape)]
+        conv = Conv(pixel, bias, (int(np.prod(shape[:-1])), 1, shape[-1]))
+        whole = (*shape[:-1], len(bias))
+        return [Reshape(shape, conv.in_shape), conv, Reshape(conv.out_shape, whole)]
     return [Dense(kernel, _bias(layer, kernel.shape[-1]))]
 
 
@@ -180,12 +182,6 @@ def _reshape(layer, shape):
     return [Reshape(shape, tuple(layer.compute_output_shape((None, *shape))[1:]))]
 
 
-def _zero_padding(layer, shape):
-    kernel = np.ones((1, 1, 1, shape[-1]))
-    padding = tuple(tuple(int(v) for v in pair) for pair in layer.padding)
-    return [Conv(kernel, np.zeros(shape[-1]), shape, padding=padding, groups=shape[-1])]
-
-
 def _average(size, strides, padding, shape):
     channels = shape[-1]
     pads = _padding(padding, shape, size, strides)
@@ -250,7 +246,11 @@ _READERS = {
     interval_layers.IntervalDistance: _distance,
     interval_layers.IntervalFlatten: _flatten,
     interval_layers.IntervalReshape: _reshape,
-    interval_layers.IntervalZeroPadding2D: _zero_padding,
+    interval_layers.IntervalPermute: moves.permute,
+    interval_layers.IntervalRepeatVector: moves.repeat_vector,
+    interval_layers.IntervalZeroPadding2D: moves.zero_padding,
+    interval_layers.IntervalCropping2D: moves.cropping,
+    interval_layers.IntervalUpSampling2D: moves.up_sampling,
     interval_layers.IntervalAveragePooling2D: _average_pooling,
     interval_layers.IntervalGlobalAveragePooling2D: _global_average,
     interval_layers.IntervalMaxPooling2D: _max_pooling,
@@ -261,4 +261,5 @@ _READERS = {
     interval_layers.IntervalELU: lambda layer, shape: [Curve(shape, "elu", float(layer.alpha))],
     interval_layers.IntervalResidual: _residual,
     interval_layers.IntervalDropout: lambda layer, shape: [],
+    interval_layers.IntervalTrainingOnly: lambda layer, shape: [],
 }

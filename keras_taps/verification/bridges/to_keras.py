@@ -62,6 +62,8 @@ def _one(node, weights):
     if isinstance(node, Scale):
         scale, shift = np.broadcast_arrays(node.scale, node.bias)
         return [(interval_layers.IntervalScale(scale.shape), (scale, shift))]
+    if isinstance(node, Reshape) and node.in_shape == node.out_shape:
+        return []
     if isinstance(node, Reshape):
         return [(interval_layers.IntervalReshape(node.out_shape), ())]
     if isinstance(node, Relu):

@@ -112,8 +112,14 @@ class _Writer:
             single = np.asarray(array, "float32")
         if not np.all(np.isfinite(single)):
             raise ValueError("a weight is not finite in float32")
+        return self.constant(single)
+
+    def whole_numbers(self, values):
+        return self.constant(np.asarray(values, "int64"))
+
+    def constant(self, array):
         name = f"weight_{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(single), name))
+        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
     def dense(self, node, x, order):
@@ -134,14 +140,23 @@ class _Writer:
         return self.add("Add", x, self.weight(shift)), order
 
     def reshape(self, node, x, order):
-        if len(node.out_shape) != 1:
-            raise ValueError(f"only flattening can be written. Received: shape {node.out_shape}")
+        if len(node.out_shape) > 1:
+            return self.shaped(node, x, order), None
         if len(node.in_shape) == 1:
             return x, order
         if len(node.in_shape) == 3:
             places = np.arange(np.prod(node.in_shape)).reshape(node.in_shape)
             order = places.transpose(2, 0, 1).ravel()
         return self.add("Flatten", x, axis=1), order
+
+    def shaped(self, node, x, order):
+        """Another shape by way of the graph's own order."""
+        if order is not None:
+            x = self.add("Gather", x, self.whole_numbers(np.argsort(order)), axis=1)
+        if len(node.in_shape) == 3:
+            x = self.add("Transpose", x, perm=(0, 2, 3, 1))
+        x = self.add("Reshape", x, self.whole_numbers((0, *node.out_shape)))  # 0: as many inputs
+        return self.add("Transpose", x, perm=(0, 3, 1, 2)) if len(node.out_shape) == 3 else x
 
     def relu(self, node, x, order):
         if node.slope == 0:

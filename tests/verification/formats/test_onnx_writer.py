@@ -97,6 +97,20 @@ def test_batch(tmp_path, batch, size):
     assert "Transpose" not in {node.op_type for node in model.graph.node}
 
 
+def test_other_shapes(tmp_path):
+    """Also of what was flattened, which stands in ONNX' order."""
+    rng, path = np.random.default_rng(0), tmp_path / "network.onnx"
+    flat, image = Reshape((2, 3, 2), (12,)), Reshape((12,), (3, 2, 2))
+    conv = Conv(single(rng, 2, 1, 2, 3), single(rng, 3), (3, 2, 2))
+    rows = Reshape((2, 2, 3), (4, 3)), Relu((4, 3)), Reshape((4, 3), (12,))
+    last = Dense(single(rng, 12, 3), single(rng, 3))
+    graph = Graph((flat, Relu((12,)), image, conv, *rows, last))
+    write_onnx(graph, path)
+    x = rng.normal(size=(2, 2, 3, 2)).astype("float32")
+    (got,) = ReferenceEvaluator(onnx.load(path)).run(None, {"input": x.transpose(0, 3, 1, 2)})
+    np.testing.assert_allclose(got, graph(x), rtol=1e-4, atol=1e-5)
+
+
 def test_what_cannot_be_written(tmp_path):
     path = tmp_path / "network.onnx"
     dense = Dense(np.ones((4, 2)), np.zeros(2))
@@ -108,7 +122,6 @@ def test_what_cannot_be_written(tmp_path):
 
     with pytest.raises(ValueError, match=r"`graph` must be a Graph.*Received: str"):
         write_onnx("model.keras", path)
-    refuses((Reshape((4,), (2, 2, 1)), Reshape((2, 2, 1), (4,)), dense), "only flattening")
     refuses((dense, Relu((2,))), "must end in a Dense node")
     refuses((Dense(np.full((4, 2), 1e60), np.zeros(2)),), "not finite in float32")
     refuses((dense,), "`batch` must be a whole number >= 1", batch=0)

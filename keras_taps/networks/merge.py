@@ -1,0 +1,75 @@
+"""Where branches of a stock model meet: every way is a sum of what they become."""
+
+import math
+
+import keras
+
+from keras_taps import layers as interval_layers
+
+_LAST = "channels_last"
+
+
+def merge_of(layer, inputs):
+    """Name of the way in which a layer or operation merges its inputs, or `None`."""
+    if len(inputs) < 2:
+        return None
+    if isinstance(layer, keras.layers.Layer):
+        return type(layer).__name__ if type(layer) in MERGES else None
+    name = type(layer).__name__
+    return name if name in OPERATIONS else None
+
+
+def merged(layer, inputs, branches, dtype):
+    """Interval layers of the merge of branches.
+
+    Args:
+        layer: Stock layer or operation with a `merge_of`.
+        inputs: Its symbolic tensors.
+        branches: List of interval layers for each of them, from where all start.
+        dtype: Precision of the result.
+
+    Raises:
+        ValueError: If tensors are joined along the batch or have unknown lengths.
+    """
+
+    def rescaling(factor):
+        return interval_layers.IntervalRescaling(factor, name=f"{layer.name}_scale", dtype=dtype)
+
+    after, kind = [], merge_of(layer, inputs)
+    if kind == "Subtract":
+        branches = [branches[0], [*branches[1], rescaling(-1.0)]]
+    elif kind == "Average":
+        after = [rescaling(1 / len(branches))]
+    elif kind == "Concatenate":
+        placed = _placed(layer, [tuple(tensor.shape) for tensor in inputs], dtype)
+        branches = [[*branch, *own] for branch, own in zip(branches, placed, strict=True)]
+    return [interval_layers.IntervalResidual(branches, dtype=dtype), *after]
+
+
+def _placed(layer, shapes, dtype):
+    """For each tensor the layers that put zeros where the others stand."""
+    axis = layer.axis % len(shapes[0])
+    if axis == 0 or any(None in shape[1:] for shape in shapes):
+        raise ValueError(
+            f"Layer '{layer.name}' joins tensors of shapes {shapes} along axis {layer.axis}. "
+            "Accepted: an axis other than the batch, and known lengths."
+        )
+    sizes = [shape[axis] for shape in shapes]
+    whole = (*shapes[0][1:axis], sum(sizes), *shapes[0][axis + 1 :])
+    rows, columns = math.prod(shapes[0][1:axis]), math.prod(shapes[0][axis + 1 :])
+    for i, size in enumerate(sizes):
+        pads = ((0, 0), (sum(sizes[:i]), sum(sizes[i + 1 :])))
+        yield [
+            interval_layers.IntervalReshape((rows, size, columns), dtype=dtype),
+            interval_layers.IntervalZeroPadding2D(pads, data_format=_LAST, dtype=dtype),
+            interval_layers.IntervalReshape(whole, dtype=dtype),
+        ]
+
+
+MERGES = {
+    keras.layers.Add,
+    keras.layers.Average,
+    keras.layers.Concatenate,
+    keras.layers.Subtract,
+}
+OPERATIONS = ("Add", "Concatenate", "Subtract")  # of keras.ops
