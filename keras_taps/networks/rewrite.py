@@ -18,7 +18,8 @@ def rewritten(layer):
         layer: Built stock layer.
 
     Raises:
-        ValueError: If its channels come first, or it takes signals of different channels.
+        ValueError: If its channels come first, it takes signals of different channels, or its
+            kernel has a constraint along an axis.
     """
     write = REWRITTEN.get(type(layer))
     if write is None:
@@ -69,6 +70,13 @@ def _separable(layer):
 
 
 def _convolution(layer):
+    for name in ("kernel_constraint", "depthwise_constraint"):
+        if hasattr(getattr(layer, name, None), "axis"):
+            raise ValueError(
+                f"Layer '{layer.name}' constrains its kernel along an axis, and the kernel of "
+                f"signals becomes one of images. Received: {name}={getattr(layer, name)!r}. "
+                "Accepted: constraints without an axis."
+            )
     kernel, bias = layer.kernel, layer.bias if layer.use_bias else None
     channels, outputs = kernel.shape[1] * getattr(layer, "groups", 1), kernel.shape[-1]
     (size,), (stride,), (dilation,) = layer.kernel_size, layer.strides, layer.dilation_rate

@@ -300,6 +300,10 @@ def subclassed():
             "'bilinear', which has no interval form. Accepted: 'nearest'",
         ),
         (
+            lambda: functional(layers.Conv1D(2, 3, kernel_constraint="max_norm"), (6, 4)),
+            "constrains its kernel along an axis.*Accepted: constraints without",
+        ),
+        (
             lambda: functional(layers.MaxPooling1D(2, data_format="channels_first"), (4, 6)),
             "MaxPooling1D has data_format 'channels_first'.*Accepted: 'channels_last'",
         ),
