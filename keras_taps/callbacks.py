@@ -1,4 +1,7 @@
-"""Callbacks of certified training: radius, choice of the best model, stopping, batch statistics."""
+"""Callbacks of certified training: radius, choice of the best model, stopping, batch statistics.
+
+All are in one file, long as it is, because users look for them in one place.
+"""
 
 import math
 import warnings

@@ -11,7 +11,7 @@ import keras_taps
 pytestmark = pytest.mark.once
 
 ROOT = Path(keras_taps.__file__).parent
-LONGEST = 400  # lines; the aim is half of that, one idea a file
+LONGEST, LONG = 400, 300  # lines; the aim is half of that, one idea a file
 
 # A room may import from rooms of a lower rank and from itself, never from those above.
 RANKS = {
@@ -153,7 +153,11 @@ def test_no_backend_specific_keras():
 
 @each(FILES)
 def test_files_stay_short(path):
-    assert len(path.read_text().splitlines()) <= LONGEST
+    """A long one says why it is."""
+    text = path.read_text()
+    lines = len(text.splitlines())
+    assert lines <= LONGEST
+    assert lines <= LONG or "long" in ast.get_docstring(ast.parse(text))
 
 
 def test_every_room_has_its_tests():

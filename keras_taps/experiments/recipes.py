@@ -1,4 +1,7 @@
-"""The named recipes: the settings of the paper and of its successors, and small ones for a CPU."""
+"""The named recipes: the settings of the paper and of its successors, and small ones for a CPU.
+
+It is one table, and so one long file.
+"""
 
 from collections.abc import Mapping
 from typing import Any

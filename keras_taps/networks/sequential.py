@@ -1,4 +1,7 @@
-"""A network as a sequence of interval layers, and its split into extractor and classifier."""
+"""A network as a sequence of interval layers, and its split into extractor and classifier.
+
+It is long because what Keras asks of a model (building, weights, files) stands beside the split.
+"""
 
 import threading
 from collections.abc import Iterable, Iterator

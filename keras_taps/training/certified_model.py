@@ -1,4 +1,7 @@
-"""The base of every certified training method: one protocol, one place for the loss."""
+"""The base of every certified training method: one protocol, one place for the loss.
+
+It is long because it is Keras' whole protocol of training; formulas are in the methods' files.
+"""
 
 import inspect
 import random

@@ -1,4 +1,7 @@
-"""From a model and a test set to a report: the cascade over every input."""
+"""From a model and a test set to a report: the cascade over every input.
+
+It is long because it says what every argument means, for a function and for a class.
+"""
 
 import math
 import time

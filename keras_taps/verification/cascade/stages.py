@@ -1,4 +1,7 @@
-"""The stages of verification, cheapest first; each works on many open tasks at a time."""
+"""The stages of verification, cheapest first; each works on many open tasks at a time.
+
+All are in one file, long as it is, so that their order and what they share can be read at once.
+"""
 
 import math
 import time

@@ -5,6 +5,9 @@ as long as they are >= 0, adding `beta sign z` for `sign z >= 0` and `gamma (lim
 `cut <= limit` never makes a form smaller. So nothing that comes from outside has to be believed:
 multipliers are moved to where they are sound, the limits of cuts are derived here, and every number
 that is added to a row pays for its rounding as in `rounding.py`.
+
+Bounds and limits of cuts are in one long file, because each pays for rounding in terms of the
+other.
 """
 
 from itertools import repeat

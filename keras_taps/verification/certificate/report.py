@@ -1,4 +1,7 @@
-"""The report of a certification: one record an input, in a file that survives interruption."""
+"""The report of a certification: one record an input, in a file that survives interruption.
+
+Reading, counting and merging stand in one long file, because they agree on one form of a line.
+"""
 
 import hashlib
 import json

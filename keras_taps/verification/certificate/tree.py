@@ -5,6 +5,8 @@ the second. Every input lies in one of them, so the leaves of a binary tree cove
 its nodes split; that is all that a tree has to be. What a leaf claims is not believed: the checker
 bounds it again from its slopes and multipliers, and any of those are sound. At some nodes it first
 derives the boxes of all neurons again, knowing the signs that are fixed there.
+
+Growing, storing and reading are in one long file, because they agree on one order of nodes.
 """
 
 from dataclasses import dataclass

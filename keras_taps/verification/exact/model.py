@@ -1,4 +1,7 @@
-"""A network on a box as a mixed-integer program: columns, rows, and points in its columns."""
+"""A network on a box as a mixed-integer program: columns, rows, and points in its columns.
+
+All constraints are in one long file, because their rows share one numbering of the columns.
+"""
 
 import copy
 from typing import NamedTuple

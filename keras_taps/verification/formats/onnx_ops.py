@@ -1,4 +1,7 @@
-"""What each ONNX operator means as nodes of a graph; one input at a time, in inference."""
+"""What each ONNX operator means as nodes of a graph; one input at a time, in inference.
+
+It is long because it has an entry for each operator.
+"""
 
 import math
 from dataclasses import dataclass, replace

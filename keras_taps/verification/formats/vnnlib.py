@@ -5,6 +5,8 @@ makes one `Unsafe` set a disjunct. Every set contains the one in the file, so th
 is empty holds for the file: strict bounds of inputs are read as closed ones, and a bound that
 float64 cannot hold is rounded outward. For counterexamples `inner` holds the outermost float64
 numbers that meet the bounds as they are written, and strict conditions on outputs stay strict.
+
+Reader and writer are in one long file, because they share a grammar.
 """
 
 import gzip

@@ -1,4 +1,7 @@
-"""The nodes of a graph: affine maps, ReLUs, max pooling and sums, in float64 NumPy."""
+"""The nodes of a graph: affine maps, ReLUs, max pooling and sums, in float64 NumPy.
+
+All kinds are in one long file, the vocabulary of every other room.
+"""
 
 from dataclasses import dataclass, replace
 

@@ -4,7 +4,8 @@ A domain fixes the signs of some pre-activations. Its bound is a Lagrangian with
 those signs; where it is not below 0, one more neuron is split. A domain whose neurons are all split
 is a linear program. What is proved is written into trees, leaf by leaf, and each leaf is bounded
 again by the float64 checker before it counts. The boxes of the neurons are those of the whole
-input; on request deep domains have theirs derived again, knowing the signs that are fixed.
+input; on request deep domains have theirs derived again, knowing the signs that are fixed. It is
+one long class: one loop owns pool, clock and memory.
 """
 
 import time

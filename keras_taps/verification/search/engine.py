@@ -1,4 +1,7 @@
-"""The fast bounds of one network over many boxes, compiled once for each fixed shape."""
+"""The fast bounds of one network over many boxes, compiled once for each fixed shape.
+
+It is one long class, because all kinds of bounds share what is compiled and how batches are padded.
+"""
 
 import time
 from collections.abc import Sequence

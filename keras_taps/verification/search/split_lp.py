@@ -1,4 +1,7 @@
-"""The exact answer where every ReLU has a known sign: a linear program over the inputs alone."""
+"""The exact answer where every ReLU has a known sign: a linear program over the inputs alone.
+
+It is long because an infeasible program is no proof: its multipliers are read back and checked.
+"""
 
 import time
 from typing import NamedTuple
