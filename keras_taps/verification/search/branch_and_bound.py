@@ -3,7 +3,7 @@
 A domain fixes the signs of some pre-activations. Its bound is a Lagrangian with multipliers for
 those signs; where it is not below 0, one more neuron is split. A domain whose neurons are all split
 is a linear program. Proofs are trees, each of whose leaves the float64 checker bounds again before
-it counts. Boxes of neurons are those of the whole input; on request deep domains have theirs derived
+it counts. Boxes of neurons are those of the whole input; on request deep domains derive theirs
 again, with the signs that are fixed. One loop owns pool, clock and memory, so the class is long.
 """
 
