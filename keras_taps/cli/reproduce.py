@@ -1,5 +1,6 @@
 """`keras-taps reproduce`: tables and figures of the paper, ours beside the paper's."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -42,6 +43,11 @@ def run(
     Examples: `keras-taps reproduce table2 --scale cpu`, `keras-taps reproduce list`,
     `keras-taps reproduce figure1 figure6 --scale full --images 1000 --seeds 0,1,2`
     """
+    if importlib.util.find_spec("keras_taps.reproduction") is None:
+        raise ValueError(
+            "The paper's tables are no part of the installed package. They come with its sources: "
+            "clone the repository, and run this there, after `pip install --editable .`"
+        )
     keep_compilations(out / "compiled")
     switch_backend(backend)
     import_keras()

@@ -1,5 +1,6 @@
 """`keras-taps reproduce`: a list, a tiny target, and what is refused."""
 
+import importlib.util
 import json
 import os
 
@@ -61,6 +62,12 @@ def test_data_that_is_not_there(capsys, tmp_path, monkeypatch):
 )
 def test_refused(capsys, tmp_path, arguments, message):
     refused(capsys, message, "reproduce", *arguments, "--out", tmp_path)
+
+
+def test_a_wheel_lacks_it(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    refused(capsys, "clone the repository", "reproduce", "list", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_compilations_are_kept_where_the_user_wants(monkeypatch, tmp_path):
