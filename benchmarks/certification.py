@@ -180,9 +180,7 @@ def bounds(options, x, y):
     checker, seconds, largest, unstable = Checker(graph), [], [], []
     for task in tasks:
         began = time.process_time()
-        found, boxes = checker.bounds_and_boxes(
-            task.query.lower, task.query.upper, task.query.forms, task.query.offset
-        )
+        found, boxes = checker.bounds_and_boxes(*task.query.asked)
         seconds.append(time.process_time() - began)
         largest.append(float(found.max()))
         unstable.append([int(np.sum((low < 0) & (high > 0))) for low, high in boxes])

@@ -163,8 +163,7 @@ class Verifier:
                 began, deadline = self.clock(), self._deadline(task, timeout)
                 try:
                     bounds, task.proved = self.checker.bounds_and_boxes(
-                        *(task.query.lower, task.query.upper, task.query.forms, task.query.offset),
-                        deadline=deadline,
+                        *task.query.asked, deadline=deadline
                     )
                 except OutOfTime:
                     task.error = f"{stage}: the time was over"
@@ -174,7 +173,6 @@ class Verifier:
                 if task.proved is None:
                     continue
                 task.improve(np.arange(len(bounds)), bounds)
-                task.bound = float(worst_of(task.query.groups, task.bounds).max())
             yield task
 
     def _deadline(self, task, timeout):
@@ -231,7 +229,6 @@ class Verifier:
     def _take(self, tasks, chosen, found, method):
         for task, forms, bounds in zip(tasks, chosen, found, strict=True):
             task.improve(forms, bounds[: len(forms)])
-            task.bound = float(worst_of(task.query.groups, task.bounds).max())
             self._certify(task, method)
 
     def _certify(self, task, method):
@@ -242,15 +239,7 @@ class Verifier:
         if self.options.check:
             boxes = task.proved if method in ("crown", "alpha-crown") else None
             bounds, boxes = self.checker.bounds_and_boxes(
-                *(
-                    task.query.lower,
-                    task.query.upper,
-                    task.query.forms,
-                    task.query.offset,
-                    method,
-                    task.slopes,
-                ),
-                boxes=boxes,
+                *task.query.asked, method, task.slopes, boxes=boxes
             )
             task.bound = float(worst_of(task.query.groups, bounds).max())
             task.checked = safe(task.query.groups, bounds)
@@ -264,8 +253,8 @@ class Verifier:
     def _deploy(self, task, bounds, boxes):
         """See whether rigorous bounds leave room for the rounding of the network itself."""
         if not task.query.conjunctive:
-            box = task.query.lower, task.query.upper
-            task.deployed = self.deployed.holds(*box, boxes, task.query.forms, bounds)
+            query = task.query
+            task.deployed = self.deployed.holds(*query.box, boxes, query.forms, bounds)
 
     # Attacks
 
@@ -297,10 +286,7 @@ class Verifier:
         search.solve(tasks, np.inf if timeout is None else timeout, budget, account)
         for task in tasks:
             if task.verdict == CERTIFIED and task.checked:
-                box = task.query.lower, task.query.upper
-                _, boxes = self.checker.bounds_and_boxes(
-                    *box, task.query.forms, task.query.offset, boxes=task.proved
-                )
+                _, boxes = self.checker.bounds_and_boxes(*task.query.asked, boxes=task.proved)
                 self._deploy(task, task.bound, boxes)
 
     def branch_and_bound(self) -> BranchAndBound:
@@ -345,9 +331,8 @@ class Verifier:
     def _asked(self, task, timeout):
         """Verdict and point of the exact solver; decides the task if there is nothing to ask."""
         # Neither the boxes nor what is left out may rest on float32: both from the checker.
-        box = task.query.lower, task.query.upper
         method = "crown" if task.slopes is None else "alpha-crown"
-        given = *box, task.query.forms, task.query.offset, method, task.slopes
+        given = *task.query.asked, method, task.slopes
         deadline = self._deadline(task, timeout)
         proved, boxes = self.checker.bounds_and_boxes(*given, deadline, task.proved)
         worst = worst_of(task.query.groups, np.where(np.isfinite(proved), proved, np.inf))
@@ -358,7 +343,7 @@ class Verifier:
             task.decide(CERTIFIED, "milp")
             return CERTIFIED, None
         sets = [
-            Unsafe(*box, task.query.forms[mine], task.query.offset[mine])
+            Unsafe(*task.query.box, task.query.forms[mine], task.query.offset[mine])
             for mine in (task.query.groups == number for number in numbers)
         ]
         left = max((timeout or 1e9) - task.total_seconds, 1e-3)

@@ -60,6 +60,16 @@ class Query:
         return cls(lower, upper, forms, offset, groups, index, inner=inner)
 
     @property
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
+        """`(lower, upper)`."""
+        return self.lower, self.upper
+
+    @property
+    def asked(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """`(lower, upper, forms, offset)`, of which a checker is asked bounds."""
+        return self.lower, self.upper, self.forms, self.offset
+
+    @property
     def conjunctive(self) -> bool:
         """Whether some group has several forms."""
         return len(self.groups) > self.groups.max() + 1
@@ -146,6 +156,7 @@ class Task:
         """Take bounds `(m,)` of the forms with these indices, where they are better."""
         bounds = np.where(np.isfinite(bounds), bounds, np.inf)
         self.bounds[forms] = np.fmin(self.bounds[forms], bounds)
+        self.bound = float(worst_of(self.query.groups, self.bounds).max())
 
     def decide(self, verdict: str, stage: str) -> None:
         """End the task."""

@@ -69,7 +69,7 @@ class Tightener:
         if self.checker is None:
             task.boxes = boxes
         else:
-            given = task.query.lower, task.query.upper, tightening, deadline, task.proved
+            given = *task.query.box, tightening, deadline, task.proved
             try:
                 task.proved = self.checker.tightened(*given)
             except OutOfTime:

@@ -21,7 +21,7 @@ from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.traverse import nonlinear
 from keras_taps.verification.graph.unpool import without_pooling
-from keras_taps.verification.graph.unsafe import Unsafe, safe, worst_of
+from keras_taps.verification.graph.unsafe import Unsafe, safe
 from keras_taps.verification.search.ascent import ascend
 from keras_taps.verification.search.input_splitting import CLOSED, split_inputs
 
@@ -178,12 +178,10 @@ class _Runner:
 
     def _bound(self, task, method, deadline):
         """Bounds of the checker alone: one property is bounded before a backend has started."""
-        box = task.query.lower, task.query.upper
         bounds, boxes = self.judge.checker.bounds_and_boxes(
-            *box, task.query.forms, task.query.offset, method, deadline=deadline
+            *task.query.asked, method, deadline=deadline
         )
         task.improve(np.arange(len(bounds)), bounds)
-        task.bound = float(worst_of(task.query.groups, task.bounds).max())
         if method == "crown":
             task.proved = boxes  # which serve all later stages
         if safe(task.query.groups, bounds):

@@ -40,10 +40,10 @@ class Case:
 
     def __init__(self, task, checker, cuts=0, check=True, deadline=NEVER, boxes=None):
         self.task, self.check = task, check
-        self.root = checker.root(task.query.lower, task.query.upper, deadline, boxes)
+        self.root = checker.root(*task.query.box, deadline, boxes)
         self.kinks = self.root.kinks
         self.bases, self._depths = [covering(self.root.lower, self.root.upper)], [0]
-        self.box = covering(task.query.lower, task.query.upper)
+        self.box = covering(*task.query.box)
         known = np.isfinite(self.root.lower) & np.isfinite(self.root.upper)
         self.stuck = not known.all()
         self.neurons = np.flatnonzero((self.root.lower < 0) & (self.root.upper > 0))
