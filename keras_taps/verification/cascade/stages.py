@@ -188,13 +188,13 @@ class Verifier:
                 for task in self._proved(tasks, timeout, "alpha-crown")
                 if not self._certify(task, "alpha-crown")
             ]
-        before = [task.bound for task in tasks]
+        before = {task.query: task.bound for task in tasks}
         self._sloped(tasks)
-        left = [i for i, task in enumerate(tasks) if task.verdict is None]
-        if left and tightens(self.graph):
-            tasks, before = [tasks[i] for i in left], [before[i] for i in left]
+        tasks = [task for task in tasks if task.verdict is None]
+        if tasks and tightens(self.graph):
+            bounds = [before[task.query] for task in tasks]
             deadlines = [self._deadline(task, timeout) for task in tasks]
-            given = tasks, before, _box(tasks), self._boxes(tasks), deadlines
+            given = tasks, bounds, _box(tasks), self._boxes(tasks), deadlines
             self._sloped(self._tightener.tightened(*given, math.inf if budget is None else budget))
 
     def _sloped(self, tasks):
@@ -209,7 +209,9 @@ class Verifier:
             iterations=self.options.iterations,
         )
         for i, task in enumerate(tasks):
-            task.slopes = np.full((len(task.query.offset), slopes.shape[-1]), np.nan, "float32")
+            if task.slopes is None:  # forms that a first pass closed keep theirs
+                shape = len(task.query.offset), slopes.shape[-1]
+                task.slopes = np.full(shape, np.nan, "float32")
             task.slopes[chosen[i]] = slopes[i, : len(chosen[i])]
         self._take(tasks, chosen, found, "alpha-crown")
 

@@ -5,13 +5,14 @@ import pytest
 
 from keras_taps.choices import STAGES
 from keras_taps.verification.bridges.from_keras import read_network
+from keras_taps.verification.cascade import stages
 from keras_taps.verification.cascade.attacks import Attacks
 from keras_taps.verification.cascade.stages import Verifier
 from keras_taps.verification.cascade.task import Task
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import Dense, Relu
 from tests.helpers import BACKEND
-from tests.verification.problems import EPS, tiny, truth
+from tests.verification.problems import EPS, deep, tiny, truth
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,26 @@ def test_the_strong_attack_leaves_time_for_proofs(problem, monkeypatch):
     slow.run("strong-attack", tasks[:2], timeout=10.0)
     slow.run("strong-attack", tasks[2:3])
     assert asked == [2 * 2.5, np.inf]
+
+
+def test_a_second_pass_keeps_the_slopes_of_closed_forms(monkeypatch):
+    """Those that the first closed are part of the proof, and are not asked again."""
+    graph, x, label = deep()
+    task, kept = Task.around(x, label, 0.3, 3), []
+
+    def tightened(self, tasks, *given):
+        (task,) = tasks
+        first, *others = task.open_forms
+        assert others
+        task.bounds[first] = -1.0
+        kept.append((first, task.slopes[first].copy()))
+        return tasks
+
+    monkeypatch.setattr(stages.Tightener, "tightened", tightened)
+    Verifier(graph, batch_size=1).run("alpha-crown", [task])
+    ((form, slopes),) = kept
+    assert np.all(np.isfinite(slopes))
+    np.testing.assert_array_equal(task.slopes[form], slopes)
 
 
 def test_bounds_only_improve(problem, verifier):
