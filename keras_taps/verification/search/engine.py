@@ -213,15 +213,8 @@ class BoundEngine:
 
     def _ask_whole(self, index, lower, upper, boxes, asked, shape):
         """Bounds on neurons by whole rows, the same number for each box of the batch."""
-        most = int(asked.sum(1).max())
-        chunk = min(bucket(max(most, 1)), self._chunk(boxes, shape))
-        order = np.argsort(~asked, axis=1, kind="stable")
-        for start in range(0, most, chunk):
-            chosen = order[:, start : start + chunk]
-            chosen = np.pad(chosen, ((0, 0), (0, chunk - chosen.shape[1])), mode="edge")
-            found = self._ask(index, lower, upper, boxes, chosen.astype("int32"))
-            # Neurons that fill up a chunk keep their boxes, or these would depend on the batch.
-            wanted = np.take_along_axis(asked, chosen, 1)
+        for chosen, wanted in chunks_of(asked, self._chunk(boxes, shape)):
+            found = self._ask(index, lower, upper, boxes, chosen)
             images = np.nonzero(wanted)[0]
             yield (images, chosen[wanted]), [bounds[wanted] for bounds in found]
 
@@ -262,12 +255,7 @@ class BoundEngine:
     def _ask(self, index, lower, upper, boxes, neurons):
         def run(box, boxes, neurons):
             def ask(node, here, pull):
-                shape = tuple(here.lower.shape[1:])
-                unit = ops.one_hot(neurons, int(np.prod(shape)), dtype=here.lower.dtype)
-                rows = ops.concatenate([-unit, unit], axis=1)
-                rows = ops.reshape(rows, (-1, rows.shape[1], *shape))
-                nothing = ops.zeros((neurons.shape[0], rows.shape[1]), dtype=rows.dtype)
-                return concretise(box, *pull(rows, nothing))
+                return concretise(box, *pull(*both_sides(neurons, here)))
 
             found = self._walk(box, boxes, ask)[2]
             return -found[:, : neurons.shape[1]], found[:, neurons.shape[1] :]
@@ -379,6 +367,30 @@ def pieces_of(traces, slopes):
     return found
 
 
-def bucket(count):
-    """The next power of two from 16: few shapes to compile."""
-    return max(16, 2 ** int(np.ceil(np.log2(count))))
+def chunks_of(asked, limit):
+    """Numbers of neurons to ask, at most so many at a time, equally many for each box of a batch.
+
+    Args:
+        asked: Boolean array `(batch, neurons)`.
+        limit: Numbers a box.
+
+    Yields:
+        `(chosen, wanted)`: an int32 array `(batch, n)`, and which of its entries were asked: those
+        that fill it up keep their boxes, or these would depend on the batch.
+    """
+    most, order = int(asked.sum(1).max()), np.argsort(~asked, axis=1, kind="stable")
+    size = min(max(16, 2 ** int(np.ceil(np.log2(max(most, 1))))), limit)  # few shapes to compile
+    for start in range(0, most, size):
+        chosen = order[:, start : start + size]
+        wanted = np.take_along_axis(asked, chosen, 1)
+        missing = (0, 0), (0, size - chosen.shape[1])
+        yield np.pad(chosen, missing, mode="edge").astype("int32"), np.pad(wanted, missing)
+
+
+def both_sides(neurons, here):
+    """Forms `(rows, constant)` of the lower bounds of neurons `(batch, n)`, then of the upper."""
+    shape = tuple(here.lower.shape[1:])
+    unit = ops.one_hot(neurons, int(np.prod(shape)), dtype=here.lower.dtype)
+    rows = ops.concatenate([-unit, unit], axis=1)
+    rows = ops.reshape(rows, (-1, rows.shape[1], *shape))
+    return rows, ops.zeros((neurons.shape[0], rows.shape[1]), dtype=rows.dtype)

@@ -10,7 +10,12 @@ from keras_taps.bounds.optimise import optimise
 from keras_taps.interval import Interval
 from keras_taps.verification.certificate.tightening import Tightening
 from keras_taps.verification.certificate.tree import quantise
-from keras_taps.verification.search.engine import BoundEngine, bucket, sites_of
+from keras_taps.verification.search.engine import (
+    BoundEngine,
+    both_sides,
+    chunks_of,
+    sites_of,
+)
 
 KEPT = 12  # copies of slopes and rows that a step of the optimiser holds, about
 CALL = 2**23  # values that rows meet in all steps of a call: no more, for the clock's sake
@@ -58,7 +63,8 @@ class TighteningEngine(BoundEngine):
         for index in range(1, len(boxes)):
             low, high = (side.reshape(count, -1) for side in boxes[index])
             values = int(costs[index - 1])
-            for chosen, wanted in self._chunks((low < 0) & (high > 0), values, iterations):
+            asked = (low < 0) & (high > 0)
+            for chosen, wanted in chunks_of(asked, self._most(values, iterations)):
                 if not going(done / total):
                     break
                 done += float(wanted.sum() * costs[index - 1])
@@ -75,17 +81,10 @@ class TighteningEngine(BoundEngine):
             low[crossed], high[crossed] = high[crossed], low[crossed]
         return boxes, [_joined(*pair) for pair in zip(found, columns, strict=True)]
 
-    def _chunks(self, asked, values, iterations):
-        """Numbers of neurons to ask, equally many for each box, and which of them are wanted."""
-        most, entries = int(asked.sum(1).max()), 2 * self.batch_size * values
-        rows = min(self.memory // (4 * KEPT), CALL // (iterations + 1)) // entries
-        chunk = min(bucket(max(most, 1)), 2 ** int(np.log2(max(rows, 1))))
-        order = np.argsort(~asked, axis=1, kind="stable")
-        for start in range(0, most, chunk):
-            chosen = order[:, start : start + chunk]
-            wanted = np.take_along_axis(asked, chosen, 1)
-            missing = (0, 0), (0, chunk - chosen.shape[1])
-            yield np.pad(chosen, missing, mode="edge").astype("int32"), np.pad(wanted, missing)
+    def _most(self, values, iterations):
+        """How many neurons a box are asked at a time, at most."""
+        numbers = min(self.memory // (4 * KEPT), CALL // (iterations + 1))
+        return 2 ** int(np.log2(max(numbers // (2 * self.batch_size * values), 1)))
 
     def _optimised(self, index, lower, upper, boxes, neurons, iterations, rate):
         """Lower and upper bounds `(batch, n)`, and slopes `(batch, n, 2, neurons before)`."""
@@ -104,11 +103,7 @@ class TighteningEngine(BoundEngine):
             start = ops.repeat(start, 2 * neurons.shape[1], axis=1)
 
             def ask(node, here, pull):
-                shape = tuple(here.lower.shape[1:])
-                unit = ops.one_hot(neurons, int(np.prod(shape)), dtype=here.lower.dtype)
-                rows = ops.concatenate([-unit, unit], axis=1)
-                rows = ops.reshape(rows, (-1, rows.shape[1], *shape))
-                nothing = ops.zeros(start.shape[:2], dtype=rows.dtype)
+                rows, nothing = both_sides(neurons, here)
 
                 def bound(slopes):
                     pieces = [
