@@ -4,11 +4,11 @@ import keras
 
 from keras_taps import networks
 from keras_taps.callbacks import BatchNormReestimation, EpsAnneal
-from keras_taps.datasets import dataset_info, load
+from keras_taps.datasets import Dataset, dataset_info, load
 from keras_taps.training import METHODS
 
 
-def load_data(recipe, data_dir, seed, limit):
+def load_data(recipe, data_dir=None, seed=0, limit=None) -> Dataset:
     """The `Dataset` of a recipe, its validation split drawn by the seed, cut to `limit` inputs."""
     data = load(
         recipe.dataset,

@@ -14,8 +14,8 @@ import numpy as np
 from keras_taps.callbacks import BestModel
 from keras_taps.checks import check_choice, check_count, check_real, check_seed, check_text
 from keras_taps.choices import OBJECTIVES
-from keras_taps.datasets import Batches, Dataset, load
-from keras_taps.experiments.build import build_model, build_network
+from keras_taps.datasets import Batches, Dataset
+from keras_taps.experiments.build import build_model, build_network, load_data
 from keras_taps.experiments.diverged import TrainingDiverged
 from keras_taps.experiments.recipe import Recipe
 from keras_taps.files import write_atomically
@@ -135,9 +135,7 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
         self.certify_options = dict(certify_options or {})
         self.weight = None if weight is None else check_real("weight", weight, 0, 1)
         self.objective_name = self._objective(objective)
-        self.data = data or load(
-            recipe.dataset, validation=recipe.validation, seed=self.seed, domain=recipe.domain
-        )
+        self.data = data or load_data(recipe, seed=self.seed)
         if not len(self.data.validation[0]):
             raise ValueError(
                 "A search needs validation images, which choose among trials: give the recipe a "

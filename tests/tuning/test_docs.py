@@ -14,7 +14,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "tuning.md").read_text()
 
 def test_the_cell_of_six_lines(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(hypermodel, "load", lambda *args, **options: data())
+    monkeypatch.setattr(hypermodel, "load_data", lambda *args, **options: data())
     monkeypatch.setattr(
         hypermodel.CertifiedHyperModel, "_train_and_measure", Untrained._train_and_measure
     )
