@@ -254,18 +254,20 @@ class BatchNormReestimation(keras.callbacks.Callback):
     def __init__(self, data: Any):
         super().__init__()
         self.data = data
-        self._due, self._layers, self._moments = False, [], None
+        self._due, self._moments = False, None
+
+    def _layers(self):
+        network = self.model.network
+        return [*network.trainable_batch_norms, *network.mean_shifts]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        network = self.model.network
-        layers = [*network.trainable_batch_norms, *network.mean_shifts]
+        network, layers = self.model.network, self._layers()
 
         def moments(images):
             taken = {}
             network(images, training=True, given=Pass(taken=taken))
             return [list(taken[layer]) for layer in layers]
 
-        self._layers = layers
         self._moments = backend.compiled(moments, network.variables)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -282,10 +284,10 @@ class BatchNormReestimation(keras.callbacks.Callback):
             return
         self._due = False
         # On JAX, reading `self.model` also writes the state of the loop back into the variables.
-        self.model  # noqa: B018
-        if not self._layers:
+        layers = self._layers()
+        if not layers:
             return
-        total, sums = 0, [0.0] * len(self._layers)
+        total, sums = 0, [0.0] * len(layers)
         for images in self._images():
             count = len(images)
             found = self._moments(ops.convert_to_tensor(images, dtype=keras.config.floatx()))
@@ -298,7 +300,7 @@ class BatchNormReestimation(keras.callbacks.Callback):
             total += count
         if not total:
             raise ValueError("`data` must yield batches of images. Received: no batch")
-        for layer, means in zip(self._layers, sums, strict=True):
+        for layer, means in zip(layers, sums, strict=True):
             mean, *square = means / total
             layer.moving_mean.assign(mean)
             if square:
