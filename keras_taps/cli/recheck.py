@@ -54,17 +54,15 @@ def run(
     if model is not None:
         from keras_taps.verification import read_network
 
-        target = Target(model, domain=None if domain == "report" else domain)
+        target = Target(model)
         graph = read_network(target.network)
         domain = domain or target.domain
     domain = domain or UNIT
     if dataset is not None:
         from keras_taps.datasets import read_test_images
 
-        x, y = (
-            part[:limit]
-            for part in read_test_images(dataset, data_dir, None if domain == "report" else domain)
-        )
+        known = None if domain == "report" else domain
+        x, y = (part[:limit] for part in read_test_images(dataset, data_dir, known))
     with progress_bar("records", as_json) as bar:
         found = recheck(report, graph, x, y, eps, bar, domain)
     if as_json:

@@ -6,10 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_taps.interval import Interval, as_interval
+from keras_taps.interval import Interval
 from keras_taps.layers.activations import ActivatedLayer, activation_name
 from keras_taps.layers.base import affine, serializable
-from keras_taps.layers.passes import Pass
 from keras_taps.typing import Tensor
 
 
@@ -67,17 +66,6 @@ class IntervalEqualizedDense(IntervalDense):
     def kernel(self) -> Tensor:
         """Tensor `(inputs, units)`, the weights as they are used."""
         return self._kernel * (1 / math.sqrt(self._kernel.shape[0]))
-
-    def call(
-        self,
-        inputs: Tensor | Interval,
-        training: bool | None = None,
-        given: Pass | None = None,
-    ) -> Tensor | Interval:
-        box = as_interval(inputs)
-        if box is not None:
-            return self.bounds(box, given)
-        return self.activation(self.linear(inputs))
 
     def save_own_variables(self, store: Any) -> None:
         for index, variable in enumerate(self.weights):

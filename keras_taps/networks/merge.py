@@ -11,12 +11,9 @@ _LAST = "channels_last"
 
 def merge_of(layer, inputs):
     """Name of the way in which a layer or operation merges its inputs, or `None`."""
-    if len(inputs) < 2:
-        return None
-    if isinstance(layer, keras.layers.Layer):
-        return type(layer).__name__ if type(layer) in MERGES else None
-    name = type(layer).__name__
-    return name if name in OPERATIONS else None
+    kind, is_layer = type(layer), isinstance(layer, keras.layers.Layer)
+    known = kind in MERGES if is_layer else kind.__name__ in OPERATIONS
+    return kind.__name__ if known and len(inputs) > 1 else None
 
 
 def merged(layer, inputs, branches, dtype):
