@@ -180,9 +180,8 @@ class DeployedNetwork:
         weights = node.coefficients
         total, terms = weights.sum() * _UP, len(weights) + FEW
         reach = np.concatenate([(np.abs(rows) + size + error).max(-1) for rows in node.rows()])
-        own = self.arithmetic.few(terms) * (total * reach + np.abs(node.bias))
-        own = own + LOST * terms * (2 + total)
         grown = total * reach + np.abs(node.bias)
+        own = self.arithmetic.few(terms) * grown + LOST * terms * (2 + total)
         return grown * _UP, (total * error.max() + own) * _UP
 
     def _linear(self, node, size, error):
