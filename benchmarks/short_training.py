@@ -34,6 +34,10 @@ METHODS = {
     "taps-only": ("taps", {**LATENT, "objective": "taps"}),
     **{f"taps-{k}": ("taps", {**LATENT, "estimators": k}) for k in (1, 2, 3)},
     "staps": ("staps", {**LATENT, "tau_ratio": 0.4}),
+    **{
+        f"{name}-bfloat16": (name, {**options, "search_dtype": "bfloat16"})
+        for name, options in (("taps", LATENT), ("sabr", {"tau_ratio": 0.4}))
+    },
     "cc-ibp": ("cc-ibp", {"alpha": 0.1}),
     "mtl-ibp": ("mtl-ibp", {"alpha": 0.01}),
     "exp-ibp": ("exp-ibp", {"alpha": 0.1}),

@@ -8,10 +8,10 @@ import keras
 from keras import ops
 
 from keras_taps import backend
-from keras_taps.attacks.pgd import keep_best, maximise, step_sizes
+from keras_taps.attacks.pgd import climb, keep_best, maximise, step_sizes
 from keras_taps.bounds.margins import MarginRows, cross_entropy, margin_rows, point_margins
 from keras_taps.interval import Interval
-from keras_taps.layers.folding import fold
+from keras_taps.layers.folding import around, fold
 from keras_taps.layers.residual import walk
 from keras_taps.networks.segment import Segment
 from keras_taps.typing import Tensor
@@ -67,6 +67,7 @@ def box_attack(
     estimator: str = "multi",
     start_share: float = 1.0,
     classes: Tensor | None = None,
+    dtype: str | None = None,
 ) -> Tensor:
     """Search a box for the points that maximise the margins.
 
@@ -87,6 +88,9 @@ def box_attack(
         start_share: Starts are uniform in the box shrunk by this factor in [0, 1] about its centre.
         classes: With 'multi', integer tensor `(batch, n)` of the classes to attack, by default all
             wrong ones.
+        dtype: Precision of the search, 'bfloat16' for instance, by default that of the network.
+            In a lower one, kernels and the offsets of points from the centre are rounded once,
+            and the last point of each search, put back into the box, stands for the best.
 
     Returns:
         Tensor `(batch, n or 1, ...)` of points in the box, without gradient; n is
@@ -99,20 +103,35 @@ def box_attack(
     box = Interval(*(ops.expand_dims(ops.stop_gradient(bound), 1) for bound in box))
     with constants(segment) as frozen:
         rows = margin_rows(frozen.last, labels, classes)
-        body = partial(walk, fold(frozen.body.layers, box.lower.shape[2:], frozen.given))
+        count = rows.weights.shape[1] if estimator == "multi" else 1
+        layers = fold(frozen.body.layers, box.lower.shape[2:], frozen.given)
+        if dtype is None:
+            body, region = partial(walk, layers), box
+        else:
+            body = around(layers, box.centre[:, 0], count, dtype)
+            region = Interval(*(ops.cast(bound - box.centre, dtype) for bound in box))
 
         def objective(points):
-            margins = point_margins(rows, features_at(body, points))
+            features = ops.cast(features_at(body, points), rows.weights.dtype)
+            margins = point_margins(rows, features)
             return margins if estimator == "multi" else cross_entropy(margins)[:, None]
 
-        count = rows.weights.shape[1] if estimator == "multi" else 1
         shape = ops.shape(box.lower)
         best = None
         for restart in range(restarts):
             noise = backend.uniform((shape[0], count, *shape[2:]), seed + restart)
             if start_share != 1:
                 noise = 0.5 + start_share * (noise - 0.5)
-            start = ops.minimum(box.lower + noise * box.width, box.upper)
-            found = maximise(objective, start, box, sizes)
+            noise = ops.cast(noise, region.lower.dtype)
+            start = ops.minimum(region.lower + noise * region.width, region.upper)
+            if dtype is None:
+                found = maximise(objective, start, region, sizes)
+            else:
+                points = climb(objective, start, region, sizes)
+                found = points, objective(points) if restarts > 1 else None
             best = found if best is None else keep_best(best, found)
-    return ops.stop_gradient(best[0])
+    points = best[0]
+    if dtype is not None:
+        points = box.centre + ops.cast(points, box.lower.dtype)
+        points = ops.minimum(ops.maximum(points, box.lower), box.upper)
+    return ops.stop_gradient(points)

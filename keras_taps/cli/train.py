@@ -72,6 +72,7 @@ def run(
         console.print(f"Run folder {current.folder}: {current.recipe.name}, seed {current.seed}")
         if changes:
             console.print(f"Changed: {', '.join(changes)}")
+        tell_precision(scaled if resume is None else current.recipe, current.recipe)
         tell_doubts(doubts_about(current.recipe, changes, current.limit))
         if current.limit is not None or epochs is not None:
             console.print("[yellow]Scaled down: these are not the figures of the recipe.[/]")
@@ -130,6 +131,18 @@ def tell_doubts(doubts):
     """Print them."""
     for doubt in doubts:
         console.print(f"[yellow]{doubt}[/]", soft_wrap=True)
+
+
+def tell_precision(asked, found):
+    """Print what 'auto' decided, and by which times."""
+    if asked.options.get("search_dtype") != "auto":
+        return
+    from keras_taps.attacks.precision import product_seconds
+
+    times = ", ".join(f"{1e3 * s:.2g} ms in {dtype}" for dtype, s in product_seconds().items())
+    console.print(
+        f"Attacks search in {found.options['search_dtype']}: a product takes {times} on this device"
+    )
 
 
 def show_plan(recipe, limit, doubts, as_json):

@@ -73,7 +73,9 @@ class Run:
                 f"Run folder '{folder}' exists and is not empty. Choose another with --out, or go "
                 f"on with it: keras-taps train --resume {folder}"
             )
-        build_model(recipe, 1, seed)
+        model = build_model(recipe, 1, seed)
+        if "search_dtype" in recipe.options:  # as decided here, also where the run is resumed
+            recipe = recipe.changed(search_dtype=model.search_dtype)
         run = cls(folder, recipe, seed, limit, data_dir)
         run.data  # noqa: B018 - loads, or says why it cannot
         folder.mkdir(parents=True, exist_ok=True)

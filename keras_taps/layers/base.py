@@ -64,12 +64,25 @@ class IntervalLayer:
 
     def __call__(self, inputs: Tensor | Interval, *args: Any, **kwargs: Any) -> Tensor | Interval:
         box = as_interval(inputs)
+        given = kwargs.get("given")
+        if given is not None and given.replays and self._computes_in(box or [inputs]):
+            return self.call(inputs, **kwargs)
         if box is None:
             return super().__call__(inputs, *args, **kwargs)
         if not self.built:
             # Keras would build from the pair of shapes; both bounds have the shape of a tensor.
             self.build(tuple(box.lower.shape))
         return super().__call__(box, *args, **kwargs)
+
+    def _computes_in(self, tensors):
+        """Whether the layer is built and Keras' call would convert neither inputs nor variables.
+
+        Keras spends longer around a call than PyTorch on the layer itself, and every backend
+        traces as much. What it does there beside conversions has no part in a replayed pass: the
+        phase is known, and there are no masks and no regularisers of activities.
+        """
+        dtypes = {keras.backend.standardize_dtype(tensor.dtype) for tensor in tensors}
+        return self.built and dtypes == {self.compute_dtype} == {self.variable_dtype}
 
     def call(self, inputs: Tensor | Interval, given: Pass | None = None) -> Tensor | Interval:
         box = as_interval(inputs)

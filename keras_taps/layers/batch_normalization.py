@@ -73,7 +73,7 @@ class IntervalBatchNormalization(IntervalLayer, keras.layers.BatchNormalization)
             mean = ops.reshape(mean, variance.shape)
         given.take(self, mean, variance)
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            average.assign(average * self.momentum + value * (1.0 - self.momentum))
+            average.assign(average.value * self.momentum + value * (1.0 - self.momentum))
         return mean, variance
 
     def affine_form(self, moments: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:

@@ -20,10 +20,12 @@ class _ConvolutionLayer(ActivatedLayer):
     def affine_map(self, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         """The affine part with another kernel and bias, or none, in place of the layer's."""
         y = self.convolution_op(x, kernel)
-        if bias is None:
-            return y
+        return y if bias is None else ops.add(y, self.offset(bias))
+
+    def offset(self, bias: Tensor) -> Tensor:
+        """A bias in the shape in which it is added."""
         channels_first = self.data_format == "channels_first"
-        return ops.add(y, ops.reshape(bias, (1, -1, 1, 1) if channels_first else (1, 1, 1, -1)))
+        return ops.reshape(bias, (1, -1, 1, 1) if channels_first else (1, 1, 1, -1))
 
     def propagate_affine(self, box: Interval) -> Interval:
         return affine(box, self.linear, lambda r: self.convolution_op(r, ops.abs(self.kernel)))

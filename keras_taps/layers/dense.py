@@ -34,7 +34,11 @@ class IntervalDense(ActivatedLayer, keras.layers.Dense):
     def affine_map(self, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         """The affine part with another kernel and bias, or none, in place of the layer's."""
         y = ops.matmul(x, kernel)
-        return y if bias is None else ops.add(y, bias)
+        return y if bias is None else ops.add(y, self.offset(bias))
+
+    def offset(self, bias: Tensor) -> Tensor:
+        """A bias in the shape in which it is added."""
+        return bias
 
     def propagate_affine(self, box: Interval) -> Interval:
         return affine(box, self.linear, lambda r: ops.matmul(r, ops.abs(self.kernel)))

@@ -1,8 +1,12 @@
 """Layers merged and rewritten so that loops over points take less time."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 
+import keras
 from keras import ops
 
 from keras_taps.layers.activations import activation_name
@@ -12,10 +16,29 @@ from keras_taps.layers.dense import IntervalDense
 from keras_taps.layers.passes import PLAIN
 from keras_taps.layers.residual import walk
 from keras_taps.layers.shaping import IntervalZeroPadding2D
+from keras_taps.typing import Tensor
 
 # Entries up to which a matrix takes no longer than its convolution, as measured on three backends
 # by `benchmarks/small_convolutions.py`.
 _MATRIX_SIZE = 250_000
+
+
+@dataclass(frozen=True)
+class AffineMap:
+    """An affine map of points, `linear(x, kernel) + offset`, in the precision of its kernel."""
+
+    linear: Callable[[Tensor, Tensor], Tensor]
+    kernel: Tensor
+    offset: Tensor | None
+
+    def __call__(self, x):
+        y = self.linear(ops.cast(x, self.kernel.dtype), self.kernel)
+        return y if self.offset is None else ops.add(y, self.offset)
+
+    def cast(self, dtype):
+        """The same map with kernel and offset rounded to `dtype`."""
+        offset = None if self.offset is None else ops.cast(self.offset, dtype)
+        return replace(self, kernel=ops.cast(self.kernel, dtype), offset=offset)
 
 
 def fold(layers, shape, given=PLAIN):
@@ -56,14 +79,58 @@ def fold(layers, shape, given=PLAIN):
                 scale, offset = (ops.reshape(t, (-1,)) for t in norm.affine_form(moments))
                 kernel = kernel * scale
                 bias = offset if bias is None else offset + bias * scale
-            dtype = layer.compute_dtype
-            layer = partial(layer.affine_map, kernel=kernel, bias=bias)
+            offset = None if bias is None else layer.offset(bias)
+            layer = AffineMap(partial(layer.affine_map, bias=None), kernel, offset)
             if len(shape) == 3 and math.prod(inputs) * math.prod(shape) <= _MATRIX_SIZE:
-                padding, layer = [], _as_matrix(padding, layer, inputs, dtype)
+                padding, layer = [], _as_matrix(padding, layer, inputs)
         elif given.replays:
             layer = partial(layer, given=given)
         folded += [*padding, layer]
     return folded
+
+
+def around(layers, centre, count, dtype):
+    """`walk(layers, centre + d)` as a function of `count` offsets d a sample, in low precision.
+
+    Sums of a centre and a short offset would lose the offset in 8 bits of mantissa. So the first
+    affine map takes the centre in full precision, once, and the offsets alone after that.
+
+    Args:
+        layers: List of `fold`.
+        centre: Tensor `(batch, ...)`.
+        count: How many offsets each sample has.
+        dtype: Precision of kernels and values after the first affine map; layers with weights
+            that `fold` left as they are keep theirs.
+
+    Returns:
+        Function of a tensor `(batch * count, ...)`.
+    """
+    lowered = [_lowered(layer, dtype) for layer in layers]
+    padding = list(takewhile(lambda layer: isinstance(layer, IntervalZeroPadding2D), layers))
+    at = len(padding)
+    if isinstance(layers[at], AffineMap):
+        base = ops.cast(layers[at](walk(padding, centre)), dtype)
+        head, tail = [*lowered[:at], replace(lowered[at], offset=None)], lowered[at + 1 :]
+    else:
+        base, head, tail = centre, [], lowered
+    base = ops.expand_dims(base, 1)
+
+    def function(offsets):
+        y = ops.cast(walk(head, offsets), base.dtype)
+        shape = y.shape[1:]
+        return walk(tail, ops.reshape(ops.reshape(y, (-1, count, *shape)) + base, (-1, *shape)))
+
+    return function
+
+
+def _lowered(layer, dtype):
+    """What `fold` gives for one layer, in another precision where it has no weights of its own."""
+    if isinstance(layer, AffineMap):
+        return layer.cast(dtype)
+    inner = layer.func if isinstance(layer, partial) else layer
+    if isinstance(inner, keras.Layer) and not inner.weights:
+        return inner.call  # without the cast to the layer's own precision
+    return layer
 
 
 def _pads(layer, rest):
@@ -94,20 +161,20 @@ def _normalizes(norm, layer):
     )
 
 
-def _as_matrix(padding, affine, shape, dtype):
+def _as_matrix(padding, affine, shape):
     """Padding layers and an affine map of images of `shape` as a matrix product and an offset."""
-    size = math.prod(shape)
+    size, dtype = math.prod(shape), affine.kernel.dtype
     offset = affine(walk(padding, ops.zeros((1, *shape), dtype=dtype)))
     units = ops.reshape(ops.eye(size, dtype=dtype), (size, *shape))
     # Without a bias, because an offset would round entries away.
-    images = affine(walk(padding, units), bias=None)
-    matrix = ops.reshape(images, (size, -1))
+    images = affine.linear(walk(padding, units), affine.kernel)
+    outputs = images.shape[1:]
 
-    def product(points):
+    def product(points, matrix):
         found = ops.matmul(ops.reshape(points, (-1, size)), matrix)
-        return ops.reshape(found, (-1, *images.shape[1:])) + offset
+        return ops.reshape(found, (-1, *outputs))
 
-    return product
+    return AffineMap(product, ops.reshape(images, (size, -1)), offset)
 
 
 def _channel_axes(layer, rank):

@@ -12,12 +12,13 @@ from keras_taps.checks import check_count, check_real
 from keras_taps.interval import input_box
 from keras_taps.networks.sequential import IntervalSequential
 from keras_taps.training.batch import Batch
+from keras_taps.training.search_precision import SearchPrecision
 from keras_taps.typing import Tensor
 
 _SEED_OFFSET = 1_000_003  # starts of another stream than those of the latent attack
 
 
-class InputAttack:
+class InputAttack(SearchPrecision):
     """Mixin, placed before a `CertifiedModel`, that finds adversarial images of a batch.
 
     Args:
@@ -30,7 +31,7 @@ class InputAttack:
         pgd_radius: Radius > 0 of the attacked box relative to the radius of training; an
             evaluation attacks the box of its radius. Other than 1, `adversarial_accuracy` is
             left out of the training logs, because it would be about another box.
-        **options: As the class after this mixin.
+        **options: `search_dtype` as `SearchPrecision`, and those of the class after this mixin.
 
     References:
         Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", 2018.
@@ -75,6 +76,7 @@ class InputAttack:
             restarts=self.pgd_restarts,
             estimator="single",
             start_share=self.start_share,
+            dtype=self.attack_dtype(batch),
         )
         return points[:, 0]
 

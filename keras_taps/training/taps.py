@@ -23,6 +23,7 @@ from keras_taps.objectives.connector import connect
 from keras_taps.objectives.product import product_loss
 from keras_taps.training.batch import Batch, Outcome
 from keras_taps.training.certified_model import CertifiedModel
+from keras_taps.training.search_precision import SearchPrecision
 from keras_taps.typing import Tensor
 
 OBJECTIVES = ("product", "taps", "ibp")
@@ -30,7 +31,7 @@ _STREAM = 104729  # between the seeds of chunks; restarts are 1 apart
 
 
 @serializable
-class TAPSModel(CertifiedModel):
+class TAPSModel(SearchPrecision, CertifiedModel):
     """Training via Adversarial Propagation through Subnetworks.
 
     A box of pixels goes through the feature extractor by interval arithmetic, the classifier is
@@ -60,7 +61,8 @@ class TAPSModel(CertifiedModel):
             hundreds of classes a bound on the memory, paid for with a second evaluation of the
             points. Random starts differ.
         objective: 'product'; or 'taps' or 'ibp', that loss alone (Table 2 of the paper).
-        **options: `warmup_weight`, `l1`, `seed`, `name`, as `CertifiedModel`.
+        **options: `search_dtype`, the precision of the attack, as `SearchPrecision`;
+            `warmup_weight`, `l1`, `seed`, `name`, as `CertifiedModel`.
 
     Raises:
         ValueError: For a value out of range.
@@ -199,6 +201,7 @@ class TAPSModel(CertifiedModel):
             restarts=self.attack_restarts,
             estimator=self.estimator,
             classes=classes,
+            dtype=self.attack_dtype(batch),
         )
 
     def get_config(self) -> dict[str, Any]:

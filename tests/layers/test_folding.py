@@ -83,7 +83,7 @@ def test_small_convolutions_become_matrices():
     ]
     net = network(layers, shape)
     folded = fold(net.layers, shape)
-    assert [getattr(f, "__name__", None) == "product" for f in folded[:6]] == [
+    assert [hasattr(f, "kernel") and len(f.kernel.shape) == 2 for f in folded[:6]] == [
         *(True, False, True, True),
         *(False, True),
     ]
@@ -120,5 +120,5 @@ def test_matrices_have_the_precision_of_their_layer(dtype):
     layer.build((None, 5, 5, 1))
     (product,) = fold([layer], (5, 5, 1))
     x = ops.convert_to_tensor(numbers(3, 5, 5, 1), dtype=dtype)
-    assert product.__name__ == "product"
+    assert len(product.kernel.shape) == 2
     close(product(x), ops.convert_to_numpy(layer(x)), 1e-5)
