@@ -6,8 +6,9 @@
 The workers are those of training_step.py. All implementations of a configuration compile at the
 same time, since XLA compiles on the CPU for most of a minute; then they take turns on the card,
 so that none is measured while another computes. TensorFloat-32, in which a GPU multiplies float32
-numbers with 10 bits of mantissa, is on and off by the libraries' own variables. Results are
-written after each configuration; what does not fit into the seconds is named and left out.
+numbers with 10 bits of mantissa, is on and off by the libraries' own variables; in a third mode it
+is on and attacks search in bfloat16. Results are written after each configuration; what does not
+fit into the seconds is named and left out.
 """
 
 import argparse
@@ -30,19 +31,26 @@ TF32 = {  # by variables of the libraries; on is what JAX does unasked, PyTorch 
         "JAX_DEFAULT_MATMUL_PRECISION": "tensorfloat32",
     },
 }
+COARSE = "on, search in bfloat16"  # which the eager step does not have
 IMPLEMENTATIONS = ("jax", "torch", "eager-torch")
-# In order of importance, each with and without TF32 before the next.
+# In order of importance, each in all modes before the next.
 CONFIGURATIONS = (
     "cnn7-64-mnist-taps1-s8-b256",
-    "cnn7-64-mnist-ibp-b256",
     "cnn7-64-mnist-taps3-s8-b256",
-    "cnn7-64-mnist-taps1-s8-b128-c200-estimators=4",
-    "cnn7-64-mnist-taps1-s8-b128-c200-chunk_size=50",
+    "cnn7-64-mnist-ibp-b256",
     "cnn7-64-mnist-sabr-b256",
     "cnn7-64-mnist-staps1-s8-b256",
+    "cnn7-64-mnist-taps1-s8-b128-c200-estimators=4",
+    "cnn7-64-mnist-taps1-s8-b128-c200-chunk_size=50",
 )
 TINY = ("cnn3-2-mnist-taps1-s2-b8-c20-chunk_size=5",)
 STEPS, ROUNDS = 6, 3
+MOST_CLASSES = 100
+
+
+def tf32(mode):
+    """'on' or 'off': the setting of the card in a mode."""
+    return mode.split(",")[0]
 
 
 def start(name, modes, implementations):
@@ -50,12 +58,20 @@ def start(name, modes, implementations):
 
     Each has run two steps; the seconds of the first are in its `first`.
     """
-    keys = [(i, mode) for mode in modes for i in implementations]
+    own = parse(name)
+    attacks = own.is_small_box or own.attack_steps
+    keys = [
+        (i, mode)
+        for mode in modes
+        for i in implementations
+        if mode != COARSE or (attacks and i != "eager-torch")
+    ]
 
     def begin(key):
         implementation, mode = key
         try:
-            worker = Worker(implementation, name, TF32[mode])
+            coarse = "-search_dtype=bfloat16" * (mode == COARSE)
+            worker = Worker(implementation, name + coarse, TF32[tf32(mode)])
             worker.first = worker.run(1)["seconds"][0]
             worker.run(1)
             return worker
@@ -81,7 +97,9 @@ def measure(name, modes, implementations, steps, rounds, deadline):
             for key, worker in list(alive.items()):
                 if time.time() < deadline or not turns[key]:
                     turns[key].append(worker.run(1 + steps))
-        for mode in modes:
+        for mode in map(tf32, modes):
+            if mode in meters:
+                continue
             meters[mode] = Worker(f"{PRODUCTS}:torch", name, TF32[mode])
             products[mode] = ceiling([meters[mode]], [[meters[mode].run(1)]], ["torch"])
         rows = [
@@ -110,14 +128,16 @@ def main(arguments=None):
         if measurements and began + longest > deadline:
             left_out.append(name)
             continue
-        how = (("off",), 1, 1) if options.tiny else (("off", "on"), STEPS, ROUNDS)
+        how = (("off",), 1, 1) if options.tiny else (("off", "on", COARSE), STEPS, ROUNDS)
         modes, steps, rounds = how
+        if parse(name).classes > MOST_CLASSES:  # a card cannot hold two eager steps of them
+            modes = modes[-2:]
         found = measure(name, modes, IMPLEMENTATIONS, steps, rounds, deadline)
         longest = max(longest, time.time() - began)
         measurements.append({"configuration": asdict(parse(name)), **found})
         write_json(options.output, {"measurements": measurements, "left_out": left_out})
         for row in found["results"]:
-            of = found["ceiling"][row["tf32"]]["seconds"] / row["median_s"]
+            of = found["ceiling"][tf32(row["tf32"])]["seconds"] / row["median_s"]
             print(
                 f"{name:48} {row['implementation']:12} TF32 {row['tf32']:3} {row['median_s']:.4f} s"
                 f"  first {row['first_step_s']:.0f} s  {row.get('peak_device_mib', np.nan):.0f} MiB"

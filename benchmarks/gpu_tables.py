@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 
+from gpu_steps import tf32
 from provenance import read_json
 from tables_format import BACKENDS, ratio, table
 
@@ -101,14 +102,15 @@ def steps(content):
             if r["implementation"] == "eager-torch"
         }
         for row in sorted(measurement["results"], key=lambda r: r["tf32"]):
-            ceiling = (measurement["ceiling"] or {}).get(row["tf32"])
+            setting = tf32(row["tf32"])
+            ceiling = (measurement["ceiling"] or {}).get(setting)
             rows.append(
                 [
                     measurement["configuration"]["name"],
                     IMPLEMENTATIONS[row["implementation"]],
                     row["tf32"],
                     f"{1000 * row['median_s']:.1f}",
-                    ratio(row["median_s"], eager.get(row["tf32"])),
+                    ratio(row["median_s"], eager.get(setting)),
                     f"{ceiling['seconds'] / row['median_s']:.2f}" if ceiling else "-",
                     f"{row['first_step_s']:.0f}",
                     f"{row['peak_device_mib']:.0f}" if "peak_device_mib" in row else "-",
@@ -121,8 +123,9 @@ def steps(content):
     head += ["First step s", "Peak MiB on the card"]
     words = (
         'Median of the steps after warm-up. "Ceiling" is the step\'s convolutions and matrix '
-        "products by PyTorch's primitives in the same mode; the first step compiles, beside the "
-        "other implementations. On JAX, peaks include the workspaces of its choice of algorithms."
+        "products by PyTorch's primitives with the same TF32, in float32; the first step compiles, "
+        "beside the other implementations. On JAX, peaks include the workspaces of its choice of "
+        "algorithms."
     )
     left = content.get("left_out")
     more = [f"No time was left for: {', '.join(left)}."] if left else []
