@@ -97,6 +97,8 @@ def measure(name, modes, implementations, steps, rounds, deadline):
             for key, worker in list(alive.items()):
                 if time.time() < deadline or not turns[key]:
                     turns[key].append(worker.run(1 + steps))
+        for worker in alive.values():  # the products need room
+            worker.close()
         for mode in map(tf32, modes):
             if mode in meters:
                 continue
