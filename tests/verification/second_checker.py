@@ -538,7 +538,8 @@ def leaf_bound(root_walk, network, form, leaf, arrays):
     cuts = [(g, cut_of(walk, arrays, number)) for number, g in leaf["used"] if g > 0]
     rows, constant = form
     mixed = {i: r * leaf["mix"] for i, r in rows.items()}, constant * leaf["mix"]
-    return walk.bound(mixed, {**leaf, "cuts": cuts})
+    bound = walk.bound(mixed, {**leaf, "cuts": cuts})
+    return bound / max(leaf["mix"], 1) if bound < 0 else bound
 
 
 def cut_of(walk, arrays, number):

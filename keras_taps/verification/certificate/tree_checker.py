@@ -3,9 +3,11 @@
 import numpy as np
 
 from keras_taps.verification.certificate.leaves import Cuts
+from keras_taps.verification.certificate.lines import multipliers
 from keras_taps.verification.certificate.tree import dequantise
 
 _BATCH = 2**27  # bytes that the multipliers of leaves may take at a time
+_UP = 1 + 1e-9  # above the rounding of a sum of weights and of the division by it
 
 
 def _used(cuts, total):
@@ -28,8 +30,8 @@ def leaf_bounds(root, forms, offset, groups, trees, cuts=None):
         cuts: `Cuts` of the task, or `None`.
 
     Returns:
-        For each tree an array with the bound of each of its `leaves` on the mixture of the forms of
-        its group, infinite where the leaf is open.
+        For each tree an array with the bound of each of its `leaves`, infinite where the leaf is
+        open. What is below 0 bounds the smallest form of the group there.
 
     Raises:
         ValueError: If a tree is about other neurons, forms, groups or cuts than these.
@@ -83,7 +85,7 @@ def check_trees(root, forms, offset, groups, trees, cuts=None):
 
 
 def bound_leaves(root, forms, offset, groups, leaves, cuts):
-    """Rigorous upper bounds `(L,)` on some leaves, all at a time.
+    """Rigorous upper bounds `(L,)` on some leaves, all at a time, as in `leaf_bounds`.
 
     Args:
         root: As in `leaf_bounds`, like the rest.
@@ -118,7 +120,9 @@ def bound_leaves(root, forms, offset, groups, leaves, cuts):
         part = root.within(fixed) if fixed.any() else root
         given = mixed[0][rows], mixed[1][rows], signs[rows], slopes[rows], betas[rows]
         bounds[rows] = part.upper_bounds(*given, cuts, gammas[rows], mixed[2][rows])
-    return bounds
+    # Weights larger than 1 in all would make any bound as far below 0 as one likes.
+    total = np.maximum(multipliers(weights).sum(1) * _UP, 1.0)
+    return np.where(bounds < 0, bounds / total, bounds)
 
 
 def _by_base(root, leaves):
