@@ -772,5 +772,5 @@ class Report:
         found = [walk.bound(form, {"slopes": own}) for form, own in zip(forms, slopes, strict=True)]
         if method == "bab":
             grown = tree_bounds(walk, self.network, forms.__getitem__, arrays, len(forms))
-            found = [b if b < 0 else min(b, grown.get(i, INFINITE)) for i, b in enumerate(found)]
+            found = [min(b, grown.get(i, INFINITE)) for i, b in enumerate(found)]
         return found, walk.boxes

@@ -5,6 +5,7 @@ import numpy as np
 from keras_taps.verification.certificate.leaves import Cuts
 from keras_taps.verification.certificate.lines import multipliers
 from keras_taps.verification.certificate.tree import dequantise
+from keras_taps.verification.graph.unsafe import worst_of
 
 _BATCH = 2**27  # bytes that the multipliers of leaves may take at a time
 _UP = 1 + 1e-9  # above the rounding of a sum of weights and of the division by it
@@ -82,6 +83,25 @@ def check_trees(root, forms, offset, groups, trees, cuts=None):
     ):
         found[tree.group] = np.fmin(found[tree.group], bounds.max())
     return found
+
+
+def proved_bounds(root, forms, offset, groups, trees, cuts=None, slopes=None):
+    """Rigorous upper bounds on groups of forms, by the whole box or by trees, whichever is less.
+
+    Args:
+        root: As in `leaf_bounds`, like the rest.
+        forms: Array.
+        offset: Array.
+        groups: Array.
+        trees: List of `Tree`.
+        cuts: `Cuts` or `None`.
+        slopes: Array `(n, N)` for the bounds of the whole box, or `None`.
+
+    Returns:
+        Array `(groups.max() + 1,)`, as in `check_trees`.
+    """
+    whole = worst_of(groups, root.upper_bounds(forms, offset, slopes=slopes))
+    return np.fmin(whole, check_trees(root, forms, offset, groups, trees, cuts))
 
 
 def bound_leaves(root, forms, offset, groups, leaves, cuts):
