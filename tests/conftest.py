@@ -8,15 +8,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # Half of the time goes into code generation if XLA fuses what it compiles.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
-# Many are alike, so compilations are kept; by each worker alone, for JAX does not lock its files.
+# Many are alike, so compilations are kept. Workers of one run share them, for they inherit the
+# variable: what another is still writing is compiled again, with a warning.
 os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR",
-    str(
-        Path(__file__).parent.parent
-        / ".pytest_cache"
-        / "jax"
-        / os.environ.get("PYTEST_XDIST_WORKER", "alone")
-    ),
+    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "jax")
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 

@@ -538,7 +538,8 @@ def leaf_bound(root_walk, network, form, leaf, arrays):
     cuts = [(g, cut_of(walk, arrays, number)) for number, g in leaf["used"] if g > 0]
     rows, constant = form
     mixed = {i: r * leaf["mix"] for i, r in rows.items()}, constant * leaf["mix"]
-    return walk.bound(mixed, {**leaf, "cuts": cuts})
+    bound = walk.bound(mixed, {**leaf, "cuts": cuts})
+    return bound / max(leaf["mix"], 1) if bound < 0 else bound
 
 
 def cut_of(walk, arrays, number):
@@ -771,5 +772,5 @@ class Report:
         found = [walk.bound(form, {"slopes": own}) for form, own in zip(forms, slopes, strict=True)]
         if method == "bab":
             grown = tree_bounds(walk, self.network, forms.__getitem__, arrays, len(forms))
-            found = [b if b < 0 else min(b, grown.get(i, INFINITE)) for i, b in enumerate(found)]
+            found = [min(b, grown.get(i, INFINITE)) for i, b in enumerate(found)]
         return found, walk.boxes

@@ -161,7 +161,8 @@ class Certifier:
         self._float32 = all(layer.compute_dtype == "float32" for layer in layers)
         self.stages = check_stages(stages)
         self._own = own_outputs(self.network, self.options.batch_size)
-        self._verifier = Verifier(self.graph, self._own, **options)
+        deployed = self._float32 and not {"bab", "milp"}.isdisjoint(self.stages)
+        self._verifier = Verifier(self.graph, self._own, deployed=deployed, **options)
 
     def certify(
         self,

@@ -13,13 +13,13 @@ import numpy as np
 
 from keras_taps.verification.bridges.to_keras import build_network
 from keras_taps.verification.cascade.attacks import Attacks, gathered
+from keras_taps.verification.cascade.deployer import Deployer
 from keras_taps.verification.cascade.judge import Judge
 from keras_taps.verification.cascade.options import Options
 from keras_taps.verification.cascade.task import Task
 from keras_taps.verification.cascade.tightener import Tightener, tightens
 from keras_taps.verification.certificate.checker import Checker
 from keras_taps.verification.certificate.deadline import NEVER, Deadline, OutOfTime
-from keras_taps.verification.certificate.deployed import DeployedNetwork
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
 from keras_taps.verification.exact.milp import exact_verdict
 from keras_taps.verification.graph.distance import has_distances
@@ -46,6 +46,8 @@ class Verifier:
             precision, which a counterexample must break too; by default the float32 network that
             is built from the graph.
         strong: Arguments `steps` and `restarts` of the strong attack.
+        deployed: Whether what a stage proves of the network of the reals is worth a search, by
+            branch and bound, for a proof of the float32 network too.
         charge_compilation: Whether the seconds of a task include compilation.
         clock: Function that returns the seconds now.
         **options: Fields of `Options`.
@@ -57,6 +59,7 @@ class Verifier:
         own_outputs: Callable[[np.ndarray], np.ndarray] | None = None,
         *,
         strong: Mapping[str, int] = STRONG,
+        deployed: bool = False,
         charge_compilation: bool = False,
         clock: Callable[[], float] = time.perf_counter,
         **options: Any,
@@ -66,12 +69,12 @@ class Verifier:
         self.network = build_network(graph)
         self.engine = TighteningEngine(self.network, self.options.batch_size)
         self.checker = Checker(graph)
-        self.deployed = DeployedNetwork(graph)
-        self.strong = strong
+        self.strong, self.deployed = strong, deployed
         self.charge_compilation, self.clock = charge_compilation, clock
         checker = self.checker if self.options.check else None
         self._tightener = Tightener(self.engine, checker, charge_compilation, clock)
         self._branch_and_bound: BranchAndBound | None = None
+        self._deployer = Deployer(self.checker, self.branch_and_bound, clock)
         self._attacks = Attacks(self.network, self.engine, self.options.seed)
         self._judge = Judge(graph, self.checker, own_outputs or self._attacks.outputs)
 
@@ -132,6 +135,9 @@ class Verifier:
             # The complete stages book their seconds themselves.
             for task in batch if stage not in ("bab", "milp") else ():
                 task.spend(stage, spent / len(batch))
+            if self.deployed:
+                with np.errstate(all="ignore"):
+                    self._deployer.deepen(batch, np.inf if timeout is None else timeout, stage)
             if after:
                 after(batch)
 
@@ -248,15 +254,9 @@ class Verifier:
             if not task.checked:
                 task.bounds = bounds  # rounding decides nothing: a later stage may prove more
                 return False
-            self._deploy(task, bounds, boxes)
+            self._deployer.look(task, bounds, boxes)
         task.decide(CERTIFIED, method)
         return True
-
-    def _deploy(self, task, bounds, boxes):
-        """See whether rigorous bounds leave room for the rounding of the network itself."""
-        if not task.query.conjunctive:
-            query = task.query
-            task.deployed = self.deployed.holds(*query.box, boxes, query.forms, bounds)
 
     # Attacks
 
@@ -288,15 +288,18 @@ class Verifier:
         search.solve(tasks, np.inf if timeout is None else timeout, budget, account)
         for task in tasks:
             if task.verdict == CERTIFIED and task.checked:
-                _, boxes = self.checker.bounds_and_boxes(*task.query.asked, boxes=task.proved)
-                self._deploy(task, task.bound, boxes)
+                asked = task.query.asked
+                _, task.proved = self.checker.bounds_and_boxes(*asked, boxes=task.proved)
+                self._deployer.look(task, task.bound, task.proved)
 
     def branch_and_bound(self) -> BranchAndBound:
         """The `BranchAndBound` of the network, whose pooling is rewritten as ReLUs."""
         if self._branch_and_bound is None:
-            bent = curves(self.graph.nodes)
-            if bent:
-                raise ValueError(f"branch and bound splits ReLUs, not {', '.join(bent)}")
+            others = curves(self.graph.nodes)
+            if has_distances(self.graph.nodes):
+                others = [*others, "distances"]
+            if others:
+                raise ValueError(f"branch and bound splits ReLUs, not {', '.join(others)}")
             graph = without_pooling(self.graph)
             self._branch_and_bound = BranchAndBound(
                 graph,
@@ -341,7 +344,7 @@ class Verifier:
         numbers = np.flatnonzero(~(worst < 0))
         if not len(numbers):
             task.bound, task.method, task.checked = float(worst.max()), method, True
-            self._deploy(task, proved, boxes)
+            self._deployer.look(task, proved, boxes)
             task.decide(CERTIFIED, "milp")
             return CERTIFIED, None
         sets = [

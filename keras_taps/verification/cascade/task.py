@@ -96,7 +96,8 @@ class Task:
         proved: The checker's in float64, which are believed in later stages, or `None`.
         tightening: The `Tightening` by which `proved` is tighter than CROWN's boxes, or `None`.
         slopes: Array `(n, neurons)` of optimised slopes, NaN where there are none, or `None`.
-        trees: List of the proof trees (`Tree`) of branch and bound, or `None`.
+        trees: List of the proof trees (`Tree`) of branch and bound, of an open task those from
+            which it goes on; or `None`.
         cuts: The `Cuts` that their leaves use, or `None`.
         verdict: 'certified', 'falsified', 'unknown', or `None` while it is open.
         stage: The stage that decided.

@@ -12,7 +12,7 @@ from keras_taps.verification.certificate.proofs import pattern, unpack_proof, un
 from keras_taps.verification.certificate.report import input_hash
 from keras_taps.verification.certificate.rounding import inner_interval, input_interval
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
-from keras_taps.verification.certificate.tree_checker import check_trees
+from keras_taps.verification.certificate.tree_checker import proved_bounds
 from keras_taps.verification.graph.arrays import Expected, read_arrays
 from keras_taps.verification.graph.unpool import without_pooling
 from keras_taps.verification.graph.unsafe import margin_forms
@@ -192,15 +192,11 @@ class Claims:
             self._branched = self.checker if graph is self.graph else Checker(graph)
         boxes = self._boxes(self._branched, lower, upper, proof)
         root = self._branched.root(lower, upper, boxes=boxes)
-        bounds = root.upper_bounds(forms, offset, slopes=slopes)
-        trees, cuts = unpack_proof(proof)
-        proved = np.flatnonzero(bounds < 0)
-        trees = [tree for tree in trees if tree.group not in proved]
-        grown = check_trees(root, forms, offset, np.arange(len(forms)), trees, cuts)
-        if self._branched is self.checker:
-            return np.fmin(bounds, grown), root.boxes
-        _, boxes = self.checker.bounds_and_boxes(lower, upper, forms, offset)
-        return np.fmin(bounds, grown), boxes
+        given = forms, offset, np.arange(len(forms)), *unpack_proof(proof), slopes
+        bounds, boxes = proved_bounds(root, *given), root.boxes
+        if self._branched is not self.checker:
+            _, boxes = self.checker.bounds_and_boxes(lower, upper, forms, offset)
+        return bounds, boxes
 
     def _boxes(self, checker, lower, upper, proof):
         """The boxes that a certificate has slopes for, or `None`."""

@@ -3,9 +3,12 @@
 import numpy as np
 
 from keras_taps.verification.certificate.leaves import Cuts
+from keras_taps.verification.certificate.lines import multipliers
 from keras_taps.verification.certificate.tree import dequantise
+from keras_taps.verification.graph.unsafe import worst_of
 
 _BATCH = 2**27  # bytes that the multipliers of leaves may take at a time
+_UP = 1 + 1e-9  # above the rounding of a sum of weights and of the division by it
 
 
 def _used(cuts, total):
@@ -28,8 +31,8 @@ def leaf_bounds(root, forms, offset, groups, trees, cuts=None):
         cuts: `Cuts` of the task, or `None`.
 
     Returns:
-        For each tree an array with the bound of each of its `leaves` on the mixture of the forms of
-        its group, infinite where the leaf is open.
+        For each tree an array with the bound of each of its `leaves`, infinite where the leaf is
+        open. What is below 0 bounds the smallest form of the group there.
 
     Raises:
         ValueError: If a tree is about other neurons, forms, groups or cuts than these.
@@ -82,8 +85,27 @@ def check_trees(root, forms, offset, groups, trees, cuts=None):
     return found
 
 
+def proved_bounds(root, forms, offset, groups, trees, cuts=None, slopes=None):
+    """Rigorous upper bounds on groups of forms, by the whole box or by trees, whichever is less.
+
+    Args:
+        root: As in `leaf_bounds`, like the rest.
+        forms: Array.
+        offset: Array.
+        groups: Array.
+        trees: List of `Tree`.
+        cuts: `Cuts` or `None`.
+        slopes: Array `(n, N)` for the bounds of the whole box, or `None`.
+
+    Returns:
+        Array `(groups.max() + 1,)`, as in `check_trees`.
+    """
+    whole = worst_of(groups, root.upper_bounds(forms, offset, slopes=slopes))
+    return np.fmin(whole, check_trees(root, forms, offset, groups, trees, cuts))
+
+
 def bound_leaves(root, forms, offset, groups, leaves, cuts):
-    """Rigorous upper bounds `(L,)` on some leaves, all at a time.
+    """Rigorous upper bounds `(L,)` on some leaves, all at a time, as in `leaf_bounds`.
 
     Args:
         root: As in `leaf_bounds`, like the rest.
@@ -118,7 +140,9 @@ def bound_leaves(root, forms, offset, groups, leaves, cuts):
         part = root.within(fixed) if fixed.any() else root
         given = mixed[0][rows], mixed[1][rows], signs[rows], slopes[rows], betas[rows]
         bounds[rows] = part.upper_bounds(*given, cuts, gammas[rows], mixed[2][rows])
-    return bounds
+    # Weights larger than 1 in all would make any bound as far below 0 as one likes.
+    total = np.maximum(multipliers(weights).sum(1) * _UP, 1.0)
+    return np.where(bounds < 0, bounds / total, bounds)
 
 
 def _by_base(root, leaves):

@@ -89,14 +89,15 @@ class BranchAndBound:
         self.nodes = 0
         self._biases = local_biases(graph)
 
-    def solve(self, tasks, timeout=np.inf, budget=None, account="bab"):
+    def solve(self, tasks, timeout=np.inf, budget=None, account="bab", most=np.inf):
         """Decide tasks, or leave them open when their time is up.
 
         Args:
-            tasks: List of open `Task`.
+            tasks: List of open `Task`; from trees that one has, the search goes on.
             timeout: Seconds a task, everything spent on it before included.
             budget: Seconds a task in branch and bound, earlier calls included.
             account: Name under which its seconds are booked.
+            most: Domains of a task after which it is left open, when their batch is bounded.
         """
         limits = account, timeout, np.inf if budget is None else budget
         cases = {}
@@ -115,9 +116,9 @@ class BranchAndBound:
                 cases[number] = case
         if not cases:
             return
-        most = max(max(len(case.neurons) for case in cases.values()), 1)
+        widest = max(max(len(case.neurons) for case in cases.values()), 1)
         members = max(len(forms) for case in cases.values() for forms in case.forms.values())
-        pool = Pool.of_domains(most, members, self.cuts, 2 * CANDIDATES)
+        pool = Pool.of_domains(widest, members, self.cuts, 2 * CANDIDATES)
         rounds = 0
         while cases:
             began, compiled = self.clock(), self.engine.compile_s
@@ -137,7 +138,7 @@ class BranchAndBound:
             shares = np.bincount(fresh["case"], minlength=len(tasks)) / len(fresh["case"])
             for number in np.flatnonzero(shares):
                 tasks[number].spend(account, float(spent * shares[number]))
-            self._leave(cases, pool, limits)
+            self._leave(cases, pool, limits, most)
 
     def _clock(self):
         """Seconds now, without those that are not charged."""
@@ -146,19 +147,15 @@ class BranchAndBound:
     # One step
 
     def _roots(self, cases, pool):
-        """The domains to begin with: each class left, nothing split."""
-        records = [
-            (number, group, case.start_slopes(group))
-            for number, case in cases.items()
-            for group in case.forms
-        ]
-        fields = {name: _blank(array, len(records)) for name, array in pool.arrays.items()}
+        """The domains to begin with: what is open of each class that is left."""
+        starts = [(number, *start) for number, case in cases.items() for start in case.starts()]
+        fields = {name: _blank(array, len(starts)) for name, array in pool.arrays.items()}
         fields["bound"][:] = np.inf
-        fields["case"][:] = [number for number, _, _ in records]
-        fields["group"][:] = [group for _, group, _ in records]
         fields["mix"][:] = 1.0
-        for row, (_, _, slopes) in enumerate(records):
-            fields["slopes"][row, : len(slopes)] = slopes
+        for row, (number, group, node, *own) in enumerate(starts):
+            fields["case"][row], fields["group"][row], fields["node"][row] = number, group, node
+            for name, values in zip(("signs", "slopes", "betas"), own, strict=True):
+                fields[name][row, : len(values)] = values
         return fields
 
     def _expand(self, cases, pool, fresh):
@@ -191,6 +188,8 @@ class BranchAndBound:
         chosen = np.flatnonzero(free)
         if len(chosen):
             self.nodes += len(chosen)
+            for number in part["case"][chosen]:
+                cases[number].domains += 1
             some = {name: values[chosen] for name, values in part.items()}
             domains = gather(cases, some)
             found = self.engine.domains(domains, self._size(len(chosen)), self.iterations)
@@ -288,11 +287,12 @@ class BranchAndBound:
         if len(rows):
             pool.add(**{name: part[name][rows] for name in pool.arrays})
 
-    def _leave(self, cases, pool, limits):
-        """Take decided cases out, those whose time is up, and the largest if memory is short."""
+    def _leave(self, cases, pool, limits, most):
+        """Take decided cases out, those with no time left, and the largest if memory is short."""
         counts = pool.counts()
         for number, case in list(cases.items()):
-            if case.finish(limits[0]) or number not in counts or _left(case.task, *limits) <= 0:
+            over = _left(case.task, *limits) <= 0 or case.domains >= most
+            if case.finish(limits[0]) or number not in counts or over:
                 if case.task.verdict is None and number not in counts and not case.stuck:
                     raise RuntimeError("Branch and bound lost a domain.")
                 del cases[number]

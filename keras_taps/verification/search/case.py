@@ -7,7 +7,7 @@ from keras_taps.verification.certificate.leaves import Cuts
 from keras_taps.verification.certificate.octahedron import largest_over_octahedron
 from keras_taps.verification.certificate.schema import CERTIFIED
 from keras_taps.verification.certificate.tree import Tree, dequantise, quantise
-from keras_taps.verification.certificate.tree_checker import bound_leaves
+from keras_taps.verification.certificate.tree_checker import bound_leaves, leaf_bounds
 from keras_taps.verification.graph.unsafe import worst_of
 from keras_taps.verification.search.boxes import covering
 from keras_taps.verification.search.domain_engine import Domains
@@ -25,6 +25,8 @@ class Case:
         deadline: `Deadline` for the root; where it passes, `OutOfTime` is raised.
         boxes: Rigorous boxes of the neurons, if the checker has derived them before.
 
+    If the task has trees, the search goes on from them: they prove less than it asks.
+
     Attributes:
         task: The task.
         root: `RootBox`: rigorous boxes of all N neurons.
@@ -34,6 +36,7 @@ class Case:
         kinks: Array `(N,)`, slopes of the ReLUs for negative inputs.
         forms: Dictionary from each group that is left to the indices of its forms.
         trees: Dictionary from each group that is left to its `Tree`.
+        domains: Domains bounded so far.
         stuck: Whether the boxes are not finite, or a domain without a free neuron could not be
             decided: then the task can only be falsified.
     """
@@ -53,7 +56,29 @@ class Case:
         left = np.flatnonzero(~(worst < 0))
         self.forms = {int(g): np.flatnonzero(task.query.groups == g) for g in left}
         self.trees = {group: Tree(group, self.neurons) for group in self.forms}
+        self.domains, self._closed_with = 0, {}
+        self._reopen(task.trees or ())
         self._most, self._cuts = cuts, {}  # (members, outer, inner, limit) by group
+
+    def _reopen(self, trees):
+        """Go on from trees: open their leaves that are not proved, and know their multipliers."""
+        query, known = self.task.query, self.neurons
+        trees = [t for t in trees if t.group in self.forms and np.array_equal(t.neurons, known)]
+        found = leaf_bounds(self.root, query.forms, query.offset, query.groups, trees)
+        for tree, bounds in zip(trees, found, strict=True):
+            self.trees[tree.group] = tree
+            self.proved += bounds[bounds < 0].tolist()
+            for leaf in np.array(tree.leaves)[~(bounds < 0)].tolist():
+                self._closed_with[tree.group, leaf] = tree.proof(leaf)
+                tree.reopen(leaf)
+
+    def starts(self):
+        """Of each open node `(group, node, signs, slopes, betas)` to begin with, `(U,)` each."""
+        for group, tree in self.trees.items():
+            for node in tree.open_nodes:
+                usual = self.start_slopes(group), np.zeros(len(self.neurons))
+                slopes, betas, *_ = self._closed_with.get((group, node), usual)
+                yield group, node, tree.signs(node), slopes, betas
 
     def start_slopes(self, group):
         """Slopes to begin with, as bytes: those of alpha-CROWN, or of CROWN."""

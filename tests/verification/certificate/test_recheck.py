@@ -8,12 +8,15 @@ import pytest
 
 from keras_taps.verification import Graph, Task, certify, read_network, recheck
 from keras_taps.verification.cascade.evidence import Evidence
+from keras_taps.verification.certificate.claims import Claims
+from keras_taps.verification.certificate.deployed import Arithmetic, DeployedNetwork
 from keras_taps.verification.certificate.leaves import Cuts
 from keras_taps.verification.certificate.report import Report, input_hash
 from keras_taps.verification.certificate.schema import FORMAT
 from keras_taps.verification.certificate.tree import Tree
 from keras_taps.verification.graph.nodes import Dense, Relu
 from tests.helpers import dense_network
+from tests.verification import second_checker
 from tests.verification.problems import COUNT, EPS, tiny
 
 STAGES = ["attack", "crown", "alpha-crown"]  # no IBP: many proofs need linear relaxation
@@ -247,6 +250,23 @@ def test_slopes_beside_trees(tmp_path):
     assert recheck(path).confirmed == [0]
     change(file, slopes=np.zeros((2, 3), "float32"))
     assert "cannot be used" in recheck(path).rejected[0]
+
+
+def test_a_multiple_of_a_form_proves_no_more_of_it(tmp_path):
+    """Float32 may be wrong by more than the bound, whatever the factor of the form."""
+    path, file = branched(tmp_path, split_tree())
+    mix = np.load(file)["tree0_mix"]
+    for factor in (1.0, 1e-3, 1e30):
+        change(file, tree0_mix=(mix * factor).astype("float32"))
+        claims = Claims(DIAMOND, 0.25)
+        claims.deployed = DeployedNetwork(DIAMOND, Arithmetic(unit=2.0**-6))
+        (record,) = Report.load(path).records
+        assert claims.check(record, file) is False
+        theirs = second_checker.Report(path).look(record)
+        assert theirs[0] == "certified"
+        assert -0.1 <= theirs[2] < 0
+    claims.deployed = DeployedNetwork(DIAMOND)
+    assert claims.check(record, file)
 
 
 def test_cuts_are_confirmed(tmp_path):

@@ -1,6 +1,7 @@
 """Branch and bound: the verdicts of mixed-integer programming, whatever the engine says."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from keras_taps.verification.cascade.task import Task
 from keras_taps.verification.certificate.checker import Checker
 from keras_taps.verification.certificate.proofs import pack_proof, unpack_proof
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
+from keras_taps.verification.certificate.tree import Tree
 from keras_taps.verification.exact.milp import exact_verdict
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import Dense, Relu
@@ -133,6 +135,32 @@ def test_boxes_derived_again():
         if task.trees:
             task.trees, task.cuts = unpack_proof(pack_proof(task.trees, task.cuts))
             assert np.all(proved(search, task) < 0)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("recompute", [0, 1])
+def test_going_on_from_trees(recompute):
+    """Whoever asks for a little more than trees prove pays for what is missing alone."""
+    search = loaded(KINDS[0], 3, cuts=0, recompute=recompute)
+    tasks, _ = problems(search.graph, 5, margin=1e-2, seed=50)
+    search.solve(tasks)
+    verdicts, nodes = set(), np.zeros(2)
+    for task in (task for task in tasks if task.verdict == CERTIFIED):
+        for more in (0.9e-2, 1.1e-2):
+            query = replace(task.query, offset=task.query.offset + more, inner=None)
+            trees = [Tree.unpack(tree.pack()) for tree in task.trees]
+            pair = Task(query), Task(query, trees=trees)
+            for i, other in enumerate(pair):
+                before = search.nodes
+                search.solve([other])
+                nodes[i] += search.nodes - before
+            assert pair[0].verdict == pair[1].verdict
+            verdicts.add(pair[1].verdict)
+            if pair[1].verdict == CERTIFIED:
+                assert np.all(proved(search, pair[1]) < 0)
+        assert np.all(proved(search, task) < 0)
+    assert verdicts == {CERTIFIED, FALSIFIED}
+    assert nodes[1] < nodes[0] / 2
 
 
 def test_slopes_of_an_earlier_stage():
