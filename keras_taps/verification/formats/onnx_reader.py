@@ -34,11 +34,17 @@ class OnnxNetwork:
         places: Integer array `(inputs,)`: the flat graph coordinate of each entry of the file's
             input. Images are `(channels, height, width)` in most files and `(height, width,
             channels)` in every graph.
+        output_shape: Shape of one output in the file; by default that of the graph.
+        element_type: 'float32' or 'float64'.
+        names: Names of the input and the output in the file.
     """
 
     graph: Graph
     onnx_shape: tuple[int, ...]
     places: np.ndarray
+    output_shape: tuple[int, ...] | None = None
+    element_type: str = "float32"
+    names: tuple[str, str] = ("", "")
 
     def to_graph(self, flat: ArrayLike) -> np.ndarray:
         """Inputs `(..., *graph.in_shape)` from vectors `(..., inputs)` in the file's order."""
@@ -117,9 +123,12 @@ def _network(model):
                 name, sides = node.output[0], found.places.shape
                 found = found.ordered(_layout(name, sides, nodes, opset, values)[1])
             values[node.output[0]] = found
-    graph = _finished(values.get(model.graph.output[0].name))
+    end = model.graph.output[0].name
+    graph = _finished(values.get(end))
     shape = shape[1:] if _has_batch(source) else shape
-    return OnnxNetwork(graph, shape, places), constants
+    double = source.type.tensor_type.elem_type == onnx.TensorProto.DOUBLE
+    kind, names = "float64" if double else "float32", (source.name, end)
+    return OnnxNetwork(graph, shape, places, values[end].places.shape, kind, names), constants
 
 
 def _source(graph):
