@@ -225,7 +225,7 @@ def assert_same_points(query, sets, shape):
     return inside
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def reference():
     """The parser of the authors of the standard."""
     return pytest.importorskip("vnnlib", minversion="1.0.2")
