@@ -57,10 +57,10 @@ def _tightened(boxes, atoms):
     (lower, upper), (low, high) = (tuple(side.copy() for side in box) for box in boxes)
     for kind, index, number, strict in bounds:
         if kind == "lower":
-            lower[index] = max(lower[index], _below(number))
+            lower[index] = max(lower[index], below(number))
             low[index] = max(low[index], -_inside(-number, strict))
         else:
-            upper[index] = min(upper[index], -_below(-number))
+            upper[index] = min(upper[index], -below(-number))
             high[index] = min(high[index], _inside(number, strict))
     return (lower, upper), (low, high)
 
@@ -79,7 +79,7 @@ def _empty(outer, inner, atoms):
     return False
 
 
-def _below(number):
+def below(number):
     """The largest float64 that is not above a fraction."""
     try:
         nearest = float(number)
@@ -90,7 +90,7 @@ def _below(number):
 
 def _inside(number, strict):
     """The largest float64 that is not above a fraction, or is below it."""
-    nearest = _below(number)
+    nearest = below(number)
     return math.nextafter(nearest, -math.inf) if strict and nearest == number else nearest
 
 
@@ -108,8 +108,8 @@ def _row(weights, offset, outputs):
             raise ValueError("coefficients of outputs have too many digits for float64")
     row = np.zeros(outputs)
     row[list(weights)] = [float(weight) for weight in weights.values()]
-    return row, -_below(-offset), _below(offset)
+    return row, -below(-offset), below(offset)
 
 
 def _exact(weights):
-    return all(_below(weight) == weight for weight in weights.values())
+    return all(below(weight) == weight for weight in weights.values())
