@@ -43,8 +43,8 @@ def run(
 
 
 def _capabilities():
-    from keras_taps.verification.formats.onnx_ops import LAYOUT, OPS
     from keras_taps.verification.formats.onnx_reader import NEWEST_OPSET, OLDEST_OPSET
+    from keras_taps.verification.formats.onnx_values import LAYOUT, OPS
 
     return {
         "onnx_operators": sorted((*OPS, *LAYOUT)),

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from keras_taps.verification.formats.onnx_ops import LAYOUT, OPS
+from keras_taps.verification.formats.onnx_values import LAYOUT, OPS
 from keras_taps.verification.formats.onnx_writer import write_onnx
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import Dense, Relu

@@ -1,10 +1,11 @@
 """What ONNX operators that are activations mean as nodes of a graph."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 
-from keras_taps.verification.graph.activations import clip, scale, steep
+from keras_taps.verification.graph.activations import activation, clip, scale, steep
 from keras_taps.verification.graph.curves import Curve
 from keras_taps.verification.graph.nodes import Relu
 
@@ -42,9 +43,14 @@ def _selu(call):
 
 
 def _celu(call):
-    if call.get("alpha", 1.0) != 1:
-        raise call.refuse(f"alpha must be 1. Received: {call.get('alpha', 1.0)}")
-    return _elu(call)
+    """`alpha elu(x / alpha)`."""
+    x, alpha = call.value(), call.get("alpha", 1.0)
+    if not 0 < alpha < 1e9:
+        raise call.refuse(f"alpha must be > 0. Received: {alpha}")
+    if alpha == 1:
+        return x.then(Curve(x.shape, "elu"))
+    call.rounded = True
+    return x.then(scale(x.shape, 1 / alpha), Curve(x.shape, "elu"), scale(x.shape, alpha))
 
 
 def _gelu(call):
@@ -94,6 +100,15 @@ def as_silu(left, right):
     return None
 
 
+def _log(call):
+    """The logarithm of a sigmoid alone."""
+    x = call.value()
+    last = x.nodes[-1] if x.nodes else None
+    if not (isinstance(last, Curve) and last.function == "sigmoid"):
+        raise call.refuse("only of a sigmoid")
+    return replace(x, nodes=(*x.nodes[:-1], *activation("log_sigmoid", x.shape)))
+
+
 ACTIVATIONS = {
     "Celu": _celu,
     "Clip": _clip,
@@ -103,6 +118,7 @@ ACTIVATIONS = {
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": _curve("hard_silu"),
     "LeakyRelu": _leaky_relu,
+    "Log": _log,
     "PRelu": _prelu,
     "Relu": _relu,
     "Selu": _selu,
