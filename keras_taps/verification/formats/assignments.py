@@ -20,6 +20,7 @@ def assignment_text(found: Property, x: ArrayLike, y: ArrayLike) -> str:
 
     Example:
 
+    >>> from keras_taps.verification.formats.vnnlib_formulas import Variable
     >>> variables = Variable("A", "real", (1, 2)), Variable("B", "real", (1,))
     >>> print(assignment_text(Property([], "2.0", "N", variables), [0.5, -1.0], [2.0]))
     A real [1,2]

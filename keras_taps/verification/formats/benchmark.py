@@ -92,17 +92,13 @@ def without_normalisation(
         )
     scales, rest = graph.source[:count], Graph.of(graph.source[count:])
     moved = {
-        name: [
-            Unsafe(*_normalised(scales, s.lower, s.upper), s.weights, s.offset, s.strict)
-            for s in sets
-        ]
-        for name, sets in properties.items()
+        name: [_normalised(scales, unsafe) for unsafe in sets] for name, sets in properties.items()
     }
     return rest, moved
 
 
-def _normalised(scales, lower, upper):
-    lower, upper = _fractions(lower), _fractions(upper)
+def _normalised(scales, unsafe):
+    lower, upper = _fractions(unsafe.lower), _fractions(unsafe.upper)
     for node in scales:
         scale, shift = (
             _fractions(np.broadcast_to(v, lower.shape)) for v in (node.scale, node.bias)
@@ -110,7 +106,8 @@ def _normalised(scales, lower, upper):
         ends = scale * lower + shift, scale * upper + shift
         lower, upper = np.minimum(*ends), np.maximum(*ends)
     down = np.vectorize(below, otypes=["float64"])
-    return down(lower) + 0.0, -down(-upper) + 0.0
+    sides = down(lower) + 0.0, -down(-upper) + 0.0  # + 0.0: no minus before a zero
+    return Unsafe(*sides, unsafe.weights, unsafe.offset, unsafe.strict)
 
 
 _fractions = np.vectorize(Fraction, otypes=[object])

@@ -1,5 +1,6 @@
 """What ONNX operators that are activations mean as nodes of a graph."""
 
+import operator
 from dataclasses import replace
 from fractions import Fraction
 
@@ -8,6 +9,7 @@ import numpy as np
 from keras_taps.verification.graph.activations import activation, clip, scale, steep
 from keras_taps.verification.graph.curves import Curve
 from keras_taps.verification.graph.nodes import Relu
+from keras_taps.verification.graph.storage import pack
 
 
 def _curve(name):
@@ -98,6 +100,17 @@ def as_silu(left, right):
         if same and isinstance(last, Curve) and last.function == "sigmoid":
             return x.then(Curve(x.shape, "silu"))
     return None
+
+
+def as_softsign(x, below):
+    """The value of `x / (1 + |x|)` if `below` is what it is divided by, else `None`."""
+    common, added = below.nodes[: len(x.nodes)], below.nodes[len(x.nodes) :]
+    same = len(common) == len(x.nodes) and all(map(operator.is_, x.nodes, common))
+    if not same or not np.array_equal(x.places, below.places):
+        return None
+    (kinds, numbers), (wanted, its) = pack(added), pack((steep(x.shape, -1), scale(x.shape, 1, 1)))
+    equal = kinds == wanted and all(np.all(a == b) for a, b in zip(numbers, its, strict=True))
+    return x.then(Curve(x.shape, "softsign")) if equal else None
 
 
 def _log(call):

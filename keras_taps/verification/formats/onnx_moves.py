@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+from onnx import TensorProto
 
 from keras_taps.verification.formats.onnx_values import image_places
 from keras_taps.verification.graph.activations import scale, steep
@@ -140,8 +141,16 @@ def conv_transpose(call):
     return x.then(Dense(matrix, added), places=targets).reshaped(out)
 
 
+def cast(call):
+    """Between float32 and float64, both of which stand for the reals."""
+    if call.get("to", 0) not in (TensorProto.FLOAT, TensorProto.DOUBLE):
+        raise call.refuse("only to float32 or float64")
+    return call.value()
+
+
 MOVES = {
     "Abs": absolute,
+    "Cast": cast,
     "Concat": concat,
     "ConvTranspose": conv_transpose,
     "Resize": resize,

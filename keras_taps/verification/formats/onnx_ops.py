@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from keras_taps.verification.formats.onnx_activations import ACTIVATIONS, as_silu
+from keras_taps.verification.formats.onnx_activations import ACTIVATIONS, as_silu, as_softsign
 from keras_taps.verification.formats.onnx_constants import SMALLEST, fractions
 from keras_taps.verification.formats.onnx_moves import MOVES, added, negative
 from keras_taps.verification.formats.onnx_values import OPS, Call, Value, image_places
@@ -97,6 +97,17 @@ def _divide(call, constant, left):
     if not np.all(constant):
         raise call.refuse("a division is by zero")
     return call.nearest(1 / fractions(constant)), 0.0
+
+
+_divide_by_constant = _elementwise(_divide)
+
+
+def divide(call):
+    if all(isinstance(side, Value) for side in call.inputs):
+        found = as_softsign(*call.inputs)
+        if found is not None:
+            return found
+    return _divide_by_constant(call)
 
 
 _add_constant = _elementwise(lambda call, constant, left: (1.0, constant))
@@ -360,7 +371,7 @@ OPS |= {
     "AveragePool": _on_signals(average_pool),
     "BatchNormalization": batch_normalization,
     "Conv": _on_signals(conv),
-    "Div": _elementwise(_divide),
+    "Div": divide,
     "Gemm": gemm,
     "GlobalAveragePool": _on_signals(global_average_pool),
     "MatMul": matmul,

@@ -23,7 +23,7 @@ OLDEST_OPSET = 7  # before, arithmetic did not broadcast as in NumPy
 NEWEST_OPSET = 28  # whose operators mean what is read here
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
 _ON_SIGNALS = ("AveragePool", "BatchNormalization", "Conv", "GlobalAveragePool", "MaxPool")
-_POINTWISE = ("Add", "Sub", "Mul", "Div", "Relu", "LeakyRelu")
+_POINTWISE = ("Add", "Cast", "Sub", "Mul", "Div", "Relu", "LeakyRelu")
 
 
 @dataclass(frozen=True, eq=False)

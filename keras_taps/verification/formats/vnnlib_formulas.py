@@ -36,7 +36,7 @@ class Formulas(ABC):
     "upper", i, number, strict)` for an input, `("form", weights, offset, strict)` for outputs.
     """
 
-    comparisons = ("<=", "<", ">=", ">")
+    comparisons: tuple[str, ...] = ("<=", "<", ">=", ">")
 
     @abstractmethod
     def variable(self, word: str) -> tuple[str, int] | None:

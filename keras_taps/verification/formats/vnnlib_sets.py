@@ -42,10 +42,10 @@ def unsafe_sets(
         rows = [_row(weights, offset, network.graph.outputs) for _, weights, offset, _ in forms]
         weights = np.array([row for row, _, _ in rows]).reshape(-1, network.graph.outputs)
         # Adding 0.0 turns the -0.0 of rounding upward into 0.0.
-        above, below = (np.array([r[i] for r in rows], "float64") + 0.0 for i in (1, 2))
+        above, lowered = (np.array([r[i] for r in rows], "float64") + 0.0 for i in (1, 2))
         outer, inner = ([network.to_graph(side) + 0.0 for side in box] for box in (outer, inner))
         strict = np.array([atom[3] for atom in forms], bool)
-        found.append(Unsafe(*outer, weights, above, strict, (*inner, below)))
+        found.append(Unsafe(outer[0], outer[1], weights, above, strict, (*inner, lowered)))
     return found
 
 
