@@ -31,7 +31,7 @@ def run(
     serialise_assignments: bool = _option("serialise-assignments", "true: verify has the option."),
     unsat_proofs: bool = _option("unsat-proofs", "false: verify writes no proofs of the standard."),
 ):
-    """Print what `keras-taps verify` takes, a capability of the VNN-LIB standard.
+    """Print what can be verified, one capability of the VNN-LIB standard.
 
     Example: `keras-taps supports --onnx-operators`
     """

@@ -45,7 +45,9 @@ def unsafe_sets(
         above, lowered = (np.array([r[i] for r in rows], "float64") + 0.0 for i in (1, 2))
         outer, inner = ([network.to_graph(side) + 0.0 for side in box] for box in (outer, inner))
         strict = np.array([atom[3] for atom in forms], bool)
-        found.append(Unsafe(outer[0], outer[1], weights, above, strict, (*inner, lowered)))
+        found.append(
+            Unsafe(outer[0], outer[1], weights, above, strict, (inner[0], inner[1], lowered))
+        )
     return found
 
 
