@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from keras_taps.verification.formats.onnx_activations import ACTIVATIONS, as_silu, as_softsign
+from keras_taps.verification.formats.onnx_activations import ACTIVATIONS, as_gated, as_softsign
 from keras_taps.verification.formats.onnx_constants import SMALLEST, fractions
 from keras_taps.verification.formats.onnx_moves import MOVES, added, negative
 from keras_taps.verification.formats.onnx_values import OPS, Call, Value, image_places
@@ -156,7 +156,7 @@ _multiply_by_constant = _elementwise(lambda call, constant, left: (constant, 0.0
 
 def multiply(call):
     if all(isinstance(side, Value) for side in call.inputs):
-        found = as_silu(*call.inputs)
+        found = as_gated(call, *call.inputs)
         if found is not None:
             return found
     return _multiply_by_constant(call)

@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from keras_taps.verification.formats.onnx_constants import folded
+from keras_taps.verification.formats.onnx_fusions import fused
 from keras_taps.verification.formats.onnx_ops import OPS
 from keras_taps.verification.formats.onnx_reference import check_agreement
 from keras_taps.verification.formats.onnx_values import LAYOUT, Call, Value, image_places
@@ -115,7 +116,7 @@ def _network(model):
     source = _source(model.graph)
     shape = _shape(source)
     values = _constants(model.graph, opset)
-    nodes, constants = model.graph.node, dict(values)
+    nodes, constants = fused(model.graph.node, values), dict(values)
     in_shape, places = _layout(source.name, shape, nodes, opset, values)
     values[source.name] = Value(in_shape, (), places.reshape(shape))
     for node in nodes:

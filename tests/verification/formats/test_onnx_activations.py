@@ -89,6 +89,8 @@ def test_operators_of_other_exporters(op, constants, attributes, tmp_path):
         ("Celu", (), {"alpha": -2.0}, "alpha must be > 0"),
         ("Gelu", (), {"opset": 20, "approximate": "tanh"}, "only the exact gelu"),
         ("Mish", (), {"opset": 18}, "Mish"),
+        ("Erf", (), {}, r"only in x \(1 \+ erf"),
+        ("Erf", (), {"factor": "1/2"}, "Unrecognized attribute: factor"),
     ],
 )
 def test_what_is_refused(op, constants, attributes, message, tmp_path):

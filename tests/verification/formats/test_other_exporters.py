@@ -162,6 +162,7 @@ NETWORKS = {
         SIGNAL,
     ),
 }  # fmt: skip
+OLD = {"gelu": 13, "hard swish": 13}  # opsets that have no such operator
 BOTH = ("gelu", "cropped", "signal")  # written by both exporters
 
 
@@ -178,7 +179,9 @@ def written(name, path, dynamic, dynamo=False):
     if dynamo:
         options |= {"verbose": False}
         options |= {"dynamic_shapes": ({0: torch.export.Dim("batch")},)} if dynamic else {}
-    elif dynamic:
+    else:
+        options |= {"opset_version": OLD[name]} if name in OLD else {}
+    if dynamic and not dynamo:
         options["dynamic_axes"] = {"input": {0: "batch"}, "output": {0: "batch"}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
