@@ -37,6 +37,7 @@ RECHECKING = [f"{OWN}{name}.py" for name in ("recheck", "forgery", "report", "ho
 RECHECKING += [f"{TESTS}/test_domains.py"]
 TREES = [f"{OWN}tree.py", f"{OWN}hostile_files.py", CHECKER[3]]
 SPLITTING = [*CHECKER[:2], f"{OWN}many_boxes.py", f"{TESTS}/search/test_input_splitting.py"]
+VNNLIB_2 = f"{TESTS}/formats/test_vnnlib_tensors.py"
 FILES = {  # and the tests that must notice, the quickest first
     "certificate/rounding.py": CHECKER,
     "certificate/walk.py": CHECKER,
@@ -63,7 +64,11 @@ FILES = {  # and the tests that must notice, the quickest first
     "graph/exact_values.py": [EXACT, *GRAPH],
     "graph/unsafe.py": [f"{TESTS}/formats/test_vnnlib.py", EXACT, *GRAPH],
     "formats/onnx_constants.py": [EXACT, f"{TESTS}/formats/test_onnx_reader.py"],
-    "formats/vnnlib.py": [f"{TESTS}/formats/test_vnnlib.py", EXACT],
+    "formats/vnnlib_text.py": [f"{TESTS}/formats/test_vnnlib.py", VNNLIB_2],
+    "formats/vnnlib_formulas.py": [f"{TESTS}/formats/test_vnnlib.py", VNNLIB_2, EXACT],
+    "formats/vnnlib_sets.py": [f"{TESTS}/formats/test_vnnlib.py", EXACT],
+    "formats/vnnlib_scalars.py": [f"{TESTS}/formats/test_vnnlib.py"],
+    "formats/vnnlib_tensors.py": [VNNLIB_2],
 }
 SECONDS = 60  # a mutant that runs longer is noticed by whoever waits
 

@@ -12,6 +12,9 @@ def test_input_gradient():
     values, gradient = backend.input_gradient(lambda z: ops.sum(z**3, axis=-1), x)
     close(values, (numbers(3, 2) ** 3).sum(-1))
     close(gradient, 3 * numbers(3, 2) ** 2)
+    weight = keras.Variable(2.0)
+    for unused in (lambda z: ops.ones(3), lambda z: ops.ones(3) * weight):
+        close(backend.input_gradient(unused, x)[1], np.zeros((3, 2)))
 
 
 def test_recomputed_has_the_same_gradient():

@@ -26,7 +26,8 @@ def input_gradient(function, x):
         x: Float tensor.
 
     Returns:
-        `(values, gradient)`, shaped like `function(x)` and like `x`.
+        `(values, gradient)`, shaped like `function(x)` and like `x`; where nothing depends on `x`
+        the gradient is 0.
     """
     return _own.input_gradient(function, x)
 

@@ -15,7 +15,7 @@ def input_gradient(function, x):
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(x)
         values = function(x)
-    return values, tape.gradient(values, x)
+    return values, tape.gradient(values, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
 
 def convolution(x, kernel, strides, padding, data_format, dilation_rate):

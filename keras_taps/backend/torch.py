@@ -11,7 +11,9 @@ def input_gradient(function, x):
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         values = function(x)
-        (gradient,) = torch.autograd.grad(values.sum(), x)
+        if not values.requires_grad:
+            return values, torch.zeros_like(x)
+        (gradient,) = torch.autograd.grad(values.sum(), x, materialize_grads=True)
     return values.detach(), gradient
 
 

@@ -20,6 +20,7 @@ from keras_taps.cli import (
     recheck,
     recipes,
     reproduce,
+    supports,
     train,
     tune,
     verify,
@@ -40,6 +41,7 @@ COMMANDS = (
     merge,
     export,
     verify,
+    supports,
     recipes,
     datasets,
 )
@@ -70,9 +72,16 @@ def _version(wanted: bool):
         raise typer.Exit
 
 
+def _name(wanted: bool):
+    if wanted:
+        print("keras_taps")
+        raise typer.Exit
+
+
 @app.callback(epilog=_examples())
 def _options(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True),
+    name: bool = typer.Option(False, "--name", callback=_name, is_eager=True),
 ):
     """Options of every command."""
 

@@ -38,15 +38,35 @@ class Judge:
         exact = self.graph(points) @ task.query.forms.T + offset
         for point, values in zip(points, exact, strict=True):
             inside = np.all((point >= low) & (point <= high))
-            if inside and task.query.reached(values):
-                own = np.asarray(self._own_outputs(point[None])[0], "float64")
-                if task.query.reached(task.query.forms @ own + offset) and self._surely(
-                    task, point, values
-                ):
-                    task.point, task.checked = point, True
-                    task.decide(FALSIFIED, stage)
-                    return True
+            if inside and self._breaks(task, point, values):
+                task.point, task.checked = point, True
+                task.decide(FALSIFIED, stage)
+                return True
         return False
+
+    def in_float32(self, task):
+        """The counterexample of a task, in numbers of float32 if they are one too.
+
+        Others replay it in float32, where numbers that are rounded to it may leave the box. A
+        number stays as it is where the box has none of float32.
+        """
+        low, high = ordered(*task.query.inner[:2])
+        with np.errstate(over="ignore"):
+            single = task.point.astype("float32")
+        single = np.where(single > high, np.nextafter(single, np.float32(-np.inf)), single)
+        single = np.where(single < low, np.nextafter(single, np.float32(np.inf)), single)
+        single = single.astype("float64")
+        single = np.where((single >= low) & (single <= high), single, task.point)
+        values = (self.graph(single[None]) @ task.query.forms.T + task.query.inner[2])[0]
+        return single if self._breaks(task, single, values) else task.point
+
+    def _breaks(self, task, point, values):
+        """Whether a point of the box is unsafe, surely and in the model."""
+        if not task.query.reached(values):
+            return False
+        own = np.asarray(self._own_outputs(point[None])[0], "float64")
+        reached = task.query.reached(task.query.forms @ own + task.query.inner[2])
+        return reached and self._surely(task, point, values)
 
     def _surely(self, task, point, values):
         """Whether all forms of some group reach 0 at a point, rounding considered."""

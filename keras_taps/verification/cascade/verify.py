@@ -38,7 +38,8 @@ class Answer:
     Args:
         verdict: 'unsat': no input of any set is unsafe; 'sat': one was found; 'unknown'; or
             'timeout'.
-        point: The unsafe input, in the layout of the graph, or `None`.
+        point: The unsafe input, in the layout of the graph, or `None`; in numbers of float32
+            where the box has them.
         stage: The stage that decided, of several boxes the latest.
         checked: Whether the float64 checker or exact evaluation confirmed it.
         seconds: Wall time, compilation included.
@@ -106,7 +107,8 @@ def verify(
     seconds = time.perf_counter() - began
     broken = next((task for task in decided if task.verdict == FALSIFIED), None)
     if broken is not None:
-        return Answer("sat", broken.point, broken.stage, True, seconds)
+        point = runner.judge.in_float32(broken)
+        return Answer("sat", point, broken.stage, True, seconds)
     if all(task.verdict == CERTIFIED for task in decided):
         last = max(decided, key=lambda task: PROPERTY_STAGES.index(task.stage), default=None)
         stage = None if last is None else last.stage

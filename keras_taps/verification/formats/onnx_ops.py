@@ -4,148 +4,15 @@ It is long because it has an entry for each operator.
 """
 
 import math
-from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
-from keras_taps.verification.formats.onnx_activations import ACTIVATIONS, as_silu
-from keras_taps.verification.formats.onnx_constants import SMALLEST, fractions, rounded, settled
-from keras_taps.verification.graph.nodes import (
-    Conv,
-    Dense,
-    MaxPool,
-    Reshape,
-    Scale,
-    Sum,
-    same_padding,
-)
-
-# These only move entries: the reference implementation moves their places instead.
-LAYOUT = ("Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
-
-
-@dataclass(frozen=True)
-class Value:
-    """A computed tensor: the chain of nodes that leads to it, and where its entries stand.
-
-    Args:
-        in_shape: Shape of one input of the graph.
-        nodes: Tuple of graph nodes.
-        places: Integer array of the ONNX shape (with a batch of 1, if the network has a batch):
-            the flat graph coordinate at each ONNX coordinate.
-        exact: Whether no number in the nodes was rounded.
-    """
-
-    in_shape: tuple
-    nodes: tuple
-    places: np.ndarray
-    exact: bool = True
-
-    @property
-    def shape(self):
-        """Shape of the graph's tensor."""
-        return tuple(self.nodes[-1].out_shape if self.nodes else self.in_shape)
-
-    def then(self, *nodes, places=None):
-        """The value after more nodes; `places` stay unless given."""
-        places = self.places if places is None else places
-        return replace(self, nodes=self.nodes + nodes, places=places)
-
-    def reshaped(self, shape):
-        """The same value with another graph shape, entries in the same order."""
-        return self if self.shape == shape else self.then(Reshape(self.shape, shape))
-
-    def ordered(self, places):
-        """The same value, its last Dense node writing its entries at these flat coordinates."""
-        node = self.nodes[-1]
-        source = np.empty(places.size, int)
-        source[places.ravel()] = self.places.ravel()
-        node = Dense(node.kernel[:, source], node.bias[source], node.magnitude[source])
-        places = places.reshape(self.places.shape)
-        return replace(self, nodes=(*self.nodes[:-1], node), places=places)
-
-    def to_graph(self, array):
-        """An array of constants that broadcasts with the ONNX tensor, laid out like the graph's.
-
-        An array that is constant over all pixels comes back as one number a channel.
-        """
-        out = np.empty(self.places.size)
-        out[self.places.ravel()] = np.broadcast_to(array, self.places.shape).ravel()
-        rows = out.reshape(-1, self.shape[-1])
-        return rows[0] if np.all(rows == rows[0]) else out.reshape(self.shape)
-
-
-class Call:
-    """One node of an ONNX graph with its inputs: a `Value`, a constant array, or `None`.
-
-    Args:
-        node: `NodeProto`.
-        inputs: List of the above.
-        attributes: Dictionary of plain values.
-
-    Attributes:
-        rounded: Whether a number was rounded to make nodes of it.
-    """
-
-    def __init__(self, node, inputs, attributes):
-        self.node, self.inputs, self.attributes = node, inputs, attributes
-        self.rounded = False
-
-    def get(self, name, default):
-        return self.attributes.get(name, default)
-
-    def refuse(self, why):
-        """The error that names this node."""
-        name = self.node.name or next(iter(self.node.output), "")
-        return ValueError(
-            f"cannot read node {name!r} of type {self.node.op_type}: {why}. "
-            f"Accepted ops: {', '.join(sorted((*OPS, *LAYOUT)))}"
-        )
-
-    def value(self, index=0):
-        """An input that is computed from the network's input."""
-        found = self.inputs[index]
-        if not isinstance(found, Value):
-            raise self.refuse(f"input {index} must depend on the network's input")
-        return found
-
-    def constant(self, index, default=None):
-        """An input that is constant."""
-        found = self.inputs[index] if index < len(self.inputs) else None
-        if found is None and default is None:
-            raise self.refuse(f"input {index} is missing")
-        if isinstance(found, Value):
-            raise self.refuse(f"input {index} must be constant")
-        found = np.asarray(default if found is None else found)
-        if found.dtype.kind != "O":
-            return found
-        self.rounded = True
-        return rounded(self, found)
-
-    def nearest(self, exact):
-        """An array of fractions, in float64 if need be rounded once."""
-        exact = settled(exact)
-        if exact.dtype.kind != "O":
-            return exact
-        self.rounded = True
-        return rounded(self, exact)
-
-    def image(self):
-        """Input 0 as `(value, (height, width, channels))`, in the graph's layout of images."""
-        x = self.value()
-        if x.places.ndim != 4 or x.places.shape[0] != 1:
-            raise self.refuse(f"the input must be one 2-D image. Received: {x.places.shape}")
-        _, channels, height, width = x.places.shape
-        if not np.array_equal(x.places, image_places(height, width, channels)):
-            raise self.refuse("the input was permuted and is not an image of channels any more")
-        return x.reshaped((height, width, channels)), (height, width, channels)
-
-
-def image_places(height, width, channels):
-    """Places of an image `(1, channels, height, width)` in a graph."""
-    order = np.arange(height * width * channels).reshape(1, height, width, channels)
-    return order.transpose(0, 3, 1, 2)
+from keras_taps.verification.formats.onnx_activations import ACTIVATIONS, as_gated, as_softsign
+from keras_taps.verification.formats.onnx_constants import SMALLEST, fractions
+from keras_taps.verification.formats.onnx_moves import MOVES, added, negative
+from keras_taps.verification.formats.onnx_values import OPS, Call, Value, image_places
+from keras_taps.verification.graph.nodes import Conv, Dense, MaxPool, Relu, Scale, same_padding
 
 
 def _dense(x, kernel, bias, places):
@@ -178,14 +45,24 @@ def _times(call, name, constant):
 
 def matmul(call):
     if isinstance(call.inputs[0], Value):
-        kernel = call.constant(1)
-        shape = (*call.value().places.shape[:-1], -1)
-        return _matrix(call, kernel, np.zeros(kernel.shape[-1]), shape)
+        kernel, places = call.constant(1), call.value().places
+        if places.size != places.shape[-1] and kernel.shape[:-1] == places.shape[-1:]:
+            return _each_row(call, kernel)
+        return _matrix(call, kernel, np.zeros(kernel.shape[-1]), (*places.shape[:-1], -1))
     kernel, x = call.constant(0), call.value(1)
     if kernel.ndim != 2 or x.places.shape not in {kernel.shape[1:], (kernel.shape[1], 1)}:
         raise call.refuse(f"cannot multiply {kernel.shape} by {x.places.shape}")
     places = np.arange(len(kernel)).reshape(-1, *x.places.shape[1:])
     return _dense(x, kernel.T, np.zeros(len(kernel)), places)
+
+
+def _each_row(call, kernel):
+    """The same matrix for each row of a tensor of more axes, as a convolution of single pixels."""
+    places = call.value().places
+    x = call.in_order(call.value()).reshaped((places.size // len(kernel), 1, len(kernel)))
+    node = Conv(kernel[None, None], np.zeros(kernel.shape[1]), x.shape)
+    shape = (*places.shape[:-1], kernel.shape[1])
+    return x.then(node, places=np.arange(math.prod(shape)).reshape(shape))
 
 
 def _affine(call, x, scale, shift, magnitude=None):
@@ -222,25 +99,56 @@ def _divide(call, constant, left):
     return call.nearest(1 / fractions(constant)), 0.0
 
 
+_divide_by_constant = _elementwise(_divide)
+
+
+def divide(call):
+    if all(isinstance(side, Value) for side in call.inputs):
+        found = as_softsign(*call.inputs)
+        if found is not None:
+            return found
+    return _divide_by_constant(call)
+
+
 _add_constant = _elementwise(lambda call, constant, left: (1.0, constant))
 
 
 def add(call):
-    if not all(isinstance(side, Value) for side in call.inputs):
-        return _add_constant(call)
-    left, right = call.inputs
-    if not np.array_equal(left.places, right.places):
-        raise call.refuse("two branches are added in different shapes or orders of entries")
-    if left.shape != right.shape:
-        flat = (left.places.size,)
-        left, right = left.reshaped(flat), right.reshaped(flat)
-    # Values share the very nodes of their common past; the sum starts where they part.
-    pairs = zip(left.nodes, right.nodes, strict=False)
-    parted = [i for i, (a, b) in enumerate(pairs) if a is not b]
-    split = parted[0] if parted else min(len(left.nodes), len(right.nodes))
-    root = replace(left, nodes=left.nodes[:split])
-    both = Sum(root.shape, (left.nodes[split:], right.nodes[split:]))
-    return root.then(both, places=left.places)
+    if all(isinstance(side, Value) for side in call.inputs):
+        return added(call, *call.inputs)
+    return _add_constant(call)
+
+
+_subtract_constant = _elementwise(
+    lambda call, constant, left: (-1.0, constant) if left else (1.0, -constant)
+)
+
+
+def subtract(call):
+    if all(isinstance(side, Value) for side in call.inputs):
+        return added(call, call.inputs[0], negative(call.inputs[1]))
+    return _subtract_constant(call)
+
+
+def _largest(sign):
+    """`Max`, or `Min` as minus the largest of minus its inputs: b + relu(a - b)."""
+
+    def translate(call):
+        sides = [
+            (negative(side) if isinstance(side, Value) else -call.constant(i)) if sign < 0 else side
+            for i, side in enumerate(call.inputs)
+        ]
+        best, *others = sorted(sides, key=lambda side: not isinstance(side, Value))
+        for other in others:
+            if isinstance(other, Value):
+                over = added(call, best, negative(other))
+                best = added(call, other, over.then(Relu(over.shape)))
+            else:
+                over = _affine(call, best, 1.0, -np.asarray(other))
+                best = _affine(call, over.then(Relu(over.shape)), 1.0, other)
+        return negative(best) if sign < 0 else best
+
+    return translate
 
 
 _multiply_by_constant = _elementwise(lambda call, constant, left: (constant, 0.0))
@@ -248,7 +156,7 @@ _multiply_by_constant = _elementwise(lambda call, constant, left: (constant, 0.0
 
 def multiply(call):
     if all(isinstance(side, Value) for side in call.inputs):
-        found = as_silu(*call.inputs)
+        found = as_gated(call, *call.inputs)
         if found is not None:
             return found
     return _multiply_by_constant(call)
@@ -267,6 +175,29 @@ def batch_normalization(call):
         if np.any((np.abs(product) < SMALLEST) & (factors != 0)):
             raise call.refuse("a scale is too small for float64")
     return _affine(call, x, scale, beta - shift, np.abs(beta) + np.abs(shift))
+
+
+def _on_signals(read):
+    """An operator on images that takes signals as images of one column."""
+    doubled = {"strides": [1], "dilations": [1], "kernel_shape": [1]}
+
+    def widened(name, value):
+        if name == "pads" and len(value) == 2:
+            return [value[0], 0, value[1], 0]
+        return [*value, *doubled[name]] if name in doubled and len(value) == 1 else value
+
+    def translate(call):
+        x = call.value()
+        if x.places.ndim != 3:
+            return read(call)
+        weights = [w[..., None] if np.ndim(w) == 3 else w for w in call.inputs[1:]]
+        attributes = {name: widened(name, value) for name, value in call.attributes.items()}
+        wide = Call(call.node, [x.then(places=x.places[..., None]), *weights], attributes)
+        found = read(wide)
+        call.rounded = wide.rounded
+        return found.then(places=found.places[..., 0])
+
+    return translate
 
 
 def _window(call, sides, size):
@@ -297,7 +228,7 @@ def _window(call, sides, size):
 
 def conv(call):
     if call.value().places.ndim != 4 or call.constant(1).ndim != 4:
-        raise call.refuse("only 2-D convolutions")
+        raise call.refuse("only 1-D and 2-D convolutions")
     kernel = call.constant(1).transpose(2, 3, 1, 0)
     bias = call.constant(2, np.zeros(kernel.shape[-1]))
     x, shape = call.image()
@@ -379,20 +310,79 @@ def max_pool(call):
     return x.then(node, places=image_places(*node.out_shape))
 
 
-OPS = {
+def _axes(call, x):
+    """Axes that are reduced, and the shape with sides of 1 there."""
+    axes = call.get("axes", None)
+    axes = np.ravel(call.constant(1, np.arange(0)) if axes is None else axes).astype(int)
+    if not axes.size and call.get("noop_with_empty_axes", 0):
+        raise call.refuse("no axes are reduced")
+    axes = set((axes % x.places.ndim).tolist()) or set(range(x.places.ndim))
+    return axes, [1 if axis in axes else n for axis, n in enumerate(x.places.shape)]
+
+
+def _reduced(call, found, kept, axes):
+    """The result without the axes, if so it is asked."""
+    shape = kept if call.get("keepdims", 1) else [n for a, n in enumerate(kept) if a not in axes]
+    return found.then(places=found.places.reshape(shape))
+
+
+def _is_image(x, axes):
+    return x.places.ndim == 4 and len(x.places) == 1 and axes == {2, 3}
+
+
+def _sums(call, share):
+    """Sums times a share over axes: a convolution on images, else a matrix."""
+    x = call.value()
+    axes, kept = _axes(call, x)
+    count = x.places.size // math.prod(kept)
+    factor = _share(call, np.full((), count)) if share else np.ones(())
+    if _is_image(x, axes):
+        x, (height, width, _) = call.image()
+        return _reduced(call, _each_channel(x, np.full((height, width), factor)), kept, axes)
+    sums = np.arange(math.prod(kept)).reshape(kept)
+    kernel = call.zeros(x.places.size, sums.size)
+    kernel[x.places, np.broadcast_to(sums, x.places.shape)] = factor
+    dense = Dense(kernel, np.zeros(sums.size))
+    found = x.reshaped((x.places.size,)).then(dense, places=sums)
+    return _reduced(call, found, kept, axes)
+
+
+def reduce_sum(call):
+    return _sums(call, share=False)
+
+
+def reduce_mean(call):
+    return _sums(call, share=True)
+
+
+def reduce_max(call):
+    axes, kept = _axes(call, call.value())
+    if not _is_image(call.value(), axes):
+        raise call.refuse("only over height and width of an image")
+    x, (height, width, channels) = call.image()
+    node = MaxPool(x.shape, (height, width), (1, 1))
+    return _reduced(call, x.then(node, places=image_places(1, 1, channels)), kept, axes)
+
+
+OPS |= {
     **ACTIVATIONS,
+    **MOVES,
     "Add": add,
-    "AveragePool": average_pool,
+    "AveragePool": _on_signals(average_pool),
     "BatchNormalization": batch_normalization,
-    "Conv": conv,
-    "Div": _elementwise(_divide),
+    "Conv": _on_signals(conv),
+    "Div": divide,
     "Gemm": gemm,
-    "GlobalAveragePool": global_average_pool,
+    "GlobalAveragePool": _on_signals(global_average_pool),
     "MatMul": matmul,
-    "MaxPool": max_pool,
+    "Max": _largest(1),
+    "MaxPool": _on_signals(max_pool),
+    "Min": _largest(-1),
     "Mul": multiply,
+    "Neg": lambda call: negative(call.value()),
     "Pad": pad,
-    "Sub": _elementwise(
-        lambda call, constant, left: (-1.0, constant) if left else (1.0, -constant)
-    ),
+    "ReduceMax": reduce_max,
+    "ReduceMean": reduce_mean,
+    "ReduceSum": reduce_sum,
+    "Sub": subtract,
 }

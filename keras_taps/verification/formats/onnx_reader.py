@@ -13,15 +13,18 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from keras_taps.verification.formats.onnx_constants import folded
-from keras_taps.verification.formats.onnx_ops import LAYOUT, OPS, Call, Value, image_places
+from keras_taps.verification.formats.onnx_fusions import fused
+from keras_taps.verification.formats.onnx_ops import OPS
 from keras_taps.verification.formats.onnx_reference import check_agreement
+from keras_taps.verification.formats.onnx_values import LAYOUT, Call, Value, image_places
 from keras_taps.verification.graph.graph import Graph, simplify
 from keras_taps.verification.graph.nodes import Dense
 
 OLDEST_OPSET = 7  # before, arithmetic did not broadcast as in NumPy
 NEWEST_OPSET = 28  # whose operators mean what is read here
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
-_POINTWISE = ("Add", "Sub", "Mul", "Div", "Relu", "LeakyRelu")
+_ON_SIGNALS = ("AveragePool", "BatchNormalization", "Conv", "GlobalAveragePool", "MaxPool")
+_POINTWISE = ("Add", "Cast", "Sub", "Mul", "Div", "Relu", "LeakyRelu")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +37,17 @@ class OnnxNetwork:
         places: Integer array `(inputs,)`: the flat graph coordinate of each entry of the file's
             input. Images are `(channels, height, width)` in most files and `(height, width,
             channels)` in every graph.
+        output_shape: Shape of one output in the file; by default that of the graph.
+        element_type: 'float32' or 'float64'.
+        names: Names of the input and the output in the file.
     """
 
     graph: Graph
     onnx_shape: tuple[int, ...]
     places: np.ndarray
+    output_shape: tuple[int, ...] | None = None
+    element_type: str = "float32"
+    names: tuple[str, str] = ("", "")
 
     def to_graph(self, flat: ArrayLike) -> np.ndarray:
         """Inputs `(..., *graph.in_shape)` from vectors `(..., inputs)` in the file's order."""
@@ -107,19 +116,24 @@ def _network(model):
     source = _source(model.graph)
     shape = _shape(source)
     values = _constants(model.graph, opset)
-    nodes, constants = model.graph.node, dict(values)
+    nodes, constants = fused(model.graph.node, values), dict(values)
     in_shape, places = _layout(source.name, shape, nodes, opset, values)
     values[source.name] = Value(in_shape, (), places.reshape(shape))
     for node in nodes:
         if node.output[0] not in values:
             found = _run(node, opset, values)
-            if node.op_type in ("Gemm", "MatMul") and isinstance(found, Value):
+            product = node.op_type in ("Gemm", "MatMul") and isinstance(found, Value)
+            if product and isinstance(found.nodes[-1], Dense):
                 name, sides = node.output[0], found.places.shape
                 found = found.ordered(_layout(name, sides, nodes, opset, values)[1])
-            values[node.output[0]] = found
-    graph = _finished(values.get(model.graph.output[0].name))
+            outputs = found if isinstance(found, list) else [found]
+            values.update(zip(node.output, outputs, strict=False))
+    end = model.graph.output[0].name
+    graph = _finished(values.get(end))
     shape = shape[1:] if _has_batch(source) else shape
-    return OnnxNetwork(graph, shape, places), constants
+    double = source.type.tensor_type.elem_type == onnx.TensorProto.DOUBLE
+    kind, names = "float64" if double else "float32", (source.name, end)
+    return OnnxNetwork(graph, shape, places, values[end].places.shape, kind, names), constants
 
 
 def _source(graph):
@@ -191,6 +205,8 @@ def _layout(name, shape, nodes, opset, constants):
         image = entries if entries.ndim == 4 and len(entries) == 1 else image
         node = next((node for node in nodes if name in node.input), None)
         if node is None or node.op_type not in (*LAYOUT, *_POINTWISE):
+            if node is not None and node.op_type in _ON_SIGNALS and entries.ndim == 3:
+                image = entries[..., None] if len(entries) == 1 else image
             break
         if node.op_type in LAYOUT:
             others = [constants.get(other) for other in node.input[1:]]
@@ -211,7 +227,7 @@ def _run(node, opset, values):
     attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
     attributes = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
     inputs = [values.get(name) for name in node.input]
-    call = Call(node, inputs, attributes)
+    call = Call(node, inputs, attributes, lambda arrays: _reference(node, opset, arrays))
     if node.domain not in ("", "ai.onnx"):
         raise call.refuse(f"unknown domain {node.domain!r}")
     for name, value in zip(node.input, inputs, strict=True):
@@ -221,7 +237,7 @@ def _run(node, opset, values):
     if node.op_type == "Shape" and computed:
         return _reference(node, opset, [computed[0].places])
     if not computed:
-        return _exact(folded(call, lambda arrays: _reference(node, opset, arrays)))
+        return _exact(folded(call, call.reference))
     if node.op_type in LAYOUT:
         others = [v if v is None else call.constant(i) for i, v in enumerate(inputs) if i]
         x = call.value()
@@ -230,6 +246,8 @@ def _run(node, opset, values):
         raise call.refuse("the operator is not supported")
     found = OPS[node.op_type](call)
     exact = not call.rounded and all(value.exact for value in computed)
+    if isinstance(found, list):  # of all outputs
+        return [replace(value, exact=exact) for value in found]
     return replace(found, exact=exact)
 
 

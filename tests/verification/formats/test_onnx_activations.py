@@ -70,6 +70,7 @@ def file_with(op, path, constants=(), opset=13, **attributes):
         ("Selu", (), {}),
         ("Selu", (), {"alpha": 1.2, "gamma": 2.0}),
         ("Celu", (), {}),
+        ("Celu", (), {"alpha": 1.5}),
         ("Gelu", (), {"opset": 20}),
     ],
 )
@@ -85,9 +86,11 @@ def test_operators_of_other_exporters(op, constants, attributes, tmp_path):
     [
         ("Clip", (1.0, -1.0), {}, "min must be below max"),
         ("Elu", (), {"alpha": -1.0}, "alpha must be >= 0"),
-        ("Celu", (), {"alpha": 2.0}, "alpha must be 1"),
+        ("Celu", (), {"alpha": -2.0}, "alpha must be > 0"),
         ("Gelu", (), {"opset": 20, "approximate": "tanh"}, "only the exact gelu"),
         ("Mish", (), {"opset": 18}, "Mish"),
+        ("Erf", (), {}, r"only in x \(1 \+ erf"),
+        ("Erf", (), {"factor": "1/2"}, "Unrecognized attribute: factor"),
     ],
 )
 def test_what_is_refused(op, constants, attributes, message, tmp_path):

@@ -13,7 +13,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from keras_taps.verification.formats.onnx_reader import OnnxNetwork, read_onnx
-from keras_taps.verification.formats.vnnlib import read_vnnlib, write_vnnlib
+from keras_taps.verification.formats.vnnlib import read_vnnlib
+from keras_taps.verification.formats.vnnlib_writer import write_vnnlib
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import Dense, Reshape
 from keras_taps.verification.graph.unsafe import Unsafe, margin_forms
