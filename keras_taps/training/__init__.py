@@ -30,6 +30,7 @@ METHODS: dict[str, type[CertifiedModel]] = {
     "mtl-ibp": MTLIBPModel,
     "exp-ibp": ExpIBPModel,
     "ibp-r": IBPRModel,
+    "colt": COLTModel,
     "sortnet": DistanceNetModel,
 }
 

@@ -74,6 +74,8 @@ class COLTModel(CertifiedModel):
         Balunovic and Vechev, "Adversarial Training and Provable Defenses: Bridging the Gap", 2020.
     """
 
+    monitor = "val_colt_accuracy"
+
     def __init__(
         self,
         network: IntervalSequential,
@@ -136,6 +138,9 @@ class COLTModel(CertifiedModel):
         if batch.training and self.previous:
             share = ops.cast(self.mixing(batch), loss.dtype)
             loss = share * loss + (1 - share) * self._loss_before(batch, region, classifier)
+        if batch.training:  # frozen weights have a gradient of 0: Keras warns where there is none
+            frozen = [ops.sum(v) for v in extractor.variables if v.trainable]
+            loss = loss + 0.0 * ops.cast(sum(frozen), loss.dtype)
         return Outcome(loss, colt_margins=margins)
 
     def _loss_before(self, batch, region, classifier):

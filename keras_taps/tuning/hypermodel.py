@@ -104,10 +104,10 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
         callbacks: Sequence[keras.callbacks.Callback] = (),
     ):
         super().__init__()
-        if not isinstance(recipe, Recipe):
+        if not isinstance(recipe, Recipe) or recipe.stages:
             raise ValueError(
-                "`recipe` must be a Recipe, for instance kt.recipes.recipe('mnist-0.1-cnn3-taps'). "
-                f"Received: {type(recipe).__name__}"
+                "`recipe` must be a Recipe without stages, such as kt.recipes.recipe('digits-0.1-"
+                f"taps'). Received: {getattr(recipe, 'name', type(recipe).__name__)}"
             )
         if self.method and methods:
             raise ValueError(

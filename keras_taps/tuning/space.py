@@ -74,8 +74,8 @@ RANGES = {
     "decay": Range(0.1, 0.5),
     "decay_share": Range(0.5, 0.95),
 }
-# All methods but those whose networks have no split, at which trials are compared.
-TUNED = tuple(method for method in METHODS if method != "sortnet")
+# All methods but one whose networks have no split, at which trials are compared, and one in stages.
+TUNED = tuple(method for method in METHODS if method not in ("sortnet", "colt"))
 SPLIT = "classifier_relus"  # its values are those of the network
 # After the split: without a ReLU there, TAPS is IBP and these change nothing.
 LATENT = ("w_taps", "c", "attack_steps", "attack_step_size")

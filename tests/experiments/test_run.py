@@ -78,6 +78,28 @@ def test_a_stopped_run_resumes_to_the_same_numbers(whole, tmp_path):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.once
+def test_stages_in_one_folder_resume_from_wherever_they_stop(tmp_path):
+    """Stopped where a stage has begun and in its middle, the run still ends as another does."""
+    changed = recipe("digits-0.1-colt", width=1, attack_steps=1, anneal_epochs=1, validation=0.3)
+    changed = changed.scaled(2).changed(anneal_epochs=1, decay_epochs=(1,))
+    whole, run = (Run.create(tmp_path / name, changed, limit=LIMIT) for name in ("whole", "run"))
+    whole.train()
+    for epoch in (2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            Run.open(run.folder).train([_StopAfter(epoch)])
+        assert load_model(run.path("last.keras")).stage == epoch - 2
+    Run.open(run.folder).train()
+    assert _equal_with_nan(_figures(run), _figures(whole))
+    assert [row["epoch"] for row in run.history()] == [1, 2, 3, 4]
+    assert [row["eps"] for row in run.history()] == pytest.approx([0.126, 0.126, 0.105, 0.105])
+    model, other = (load_model(each.path("last.keras")) for each in (run, whole))
+    assert (model.stage, int(model.step)) == (1, 4 * -(-LIMIT // 64))
+    for a, b in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert run.load_best().stage == 1  # epochs of earlier stages cannot be the best
+
+
 def _figures(run):
     """The history without what a clock says."""
     history = run.history()
@@ -111,7 +133,7 @@ def test_no_run_and_damaged_files_are_named(whole, tmp_path):
     shutil.copytree(whole.folder, damaged)
     (damaged / "last.keras").write_bytes(b"no zip")
     with pytest.raises(ValueError, match="damaged"):
-        Run.open(damaged)._start(1)
+        Run.open(damaged)._checkpoint(1)
     (damaged / "config.json").write_text("{")
     with pytest.raises(ValueError, match="not the config"):
         Run.open(damaged)

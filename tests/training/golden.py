@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_taps.networks import distance_net, sortnet_mlp
-from keras_taps.training import METHODS, COLTModel
+from keras_taps.training import METHODS
 from tests.helpers import dense_network, images, numbers, randomise
 from tests.training.steps import fixed_points, loss_and_gradients
 
@@ -75,9 +75,7 @@ def measure(case):
         x, y = images(8, (3, 2, 1))
         make = sortnet_mlp if "mlp" in case else distance_net
         network = randomise(make((3, 2, 1), 3, width=5, depth=4), 3)
-    model = with_fixed_points((METHODS | {"colt": COLTModel})[case.split(",")[0]])(
-        network, EPS, **OPTIONS.get(case, {})
-    )
+    model = with_fixed_points(METHODS[case.split(",")[0]])(network, EPS, **OPTIONS.get(case, {}))
     if "annealing" in case:
         model.set_annealing(0, 10)
         model.step.assign(6)

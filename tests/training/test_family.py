@@ -25,6 +25,7 @@ FAST = {
     "sabr": {"pgd_steps": 2},
     "pgd": {"pgd_steps": 2},
     "ibp-r": {"pgd_steps": 2},
+    "colt": {"attack_steps": 2},
 }
 LOGGED = {
     "standard": set(),
@@ -39,6 +40,7 @@ LOGGED = {
     "mtl-ibp": {"ibp_certified_accuracy", "adversarial_accuracy"},
     "exp-ibp": {"ibp_certified_accuracy", "adversarial_accuracy"},
     "ibp-r": {"ibp_certified_accuracy", "adversarial_accuracy"},
+    "colt": {"colt_accuracy"},
 }
 SHARES = {"natural_accuracy", "ibp_certified_accuracy", "taps_accuracy"}
 # SortNet has networks and tests of its own.
