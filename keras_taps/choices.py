@@ -25,6 +25,8 @@ DIMENSIONS = (
     "alpha",
     "stability",
     "final_crown_weight",
+    "bound_weight",
+    "box_share",
     "pgd_steps",
     "pgd_step_size",
     "pgd_radius",

@@ -54,6 +54,7 @@ CLASSES = {
         "COLTModel",
         "ConvexModel",
         "CrownIBPModel",
+        "DiffAIModel",
         "DistanceNetModel",
         "ExpIBPModel",
         "IBPModel",

@@ -277,6 +277,7 @@ _SMALL_OPTIONS = {
     "pgd": {},
     "ibp": {},
     "crown-ibp": {},
+    "diffai": {"anneal_shape": "linear", "warmup_weight": 0.0},
     "sabr": {"tau_ratio": 0.4},
     "taps": _LATENT,
     "staps": {**_LATENT, "tau_ratio": 0.4},
@@ -313,6 +314,12 @@ def _small():
             yield recipe.changed(**_SMALL, **schedule, **options)
 
 
+def _zonotope():
+    changes = {"name": "digits-0.1-diffai-hbox", "abstraction": "hbox"}
+    (box,) = (recipe for recipe in _small() if recipe.name == "digits-0.1-diffai")
+    yield box.changed(**changes)
+
+
 def _convex():
     source = "this package; radius in a straight line and no regulariser as Wong and Kolter 2018"
     recipe = Recipe("digits-0.1-convex", source, "digits", "convex", 0.1, 0.1, **_SMALL)
@@ -321,7 +328,7 @@ def _convex():
 
 
 _EVERY = (
-    *(*_small(), *_small_colt(), *_convex(), *_small_sortnet()),
+    *(*_small(), *_zonotope(), *_small_colt(), *_convex(), *_small_sortnet()),
     *(*_published(), *_ibp_r(), *_colt(), *_sortnet()),
 )
 RECIPES = {recipe.name: recipe for recipe in _EVERY}

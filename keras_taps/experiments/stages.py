@@ -1,6 +1,6 @@
 """Recipes in stages: what a stage may change, and times that are stretched."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 TIMES = ("epochs", "anneal_epochs", "anneal_start_epoch", "decay_epochs", "decay_every")
 CHANGED = ("train_eps", "learning_rate", "decay", "cosine", "l1", "warmup_weight", *TIMES)
@@ -17,7 +17,7 @@ class Stage(NamedTuple):
 
     begin: int
     end: int
-    recipe: object
+    recipe: Any
 
 
 def in_order(recipes):

@@ -36,6 +36,10 @@ OPTIONS = {
     "colt": {"stage": 0, "stability": 0.1},
     "colt, stage": {"stage": 1, "stability": 0.1},
     "colt, annealing": {"stage": 1, "stability": 0.1, "l1": 1e-3},
+    "diffai": {"box_share": 0.6},
+    "diffai, annealing": {"bound_weight": 0.7, "pgd_steps": 0},
+    "diffai, hbox": {"abstraction": "hbox", "box_share": 0.6},
+    "diffai, deepz": {"abstraction": "deepz", "pgd_steps": 0},
     "ibp-r": {"stability": 0.1},
     "ibp-r, annealing": {"stability": 0.1, "include_logits": False, "mask": "adversarial"},
     "ibp-r, mask": {"stability": 0.1, "mask": "clean"},
@@ -55,6 +59,9 @@ def with_fixed_points(cls):
             box = batch.box
             share = numbers(*box.lower.shape, seed=7, low=0)
             return ops.stop_gradient(box.lower + ops.convert_to_tensor(share) * box.width)
+
+        def places(self, batch):
+            return ops.convert_to_tensor(numbers(*batch.images.shape, seed=5, low=0))
 
         def latent_attack(self, classifier, features, batch, classes=None):
             count = classifier.layers[-1].units - 1 if classes is None else classes.shape[1]
