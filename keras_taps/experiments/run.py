@@ -74,6 +74,8 @@ class Run:
                 f"Run folder '{folder}' exists and is not empty. Choose another with --out, or go "
                 f"on with it: keras-taps train --resume {folder}"
             )
+        if recipe.options.get("teacher"):  # a run is resumed from anywhere
+            recipe = recipe.changed(teacher=str(Path(recipe.options["teacher"]).resolve()))
         for stage in recipe.in_stages():
             model = build_model(stage.recipe, 1, seed)
         if "search_dtype" in recipe.options:  # as decided here, also where the run is resumed

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_taps.experiments.build import build_model
 from keras_taps.experiments.recipes import recipe
 from keras_taps.experiments.run import Run, TrainingDiverged, load_model
 
@@ -219,6 +220,19 @@ def test_a_recipe_that_cannot_be_built_leaves_no_folder(tmp_path):
     with pytest.raises(ValueError, match="`network_options` does not fit cnn3"):
         Run.create(tmp_path / "run", recipe("digits-0.1-sabr", network_options={"depth": 2}))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.once
+def test_a_run_with_a_teacher(tmp_path, monkeypatch):
+    """Its file is found from any folder as long as the run has not begun, then it is in the run."""
+    changed = recipe("digits-0.1-mtl-ibp", width=1, epochs=1, anneal_epochs=0, decay_epochs=())
+    build_model(changed, 1, 0).save(tmp_path / "teacher.keras")
+    monkeypatch.chdir(tmp_path)
+    run = Run.create(tmp_path / "run", changed.changed(teacher="teacher.keras"), limit=64)
+    monkeypatch.chdir("/")
+    Run.open(run.folder).train()
+    (tmp_path / "teacher.keras").unlink()
+    assert load_model(run.path("last.keras")).teacher.num_classes == 10
 
 
 @pytest.mark.once

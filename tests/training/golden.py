@@ -33,6 +33,8 @@ OPTIONS = {
     "cc-ibp": {"alpha": 0.3},
     "mtl-ibp": {"alpha": 0.3},
     "exp-ibp": {"alpha": 0.3},
+    "cc-ibp, taught": {"alpha": 0.3, "distillation": 2.0},
+    "mtl-ibp, taught": {"alpha": 0.3},
     "colt": {"stage": 0, "stability": 0.1},
     "colt, stage": {"stage": 1, "stability": 0.1},
     "colt, annealing": {"stage": 1, "stability": 0.1, "l1": 1e-3},
@@ -82,7 +84,10 @@ def measure(case):
         x, y = images(8, (3, 2, 1))
         make = sortnet_mlp if "mlp" in case else distance_net
         network = randomise(make((3, 2, 1), 3, width=5, depth=4), 3)
-    model = with_fixed_points(METHODS[case.split(",")[0]])(network, EPS, **OPTIONS.get(case, {}))
+    options = OPTIONS.get(case, {})
+    if "taught" in case:
+        options = {**options, "teacher": dense_network(batch_norm=True, seed=9)}
+    model = with_fixed_points(METHODS[case.split(",")[0]])(network, EPS, **options)
     if "annealing" in case:
         model.set_annealing(0, 10)
         model.step.assign(6)
