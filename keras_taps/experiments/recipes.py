@@ -188,6 +188,7 @@ def _colt():
             **schedule,
             decay=0.5,
             **own,
+            projections=50,
             stages=_colt_stages(eps, *stages),
         )
 
