@@ -6,7 +6,7 @@ bounds all neurons, where exact bounds send one row back for each.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from keras import ops
 
@@ -92,7 +92,7 @@ class _Draws:
 
 
 def _walk(nodes, projected, draws):
-    traces: list[Any] = []
+    traces = []
     for node in nodes:
         if isinstance(node, Sum):
             parts, own = zip(*(_walk(b, projected, draws) for b in node.branches), strict=True)
