@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # for editors and type checkers alone
         COLTModel,
         ConvexModel,
         CrownIBPModel,
+        DiffAIModel,
         DistanceNetModel,
         ExpIBPModel,
         IBPModel,

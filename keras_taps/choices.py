@@ -3,7 +3,7 @@
 STAGES = ("ibp", "attack", "crown-ibp", "crown", "alpha-crown", "strong-attack", "bab", "milp")
 DEFAULT_STAGES = STAGES[:-1]
 PROPERTY_STAGES = (*STAGES[:2], "input-split", *STAGES[2:])  # of one property
-BRANCHINGS = ("babsr", "gap", "kfsb")
+BRANCHINGS = ("babsr", "upb", "gap", "kfsb")
 CUTS = 0  # multi-neuron constraints of an input and class; see docs/benchmarks.md
 MEMORY = 2**31  # bytes for the open domains of branch and bound
 TUNERS = ("random", "bayesian", "hyperband", "grid")
@@ -25,6 +25,8 @@ DIMENSIONS = (
     "alpha",
     "stability",
     "final_crown_weight",
+    "bound_weight",
+    "box_share",
     "pgd_steps",
     "pgd_step_size",
     "pgd_radius",

@@ -55,6 +55,7 @@ CLASSES = {
         "COLTModel",
         "ConvexModel",
         "CrownIBPModel",
+        "DiffAIModel",
         "DistanceNetModel",
         "ExpIBPModel",
         "IBPModel",

@@ -116,11 +116,14 @@ def test_commands_parse(page, line):
 
 
 def test_recipe_in_the_docs(tmp_path):
-    (block,) = blocks("docs/methods.md", "yaml")
-    (tmp_path / "mine.yaml").write_text(block)
-    found = kt.recipes.find_recipe(tmp_path / "mine.yaml")
-    assert found.options["tau_ratio"] == 0.2
-    assert found.bn_reestimation is True
+    found = []
+    for block in blocks("docs/methods.md", "yaml"):
+        (tmp_path / "mine.yaml").write_text(block)
+        found.append(kt.recipes.find_recipe(tmp_path / "mine.yaml"))
+    staged, own = found
+    assert staged.in_stages()[-1].end == 30
+    assert own.options["tau_ratio"] == 0.2
+    assert own.bn_reestimation is True
 
 
 def test_table_of_methods_is_complete():

@@ -13,6 +13,7 @@ from keras_taps.bounds.fixed_slopes import fixed_slope_traces
 from keras_taps.bounds.lines import Lines
 from keras_taps.bounds.margins import cross_entropy, margin_rows, point_margins
 from keras_taps.bounds.nodes import Elementwise, Sum, substitute
+from keras_taps.bounds.projections import projected_traces
 from keras_taps.interval import Interval
 from keras_taps.layers.folding import fold
 from keras_taps.layers.residual import walk
@@ -32,6 +33,7 @@ class LatentZonotope:
         nodes: Nodes of the extractor.
         traces: Their traces, from `fixed_slope_traces`.
         out: `Interval` of the outputs by interval arithmetic between the lines.
+        images: Draws of `Projected` outputs if the boxes of activations are estimates, else `None`.
 
     References:
         Balunovic and Vechev, "Adversarial Training and Provable Defenses: Bridging the Gap", 2020.
@@ -42,15 +44,28 @@ class LatentZonotope:
     nodes: list
     traces: list
     out: Interval
+    images: object = None
 
     @classmethod
-    def of(cls, extractor, box):
-        """The zonotope after a `Segment`, whose weights are constants of it."""
+    def of(cls, extractor, box, seed=None, projections=None):
+        """The zonotope after a `Segment`, whose weights are constants of it.
+
+        Args:
+            extractor: `Segment`.
+            box: `Interval` of images.
+            seed: Tensor of two integers for random projections.
+            projections: Number of draws by which the boxes of activations are estimated; `None`
+                for exact ones.
+        """
         stop = ops.stop_gradient
-        box = Interval(*(stop(bound) for bound in box))
+        box, images = Interval(*(stop(bound) for bound in box)), None
         with constants(extractor) as frozen:
-            nodes, traces, out = fixed_slope_traces(frozen, box)
-        return cls(extractor, box, nodes, _stopped(traces), Interval(*map(stop, out)))
+            if projections is None:
+                nodes, traces, out = fixed_slope_traces(frozen, box)
+            else:
+                nodes, traces, (out, images) = projected_traces(frozen, box, seed, projections)
+                images = stop(images)
+        return cls(extractor, box, nodes, _stopped(traces), Interval(*map(stop, out)), images)
 
     @property
     def shapes(self):

@@ -4,6 +4,7 @@ from keras_taps.bounds.crown import LinearRelaxation, crown_ibp_margins
 from keras_taps.bounds.fixed_slopes import fixed_slope_margins
 from keras_taps.bounds.ibp import ibp_margins
 from keras_taps.bounds.margins import certified, cross_entropy, margin_rows, wrong_classes
+from keras_taps.bounds.zonotope import zonotope_margins
 
 __all__ = [
     "LinearRelaxation",
@@ -14,4 +15,5 @@ __all__ = [
     "ibp_margins",
     "margin_rows",
     "wrong_classes",
+    "zonotope_margins",
 ]

@@ -38,8 +38,10 @@ def run(
         table.add_column(column, no_wrap=column != "options", overflow="fold")
     for entry in RECIPES.values():
         network = f"{entry.network} w={entry.width}"
-        epochs = f"{entry.epochs} ({entry.anneal_epochs:g})"
+        epochs = f"{entry.in_stages()[-1].end} ({entry.anneal_epochs:g})"
         options = {"l1": entry.l1} if entry.l1 else {}
+        if entry.stages:
+            options["stages"] = len(entry.stages)
         if entry.classifier_relus is not None:
             options["classifier_relus"] = entry.classifier_relus
         options = ", ".join(f"{k} {_shown(v)}" for k, v in {**options, **entry.options}.items())

@@ -51,7 +51,7 @@ def build_model(recipe, steps_per_epoch, seed, network=None):
         recipe: `Recipe`.
         steps_per_epoch: Steps an epoch, to place the decays of the learning rate.
         seed: Whole number for the attacks' random starts.
-        network: Untrained `IntervalSequential` in place of the recipe's own.
+        network: `IntervalSequential` in place of the recipe's own, untrained one.
 
     Returns:
         `CertifiedModel`; the global Keras seed decides its initial weights.
@@ -109,16 +109,17 @@ def _learning_rate(recipe, steps_per_epoch):
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
 
 
-def training_callbacks(recipe, data):
+def training_callbacks(recipe, data, begin=0):
     """What a recipe asks for: annealing, averaged weights, batch statistics, in this order.
 
     Args:
         recipe: `Recipe`.
         data: `Dataset` on whose training images batch statistics are taken.
+        begin: Epochs of the run before this recipe, where it is a stage.
     """
     callbacks = []
     if recipe.anneal_epochs:
-        start, shape = recipe.anneal_start_epoch, recipe.anneal_shape
+        start, shape = begin + recipe.anneal_start_epoch, recipe.anneal_shape
         callbacks.append(EpsAnneal(recipe.anneal_epochs, start, shape=shape))
     if recipe.ema_momentum:
         callbacks.append(keras.callbacks.SwapEMAWeights())

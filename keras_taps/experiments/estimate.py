@@ -31,31 +31,41 @@ def estimate_cost(recipe, limit=None):
 
     Returns:
         Dictionary of `parameters`, `steps_per_epoch`, `annealing_step_s`, `main_step_s` (seconds
-        of one step in each phase) and `total_s` (without validation and testing).
+        of one step in each phase, of the slowest stage) and `total_s` (without validation and
+        testing).
     """
-    info, steps = dataset_info(recipe.dataset), steps_per_epoch(recipe, limit)
-    model = build_model(recipe, steps, 0)
+    steps, total, slowest = steps_per_epoch(recipe, limit), 0.0, (0.0, 0.0)
+    for stage in recipe.in_stages():
+        each = stage.recipe
+        model = build_model(each, steps, 0)
+        annealing, main = times = _step_seconds(model, each)
+        annealed = min(each.annealed_epoch, each.epochs)
+        total += steps * (annealed * annealing + (each.epochs - annealed) * main)
+        slowest = tuple(map(max, slowest, times))
+    return {
+        "parameters": model.network.count_params(),
+        "steps_per_epoch": steps,
+        "annealing_step_s": slowest[0],
+        "main_step_s": slowest[1],
+        "total_s": total,
+    }
+
+
+def _step_seconds(model, recipe):
+    """Seconds of a step while the radius grows, and after that."""
+    info = dataset_info(recipe.dataset)
     rng = np.random.default_rng(0)
     images = min(_IMAGES, recipe.batch_size)
     x = rng.random((images, *info.input_shape), dtype="float32")
     x = np.clip(x, *model.domain.limits).astype("float32")
     y = rng.integers(0, info.num_classes, images)
-
-    def seconds(last_step):
+    found = []
+    for last_step in (2**30, 0):
         model.set_annealing(0, last_step)
         times = []
         for _ in range(_STEPS):
             start = time.perf_counter()
             float(keras.ops.convert_to_numpy(model.train_on_batch(x, y)[0]))
             times.append(time.perf_counter() - start)
-        return min(times) * recipe.batch_size / images
-
-    annealing, main = seconds(2**30), seconds(0)
-    annealed = min(recipe.annealed_epoch, recipe.epochs)
-    return {
-        "parameters": model.network.count_params(),
-        "steps_per_epoch": steps,
-        "annealing_step_s": annealing,
-        "main_step_s": main,
-        "total_s": steps * (annealed * annealing + (recipe.epochs - annealed) * main),
-    }
+        found.append(min(times) * recipe.batch_size / images)
+    return found

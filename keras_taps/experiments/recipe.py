@@ -15,6 +15,7 @@ from keras_taps.checks import (
 )
 from keras_taps.datasets import dataset_info
 from keras_taps.domain import Domain, check_radius, plain
+from keras_taps.experiments.stages import TIMES, Stage, checked_stages, in_order, stretched
 from keras_taps.schedules import SHAPES
 from keras_taps.training import METHODS
 
@@ -44,7 +45,7 @@ class Recipe:
             method 'sortnet' 'distance_net' or 'sortnet_mlp'.
         width: Width of the network.
         network_options: More arguments of the network.
-        epochs: Passes over the training images.
+        epochs: Passes over the training images, of each stage if there are some.
         anneal_epochs: Epochs over which the radius grows from 0, or the power of norms (sortnet).
         anneal_start_epoch: Epochs at radius 0 before that.
         anneal_shape: How it grows, 'smooth' or 'linear'.
@@ -73,6 +74,9 @@ class Recipe:
         options: Arguments of the method alone, such as `tau_ratio` of SABR.
         domain: What values inputs may take: `[low, high]`, numbers or lists that broadcast to one
             input, text such as '-3,3', or 'none' for no bounds.
+        stages: What each stage changes, if there are several: dictionaries of `train_eps`, times,
+            learning rate, L1, warm-up weight, options of the method. A stage trains the network
+            of the one before by a new optimizer; only epochs of the last can be the best.
 
     Raises:
         ValueError: For a value out of range or an option that the method does not take.
@@ -111,6 +115,7 @@ class Recipe:
     bn_reestimation: bool = False
     options: dict = field(default_factory=dict)
     domain: Any = (0, 1)
+    stages: tuple = ()
 
     def __post_init__(self):
         for name in ("name", "source", "dataset", "method", "network"):
@@ -158,6 +163,8 @@ class Recipe:
         for name in self.options:
             if name not in method_options(self.method):
                 raise ValueError(unknown(f"option of {self.method}", name, self.accepted_names()))
+        object.__setattr__(self, "stages", checked_stages(self, method_options(self.method)))
+        self.in_stages()  # or says what is wrong with one
 
     def accepted_names(self) -> list[str]:
         """Every name that `changed` takes: fields, and options of the method."""
@@ -167,7 +174,7 @@ class Recipe:
     def changed(self, **changes: Any) -> "Recipe":
         """This recipe with fields or options of its method changed.
 
-        With another method, options that it does not take are dropped.
+        With another method, stages and options that it does not take are dropped.
 
         Args:
             **changes: Any of `accepted_names`.
@@ -184,7 +191,8 @@ class Recipe:
         check_choice("method", check_text("method", method), METHODS)
         taken = method_options(method)
         options = {name: value for name, value in self.options.items() if name in taken}
-        new = replace(self, method=method, options=options)
+        stages = self.stages if method == self.method else ()
+        new = replace(self, method=method, options=options, stages=stages)
         for name in changes:
             if name not in new.accepted_names():
                 raise ValueError(unknown("recipe field", name, new.accepted_names()))
@@ -193,16 +201,19 @@ class Recipe:
         return replace(new, **others, options=options)
 
     def scaled(self, epochs: int) -> "Recipe":
-        """This recipe with all its times shrunk or stretched to `epochs` epochs."""
+        """This recipe with all its times shrunk or stretched to `epochs` epochs.
+
+        Those of stages are stretched by the same factor.
+        """
         share = check_count("epochs", epochs, low=1) / self.epochs
-        return replace(
-            self,
-            epochs=epochs,
-            anneal_epochs=self.anneal_epochs * share,
-            anneal_start_epoch=self.anneal_start_epoch * share,
-            decay_epochs=tuple(epoch * share for epoch in self.decay_epochs),
-            decay_every=self.decay_every * share,
-        )
+        times = stretched({name: getattr(self, name) for name in TIMES}, share)
+        stages = tuple(stretched(changes, share) for changes in self.stages)
+        return replace(self, **times, stages=stages)
+
+    def in_stages(self) -> list[Stage]:
+        """What is trained one after the other: `Stage`s, one for a recipe without `stages`."""
+        whole = replace(self, stages=()) if self.stages else self
+        return in_order([whole.changed(**changes) for changes in self.stages] or [whole])
 
     @property
     def decays(self) -> tuple[float, ...]:
@@ -223,9 +234,12 @@ class Recipe:
         Args:
             steps_per_epoch: Training steps of an epoch.
         """
+        if self.stages:
+            each = (stage.recipe.doubts(steps_per_epoch) for stage in self.in_stages())
+            return list(dict.fromkeys(doubt for doubts in each for doubt in doubts))
         found = []
         steps = round(self.anneal_epochs * steps_per_epoch)
-        if self.method in ("standard", "pgd", "sortnet"):
+        if self.method in ("standard", "pgd", "colt", "sortnet"):
             pass  # no box is trained, so the radius may begin where it ends
         elif self.annealed_epoch >= self.epochs:
             found.append(

@@ -3,7 +3,8 @@
 config.json     recipe, seed, backend, versions
 history.csv     one row an epoch, its seconds with the validation
 last.keras      the model after the last whole epoch, with optimizer state: what resume reads
-best.keras      the model with the highest validation TAPS accuracy at the final radius
+best.keras      the model with the highest validation TAPS accuracy at the final radius (of the
+                last stage)
 metrics.json    the evaluation on the test images
 curves.png      the history, drawn
 .lock           held by the process that trains
@@ -73,7 +74,10 @@ class Run:
                 f"Run folder '{folder}' exists and is not empty. Choose another with --out, or go "
                 f"on with it: keras-taps train --resume {folder}"
             )
-        model = build_model(recipe, 1, seed)
+        if recipe.options.get("teacher"):  # a run is resumed from anywhere
+            recipe = recipe.changed(teacher=str(Path(recipe.options["teacher"]).resolve()))
+        for stage in recipe.in_stages():
+            model = build_model(stage.recipe, 1, seed)
         if "search_dtype" in recipe.options:  # as decided here, also where the run is resumed
             recipe = recipe.changed(search_dtype=model.search_dtype)
         run = cls(folder, recipe, seed, limit, data_dir)
@@ -155,23 +159,33 @@ class Run:
             self._train(callbacks)
 
     def _train(self, callbacks):
-        recipe, data = self.recipe, self.data
-        steps = len(Batches(*data.train, recipe.batch_size))
-        model, epoch = self._start(steps)
+        data = self.data
+        steps = len(Batches(*data.train, self.recipe.batch_size))
+        stages = self.recipe.in_stages()
+        for stage in stages:
+            # Read anew, so that a resumed run has nothing else to begin a stage with.
+            model, epoch = self._checkpoint(steps)
+            if epoch == stage.begin:
+                model = self._begin(stage, model, steps)
+            if epoch < stage.end:
+                self._train_stage(stage, model, epoch, callbacks, last=stage is stages[-1])
+
+    def _train_stage(self, stage, model, epoch, callbacks, last):
+        recipe, data = stage.recipe, self.data
         history = self.history()[:epoch]  # an epoch recorded but not saved is trained again
         selection, validation = [], None
         if len(data.validation[0]):
             validation = Batches(*data.validation, recipe.batch_size, shuffle=False)
-            selection = self._selection(history)
-        if epoch >= recipe.epochs or any(each.finished for each in selection):
+            selection = self._selection(stage, history) if last else []
+        if any(each.finished for each in selection):
             return
         model.fit(
             data.train_batches(recipe.batch_size, self.seed, epoch, recipe.augment),
-            epochs=recipe.epochs,
+            epochs=stage.end,
             initial_epoch=epoch,
             validation_data=validation,
             callbacks=[
-                *training_callbacks(recipe, data),
+                *training_callbacks(recipe, data, stage.begin),
                 *selection,
                 keras.callbacks.TerminateOnNaN(),
                 _Recorder(self, history),
@@ -180,11 +194,12 @@ class Run:
             verbose=0,
         )
 
-    def _selection(self, history):
+    def _selection(self, stage, history):
         """Callbacks that look at the validation, knowing what a resumed run has seen."""
-        recipe = self.recipe
+        recipe = stage.recipe
         monitor = self.monitor
-        past = [row[monitor] for row in history if row["epoch"] >= recipe.annealed_epoch]
+        first = stage.begin + max(1, recipe.annealed_epoch)
+        past = [row[monitor] for row in history if row["epoch"] >= first]
         best = BestModel(
             self.path("best.keras"),
             monitor,
@@ -221,14 +236,26 @@ class Run:
         write_atomically(self.path("curves.png"), figure.savefig)
         return metrics
 
-    def _start(self, steps):
-        """Model to train and the epoch to begin with."""
+    def _checkpoint(self, steps):
+        """The model of `last.keras` and the epochs that it has seen, or `(None, 0)`."""
         last = self.path("last.keras")
-        if last.exists():
-            model = load_model(last)
-            return model, int(model.step) // steps
-        keras.utils.set_random_seed(self.seed)
-        return build_model(self.recipe, steps, self.seed), 0
+        if not last.exists():
+            return None, 0
+        model = load_model(last)
+        return model, int(model.step) // steps
+
+    def _begin(self, stage, before, steps):
+        """The model with which a stage begins.
+
+        Its step counter goes on from the stage before, and so says of any checkpoint to which
+        stage it belongs.
+        """
+        network = None if before is None else before.network
+        if network is None:
+            keras.utils.set_random_seed(self.seed)
+        model = build_model(stage.recipe, steps, self.seed, network)
+        model.step.assign(stage.begin * steps)
+        return model
 
 
 def _is_whole(path):

@@ -1,4 +1,4 @@
-"""The two regions of certified training: the whole box, and a small box around an attacked image.
+"""The regions of certified training: the whole box, a small one at an attacked image or anywhere.
 
 Region x bound is the family: IBP = (whole, IBP), SABR = (small, IBP), TAPS = (whole, latent attack
 x IBP), STAPS = (small, latent attack x IBP).
@@ -44,3 +44,29 @@ def small_box(box: Interval, points: Tensor, ratio: float) -> Interval:
     centre = ops.minimum(ops.maximum(points, lowest), highest)
     # Clipped once more, because rounding may push a bound out of the box.
     return Interval(ops.maximum(centre - reach, box.lower), ops.minimum(centre + reach, box.upper))
+
+
+def inclusion_box(box: Interval, places: Tensor, share: Tensor) -> Interval:
+    """A box of `share` times the width, at a place in `box`.
+
+    Args:
+        box: `Interval` of tensors `(batch, ...)`.
+        places: Tensor `(batch, ...)` in [0, 1], from the lowest to the highest place.
+        share: Scalar tensor or number in [0, 1]. 1 gives the whole box.
+
+    Returns:
+        `Interval` inside `box`.
+
+    Example:
+
+    >>> box = Interval(ops.zeros((1, 1)), ops.ones((1, 1)))
+    >>> [round(float(bound[0, 0]), 2) for bound in inclusion_box(box, 0.5 * ops.ones((1, 1)), 0.4)]
+    [0.3, 0.7]
+
+    References:
+        Mirman, Singh, Vechev, "A Provable Defense for Deep Residual Networks", 2019 (inclusion
+        sampling).
+    """
+    share = ops.cast(share, box.lower.dtype)
+    lower = box.lower + (1 - share) * places * box.width
+    return Interval(lower, ops.minimum(lower + share * box.width, box.upper))

@@ -1,4 +1,4 @@
-"""Certified training: a base class, two regions, and one file a method."""
+"""Certified training: a base class, three regions, and one file a method."""
 
 from keras_taps.training.adversarial import AdversarialModel
 from keras_taps.training.batch import Batch, Outcome
@@ -7,6 +7,7 @@ from keras_taps.training.certified_model import CertifiedModel
 from keras_taps.training.colt import COLTModel
 from keras_taps.training.convex import ConvexModel
 from keras_taps.training.crown_ibp import CrownIBPModel
+from keras_taps.training.diffai import DiffAIModel
 from keras_taps.training.distance import DistanceNetModel
 from keras_taps.training.exp_ibp import ExpIBPModel
 from keras_taps.training.ibp import IBPModel
@@ -23,6 +24,7 @@ METHODS: dict[str, type[CertifiedModel]] = {
     "ibp": IBPModel,
     "crown-ibp": CrownIBPModel,
     "convex": ConvexModel,
+    "diffai": DiffAIModel,
     "sabr": SABRModel,
     "taps": TAPSModel,
     "staps": STAPSModel,
@@ -30,6 +32,7 @@ METHODS: dict[str, type[CertifiedModel]] = {
     "mtl-ibp": MTLIBPModel,
     "exp-ibp": ExpIBPModel,
     "ibp-r": IBPRModel,
+    "colt": COLTModel,
     "sortnet": DistanceNetModel,
 }
 
@@ -42,6 +45,7 @@ __all__ = [
     "CertifiedModel",
     "ConvexModel",
     "CrownIBPModel",
+    "DiffAIModel",
     "DistanceNetModel",
     "ExpIBPModel",
     "IBPModel",

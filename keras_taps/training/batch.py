@@ -61,6 +61,7 @@ class Outcome(NamedTuple):
             every class attacked.
         colt_margins: Tensor `(batch, classes - 1)`, the margins at points of a latent zonotope.
         convex_margins: Tensor `(batch, classes - 1)` of upper bounds by fixed slopes.
+        diffai_margins: Tensor `(batch, classes - 1)` of upper bounds by a box or zonotope.
     """
 
     loss: Tensor
@@ -71,3 +72,4 @@ class Outcome(NamedTuple):
     taps_loss_gap: Tensor | None = None
     colt_margins: Tensor | None = None
     convex_margins: Tensor | None = None
+    diffai_margins: Tensor | None = None

@@ -73,6 +73,7 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
     """
 
     monitor = "val_taps_accuracy"  # what chooses the best epoch of a run
+    NETWORKS: tuple[str, ...] = ("network",)  # its arguments that are networks, or None
 
     def __init__(
         self,
@@ -304,15 +305,17 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         options = self.get_config()
         eps = check_radius("eps", eps, self.domain)
         largest = np.maximum(eps, self.train_eps)
-        options.update(network=self.network, eps=eps, train_eps=largest, domain=self.domain)
+        options.update({name: getattr(self, name) for name in self.NETWORKS})
+        options.update(eps=eps, train_eps=largest, domain=self.domain)
         model = type(self)(**options)
         model.compile(jit_compile=getattr(self, "_jit_request", "auto"))
         return model
 
     def get_config(self) -> dict[str, Any]:
+        serialize = keras.saving.serialize_keras_object
         return {
             "name": self.name,
-            "network": keras.saving.serialize_keras_object(self.network),
+            **{name: serialize(getattr(self, name)) for name in self.NETWORKS},
             "eps": plain(self.eps),
             "train_eps": plain(self.train_eps),
             "classifier_relus": self.classifier_relus,
@@ -326,7 +329,10 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> "CertifiedModel":
-        network = keras.saving.deserialize_keras_object(
-            config["network"], custom_objects=custom_objects
-        )
-        return cls(**{**config, "network": network})
+        deserialize = keras.saving.deserialize_keras_object
+        networks = {
+            name: deserialize(config[name], custom_objects=custom_objects)
+            for name in cls.NETWORKS
+            if config.get(name) is not None
+        }
+        return cls(**config | networks)

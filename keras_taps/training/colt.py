@@ -13,6 +13,7 @@ from keras_taps.attacks.noise_attack import LatentZonotope, noise_attack
 from keras_taps.bounds.fixed_slopes import neuron_bounds, parallel_nodes
 from keras_taps.bounds.margins import certified, cross_entropy, logit_margins, margin_rows
 from keras_taps.bounds.nodes import Elementwise, propagate, substitute, unfold
+from keras_taps.bounds.projections import Projected, through_affine
 from keras_taps.checks import check_choice, check_count, check_real
 from keras_taps.interval import Interval
 from keras_taps.layers.base import serializable
@@ -28,6 +29,7 @@ from keras_taps.typing import Tensor
 
 _SEED_OFFSET = 1_000_003  # the stream of attacked images, which stage 0 is about
 _STREAM = 7_000_003  # another for the stage before
+_DRAWS = 5_000_011  # of random projections, the same for both
 
 
 @serializable
@@ -41,9 +43,10 @@ class COLTModel(CertifiedModel):
     lets k grow from 0 to 1; the radius of a stage is `train_eps` from its first step on.
 
     Train the stages one after the other, each with a new model of the same network and a new
-    optimizer without weight decay. Without an `EpsAnneal` k is 1. Bounds of all ReLUs but the
-    first take a row a neuron: meant for small networks, or for stages 0 and 1. After a frozen
-    extractor, batch moments are constants; the published networks have no batch normalisation.
+    optimizer without weight decay. Without an `EpsAnneal` k is 1. Exact bounds of all ReLUs but
+    the first take a row a neuron: on larger networks let `projections` estimate them. After a
+    frozen extractor, batch moments are constants; the published networks have no batch
+    normalisation.
 
     Args:
         network: `IntervalSequential` that ends in a Dense layer of logits.
@@ -55,6 +58,8 @@ class COLTModel(CertifiedModel):
         stability: Weight >= 0 of the sum over the inputs of the next ReLU; 0 in a last stage.
         attack_steps: Steps of the latent attack.
         attack_step_size: Its step relative to the width of an error.
+        projections: Number of random projections by which the bounds of all ReLUs but the first
+            are estimated, 50 in the paper; `None` for exact bounds.
         **options: Those of `CertifiedModel`.
 
     Raises:
@@ -74,6 +79,8 @@ class COLTModel(CertifiedModel):
         Balunovic and Vechev, "Adversarial Training and Provable Defenses: Bridging the Gap", 2020.
     """
 
+    monitor = "val_colt_accuracy"
+
     def __init__(
         self,
         network: IntervalSequential,
@@ -85,6 +92,7 @@ class COLTModel(CertifiedModel):
         stability: float = 0.0,
         attack_steps: int = 7,
         attack_step_size: float = 0.125,
+        projections: int | None = None,
         **options: Any,
     ):
         super().__init__(network, eps, train_eps, **options)
@@ -102,6 +110,9 @@ class COLTModel(CertifiedModel):
         self.attack_step_size = check_real(
             "attack_step_size", attack_step_size, 0, 1, low_open=True
         )
+        if projections is not None:
+            check_count("projections", projections, low=1)
+        self.projections = projections
         self.earlier = max((each for each in stages if each < stage), default=None)
         self.colt_accuracy = Share(name="colt_accuracy")
         parallel_nodes(self._cut(stage)[0])  # or says which layer has no slope
@@ -127,7 +138,7 @@ class COLTModel(CertifiedModel):
         if self.stage:  # moments of the classifier depend on the extractor's weights too
             batch = replace(batch, given=batch.given.stopped())
         extractor, classifier = self._cut(self.stage, batch.given)
-        zonotope = LatentZonotope.of(extractor, region)
+        zonotope = self._zonotope(extractor, region, batch)
         points = self.latent_points(zonotope, classifier, batch)
         margins = self._margins(classifier, points, batch)
         loss = ops.mean(cross_entropy(margins))
@@ -136,6 +147,9 @@ class COLTModel(CertifiedModel):
         if batch.training and self.previous:
             share = ops.cast(self.mixing(batch), loss.dtype)
             loss = share * loss + (1 - share) * self._loss_before(batch, region, classifier)
+        if batch.training:  # frozen weights have a gradient of 0: Keras warns where there is none
+            frozen = [ops.sum(v) for v in extractor.variables if v.trainable]
+            loss = loss + 0.0 * ops.cast(sum(frozen), loss.dtype)
         return Outcome(loss, colt_margins=margins)
 
     def _loss_before(self, batch, region, classifier):
@@ -143,12 +157,15 @@ class COLTModel(CertifiedModel):
         if self.earlier is None:
             return ops.mean(cross_entropy(logit_margins(batch.logits, batch.labels)))
         extractor, rest = self._cut(self.earlier, batch.given)
-        zonotope = LatentZonotope.of(extractor, region)
+        zonotope = self._zonotope(extractor, region, batch)
         points = self.latent_points(zonotope, rest, batch, _STREAM)
         between = Segment(rest.layers[: len(rest.layers) - len(classifier.layers)], rest.given)
         with constants(between) as frozen:
             points = ops.stop_gradient(frozen(points))
         return ops.mean(cross_entropy(self._margins(classifier, points, batch)))
+
+    def _zonotope(self, extractor, region, batch):
+        return LatentZonotope.of(extractor, region, batch.seed + _DRAWS, self.projections)
 
     def _margins(self, classifier, points, batch):
         rows = margin_rows(classifier.last, batch.labels)
@@ -179,6 +196,7 @@ class COLTModel(CertifiedModel):
             "stability": self.stability,
             "attack_steps": self.attack_steps,
             "attack_step_size": self.attack_step_size,
+            "projections": self.projections,
         }
 
 
@@ -200,14 +218,16 @@ def next_relu(zonotope, classifier):
         classifier: `Segment` after it, with an activation.
 
     Returns:
-        `Interval`, by the zonotope; by interval arithmetic, which is exact, where the zonotope is
-        a box.
+        `Interval`, by the zonotope, or estimated where its own bounds are; by interval arithmetic,
+        which is exact, where the zonotope is a box.
     """
     nodes = unfold(classifier.layers, classifier.given)
     between = list(takewhile(lambda node: not isinstance(node, Elementwise), nodes))
     arrived, traces = propagate(between, zonotope.out)
     if len(zonotope.shapes) == 1:
         return arrived
+    if zonotope.images is not None:
+        return through_affine(between, Projected(zonotope.out, zonotope.images)).estimate
 
     def pull(rows, constant):
         return zonotope.pull(*substitute(between, traces, rows, constant))

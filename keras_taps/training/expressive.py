@@ -1,11 +1,11 @@
 """Expressive losses: between the attacked image and the IBP bound, moved by one number."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras import ops
 from numpy.typing import ArrayLike
 
-from keras_taps.bounds.ibp import ibp_margins
+from keras_taps.bounds.margins import margin_rows, point_margins, upper_margins
 from keras_taps.checks import check_real
 from keras_taps.interval import Interval
 from keras_taps.networks.sequential import IntervalSequential
@@ -13,6 +13,22 @@ from keras_taps.training.batch import Batch, Outcome
 from keras_taps.training.certified_model import CertifiedModel
 from keras_taps.training.input_attack import InputAttack
 from keras_taps.typing import Tensor
+
+
+class Reached(NamedTuple):
+    """What is known of the images of a batch.
+
+    Args:
+        ibp: Tensor `(batch, classes - 1)`, upper bounds of the margins over the boxes.
+        adversarial: Tensor of the same shape, margins at the attacked images.
+        box: `Interval` of the inputs `(batch, features)` of the last layer.
+        point: Tensor of these at the attacked images.
+    """
+
+    ibp: Tensor
+    adversarial: Tensor
+    box: Interval
+    point: Tensor
 
 
 class ExpressiveModel(InputAttack, CertifiedModel):
@@ -50,10 +66,17 @@ class ExpressiveModel(InputAttack, CertifiedModel):
         self.alpha = check_real("alpha", alpha, 0, 1)
 
     def certified_loss(self, batch: Batch, region: Interval) -> Outcome:
-        ibp = ibp_margins(self.network.under(batch.given), region, batch.labels)
-        adversarial = self.adversarial_margins(batch)
-        loss = ops.mean(self.mixture(ibp, adversarial))
+        segment = self.network.under(batch.given)
+        rows = margin_rows(segment.last, batch.labels)
+        box, point = segment.body(region), segment.body(self.adversarial_images(batch))
+        ibp = upper_margins(rows, box)
+        adversarial = point_margins(rows, ops.expand_dims(point, 1))
+        loss = ops.mean(self.losses_of(batch, Reached(ibp, adversarial, box, point)))
         return Outcome(loss, ibp, adversarial_margins=self.within_eps(batch, adversarial))
+
+    def losses_of(self, batch: Batch, reached: "Reached") -> Tensor:
+        """Loss of each sample: the mixture of its margins, to which a teacher may add."""
+        return self.mixture(reached.ibp, reached.adversarial)
 
     def mixture(self, ibp: Tensor, adversarial: Tensor) -> Tensor:
         """Loss of each sample.

@@ -50,9 +50,10 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
         search: What to search: names, or a dictionary from names to `(low, high)`, a `Range` or a
             list of values; by default what the methods have of their own. Accepted names:
             classifier_relus (by default every legal split of the network), w_taps, c,
-            attack_steps, attack_step_size, tau_ratio, alpha, final_crown_weight, pgd_steps,
-            pgd_step_size, pgd_radius, train_eps_factor (of eps), l1, warmup_weight, anneal_share
-            (of the epochs), learning_rate, decay, decay_share (of the epochs, the first decay).
+            attack_steps, attack_step_size, tau_ratio, alpha, final_crown_weight, bound_weight,
+            box_share, pgd_steps, pgd_step_size, pgd_radius, train_eps_factor (of eps), l1,
+            warmup_weight, anneal_share (of the epochs), learning_rate, decay, decay_share (of the
+            epochs, the first decay).
         methods: Names of methods; several make the method a choice, and each dimension exists
             only under the methods that take it. By default that of the recipe.
         objective: Quantity to maximise, one of `OBJECTIVES`. By default the certified accuracy if
@@ -104,10 +105,10 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
         callbacks: Sequence[keras.callbacks.Callback] = (),
     ):
         super().__init__()
-        if not isinstance(recipe, Recipe):
+        if not isinstance(recipe, Recipe) or recipe.stages:
             raise ValueError(
-                "`recipe` must be a Recipe, for instance kt.recipes.recipe('mnist-0.1-cnn3-taps'). "
-                f"Received: {type(recipe).__name__}"
+                "`recipe` must be a Recipe without stages, such as kt.recipes.recipe('digits-0.1-"
+                f"taps'). Received: {getattr(recipe, 'name', type(recipe).__name__)}"
             )
         if self.method and methods:
             raise ValueError(

@@ -63,6 +63,8 @@ RANGES = {
     "alpha": Range(0.001, 1, "log"),
     "stability": Range(1e-5, 1e-2, "log"),
     "final_crown_weight": Range(0, 1),
+    "bound_weight": Range(0, 1),
+    "box_share": Range(0, 1),
     "pgd_steps": Range(1, 10, "log", whole=True),
     "pgd_step_size": Range(0.1, 10, "log"),
     "pgd_radius": Range(1, 3),
@@ -74,13 +76,16 @@ RANGES = {
     "decay": Range(0.1, 0.5),
     "decay_share": Range(0.5, 0.95),
 }
-# All methods but those whose networks have no split, at which trials are compared.
-TUNED = tuple(method for method in METHODS if method != "sortnet")
+# All methods but one whose networks have no split, at which trials are compared, and one in stages.
+TUNED = tuple(method for method in METHODS if method not in ("sortnet", "colt"))
 SPLIT = "classifier_relus"  # its values are those of the network
 # After the split: without a ReLU there, TAPS is IBP and these change nothing.
 LATENT = ("w_taps", "c", "attack_steps", "attack_step_size")
 # What makes a method what it is, searched where nothing else is said.
-_OWN = (SPLIT, "w_taps", "tau_ratio", "alpha", "stability", "final_crown_weight")
+_OWN = (
+    *(SPLIT, "w_taps", "tau_ratio", "alpha", "stability"),
+    *("final_crown_weight", "bound_weight", "box_share"),
+)
 _RADIUS = "train_eps_factor"  # one of their own for methods that take ReLU boxes of it
 _COMMON = ("train_eps_factor", "l1")  # of methods without anything of their own
 _IDLE = {  # methods that propagate no box
@@ -94,8 +99,7 @@ def takes(method, name):
     options = method_options(method)
     if name == SPLIT:
         return "w_taps" in options
-    own = (*LATENT, "tau_ratio", "alpha", "stability", "final_crown_weight")
-    if name in own or name.startswith("pgd_"):
+    if name in (*LATENT, *_OWN) or name.startswith("pgd_"):
         return name in options
     return name not in _IDLE.get(method, ())
 

@@ -1,5 +1,7 @@
 """Recipes are complete, consistent with the paper's tables, and refuse what does not exist."""
 
+import json
+
 import pytest
 
 from keras_taps.experiments.build import build_model, build_network, build_optimizer
@@ -50,7 +52,7 @@ def test_schedules(setting, batch, epochs, start, annealing, decays, expressive)
     found = [entry for name, entry in RECIPES.items() if name.rsplit("-", 1)[0] == setting]
     assert {entry.method for entry in found} >= {"ibp", "sabr", "taps", "staps"}
     for entry in found:
-        if entry.method in ("ibp-r", "sortnet"):  # of other families
+        if entry.method in ("ibp-r", "colt", "sortnet"):  # of other families
             continue
         own = expressive if "alpha" in entry.options and expressive else (epochs, annealing, decays)
         assert entry.batch_size == batch
@@ -119,6 +121,43 @@ def test_ibp_r():
     assert (optimizer.momentum, optimizer.global_clipnorm) == (0.9, None)
     rates = [float(optimizer._learning_rate(step)) for step in (0, 5999, 6001, 6011, 7999)]
     assert rates == pytest.approx([1e-2, 1e-2, 0.95e-2, 0.95**2 * 1e-2, 0.95**200 * 1e-2])
+
+
+def test_colt():
+    """As the authors' code has it: radius, learning rate and regulariser of each stage."""
+    small, large = recipe("cifar10-2/255-colt"), recipe("cifar10-8/255-colt")
+    assert [s["train_eps"] * 255 / 2 for s in small.stages] == pytest.approx(
+        [1.398, 1.271, 1.155, 1.05], abs=1e-3
+    )
+    assert [s["train_eps"] * 255 / 8 for s in large.stages] == pytest.approx([1.512, 1.26, 1.05])
+    assert [s["stability"] for s in small.stages] == pytest.approx([0.005, 0.0075, 0.01125, 0])
+    assert [s["learning_rate"] for s in large.stages] == pytest.approx([0.03, 0.015, 0.0075])
+    stages = small.in_stages()
+    assert [(s.begin, s.end) for s in stages] == [(0, 200), (200, 400), (400, 600), (600, 800)]
+    assert [s.recipe.options["stage"] for s in stages] == [0, 1, 2, 3]
+    rate = build_optimizer(stages[1].recipe, 10)._learning_rate
+    found = [float(rate(step)) for step in (0, 699, 701, 801)]
+    assert found == pytest.approx([0.0225, 0.0225, 0.01125, 0.005625])
+
+
+def test_stages_are_checked_scaled_and_kept_by_a_config():
+    base = recipe("digits-0.1-ibp", stages=[{"epochs": 3, "decay_epochs": [1, 2]}, {"l1": 1e-3}])
+    assert Recipe.from_config(json.loads(json.dumps(base.to_config()))) == base
+    ends = [(s.end, s.recipe.l1, s.recipe.decay_epochs) for s in base.in_stages()]
+    assert ends == [(3, 0.0, (1, 2)), (63, 1e-3, (45, 55))]
+    assert base.scaled(120).stages[0] == {"epochs": 6, "decay_epochs": (2, 4)}
+    assert base.changed(method="taps").stages == ()
+    assert [s.recipe for s in recipe("digits-0.1-ibp").in_stages()] == [recipe("digits-0.1-ibp")]
+    for stages, message in (
+        ({"epochs": 3}, "`stages` must be a list"),
+        ([{"eps": 0.2}], r"`stages` must change nothing but train_eps, .*Received: 'eps'"),
+        ([{"stage": 1}], "Received: 'stage'"),
+        ([{"epochs": 0}], "`epochs` must be"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            recipe("digits-0.1-ibp", stages=stages)
+    with pytest.raises(ValueError, match="`early_stopping` must be 0 where there are `stages`"):
+        base.changed(early_stopping=2)
 
 
 def test_sortnet():

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_taps.experiments.build import build_model
 from keras_taps.experiments.recipes import recipe
 from keras_taps.experiments.run import Run, TrainingDiverged, load_model
 
@@ -78,6 +79,28 @@ def test_a_stopped_run_resumes_to_the_same_numbers(whole, tmp_path):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.once
+def test_stages_in_one_folder_resume_from_wherever_they_stop(tmp_path):
+    """Stopped where a stage has begun and in its middle, the run still ends as another does."""
+    changed = recipe("digits-0.1-colt", width=1, attack_steps=1, anneal_epochs=1, validation=0.3)
+    changed = changed.scaled(2).changed(anneal_epochs=1, decay_epochs=(1,))
+    whole, run = (Run.create(tmp_path / name, changed, limit=LIMIT) for name in ("whole", "run"))
+    whole.train()
+    for epoch in (2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            Run.open(run.folder).train([_StopAfter(epoch)])
+        assert load_model(run.path("last.keras")).stage == epoch - 2
+    Run.open(run.folder).train()
+    assert _equal_with_nan(_figures(run), _figures(whole))
+    assert [row["epoch"] for row in run.history()] == [1, 2, 3, 4]
+    assert [row["eps"] for row in run.history()] == pytest.approx([0.126, 0.126, 0.105, 0.105])
+    model, other = (load_model(each.path("last.keras")) for each in (run, whole))
+    assert (model.stage, int(model.step)) == (1, 4 * -(-LIMIT // 64))
+    for a, b in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert run.load_best().stage == 1  # epochs of earlier stages cannot be the best
+
+
 def _figures(run):
     """The history without what a clock says."""
     history = run.history()
@@ -111,7 +134,7 @@ def test_no_run_and_damaged_files_are_named(whole, tmp_path):
     shutil.copytree(whole.folder, damaged)
     (damaged / "last.keras").write_bytes(b"no zip")
     with pytest.raises(ValueError, match="damaged"):
-        Run.open(damaged)._start(1)
+        Run.open(damaged)._checkpoint(1)
     (damaged / "config.json").write_text("{")
     with pytest.raises(ValueError, match="not the config"):
         Run.open(damaged)
@@ -197,6 +220,19 @@ def test_a_recipe_that_cannot_be_built_leaves_no_folder(tmp_path):
     with pytest.raises(ValueError, match="`network_options` does not fit cnn3"):
         Run.create(tmp_path / "run", recipe("digits-0.1-sabr", network_options={"depth": 2}))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.once
+def test_a_run_with_a_teacher(tmp_path, monkeypatch):
+    """Its file is found from any folder as long as the run has not begun, then it is in the run."""
+    changed = recipe("digits-0.1-mtl-ibp", width=1, epochs=1, anneal_epochs=0, decay_epochs=())
+    build_model(changed, 1, 0).save(tmp_path / "teacher.keras")
+    monkeypatch.chdir(tmp_path)
+    run = Run.create(tmp_path / "run", changed.changed(teacher="teacher.keras"), limit=64)
+    monkeypatch.chdir("/")
+    Run.open(run.folder).train()
+    (tmp_path / "teacher.keras").unlink()
+    assert load_model(run.path("last.keras")).teacher.num_classes == 10
 
 
 @pytest.mark.once

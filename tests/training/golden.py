@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_taps.networks import distance_net, sortnet_mlp
-from keras_taps.training import METHODS, COLTModel
+from keras_taps.training import METHODS
 from tests.helpers import dense_network, images, numbers, randomise
 from tests.training.steps import fixed_points, loss_and_gradients
 
@@ -33,9 +33,15 @@ OPTIONS = {
     "cc-ibp": {"alpha": 0.3},
     "mtl-ibp": {"alpha": 0.3},
     "exp-ibp": {"alpha": 0.3},
+    "cc-ibp, taught": {"alpha": 0.3, "distillation": 2.0},
+    "mtl-ibp, taught": {"alpha": 0.3},
     "colt": {"stage": 0, "stability": 0.1},
     "colt, stage": {"stage": 1, "stability": 0.1},
     "colt, annealing": {"stage": 1, "stability": 0.1, "l1": 1e-3},
+    "diffai": {"box_share": 0.6},
+    "diffai, annealing": {"bound_weight": 0.7, "pgd_steps": 0},
+    "diffai, hbox": {"abstraction": "hbox", "box_share": 0.6},
+    "diffai, deepz": {"abstraction": "deepz", "pgd_steps": 0},
     "ibp-r": {"stability": 0.1},
     "ibp-r, annealing": {"stability": 0.1, "include_logits": False, "mask": "adversarial"},
     "ibp-r, mask": {"stability": 0.1, "mask": "clean"},
@@ -56,6 +62,9 @@ def with_fixed_points(cls):
             share = numbers(*box.lower.shape, seed=7, low=0)
             return ops.stop_gradient(box.lower + ops.convert_to_tensor(share) * box.width)
 
+        def places(self, batch):
+            return ops.convert_to_tensor(numbers(*batch.images.shape, seed=5, low=0))
+
         def latent_attack(self, classifier, features, batch, classes=None):
             count = classifier.layers[-1].units - 1 if classes is None else classes.shape[1]
             return fixed_points(features, 1 if self.estimator == "single" else count)
@@ -75,9 +84,10 @@ def measure(case):
         x, y = images(8, (3, 2, 1))
         make = sortnet_mlp if "mlp" in case else distance_net
         network = randomise(make((3, 2, 1), 3, width=5, depth=4), 3)
-    model = with_fixed_points((METHODS | {"colt": COLTModel})[case.split(",")[0]])(
-        network, EPS, **OPTIONS.get(case, {})
-    )
+    options = OPTIONS.get(case, {})
+    if "taught" in case:
+        options = {**options, "teacher": dense_network(batch_norm=True, seed=9)}
+    model = with_fixed_points(METHODS[case.split(",")[0]])(network, EPS, **options)
     if "annealing" in case:
         model.set_annealing(0, 10)
         model.step.assign(6)

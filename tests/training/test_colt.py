@@ -121,6 +121,37 @@ def test_next_relu_is_bounded_by_the_zonotope():
         assert np.all(numpy(box.upper) <= numpy(loose.upper) + 1e-4)
 
 
+@pytest.mark.once
+def test_projections_estimate_the_bounds():
+    """Many draws: slopes of the second ReLU and the box of the third within some percent."""
+    network, (x, _) = dense_network(hidden=(16, 12, 10)), images(2, (6,))
+    extractor, classifier = network.split(1)
+    box = input_box(x, 4 * EPS)
+    exact = LatentZonotope.of(extractor, box)
+    found = LatentZonotope.of(extractor, box, seed_tensor(), 2000)
+    close(found.traces[1].upper_slope, exact.traces[1].upper_slope, 1e-5)  # by intervals
+    close(found.traces[3].upper_slope, exact.traces[3].upper_slope, 0.05)
+    ratio = numpy(next_relu(found, classifier).width) / numpy(next_relu(exact, classifier).width)
+    assert np.abs(ratio - 1).max() < 0.2
+    assert np.mean(ratio) == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.once
+def test_training_by_projections():
+    """Gradients are finite, those of the extractor 0, and training reports what it did before."""
+    network, (x, y) = conv_network(batch_norm=False), images()
+    for stage in (1, 2):
+        model = COLTModel(
+            network, EPS, stage=stage, stability=0.1 * (2 - stage), projections=5, **OPTIONS
+        )
+        _, found = loss_and_gradients(model, x, y)
+        assert all(np.all(np.isfinite(gradient)) for gradient in found)
+        frozen = len(network.split(network.relus - stage)[0].variables)
+        moved = [np.any(gradient != 0) for gradient in found]
+        assert moved == [i >= frozen for i in range(len(moved))]
+    assert COLTModel.from_config(model.get_config()).projections == 5
+
+
 def test_stages_one_after_the_other_saved_and_resumed(tmp_path):
     x, y = images(16, (6,))
     keras.utils.set_random_seed(0)
@@ -149,7 +180,9 @@ def test_stages_one_after_the_other_saved_and_resumed(tmp_path):
     assert {"ibp_certified_accuracy", "taps_accuracy", "colt_accuracy"} <= set(shares)
 
 
-@pytest.mark.parametrize("name", ["stage", "stability", "attack_steps", "attack_step_size"])
+@pytest.mark.parametrize(
+    "name", ["stage", "stability", "attack_steps", "attack_step_size", "projections"]
+)
 def test_bad_arguments(name):
     with pytest.raises(ValueError, match=f"`{name}` must be .*Received: {name}="):
         COLTModel(dense_network(), EPS, **{name: 2 if name == "attack_step_size" else -1})

@@ -16,7 +16,7 @@ from keras_taps.networks import convert
 from keras_taps.training import METHODS, IBPModel, SABRModel, STAPSModel, TAPSModel
 from tests.helpers import BACKEND, close, conv_network, dense_network, images, numpy
 from tests.training import golden
-from tests.training.steps import loss_and_gradients
+from tests.training.steps import batch_of, loss_and_gradients
 
 EPS = 0.05
 FAST = {
@@ -25,6 +25,7 @@ FAST = {
     "sabr": {"pgd_steps": 2},
     "pgd": {"pgd_steps": 2},
     "ibp-r": {"pgd_steps": 2},
+    "diffai": {"pgd_steps": 2},
 }
 LOGGED = {
     "standard": set(),
@@ -39,10 +40,11 @@ LOGGED = {
     "mtl-ibp": {"ibp_certified_accuracy", "adversarial_accuracy"},
     "exp-ibp": {"ibp_certified_accuracy", "adversarial_accuracy"},
     "ibp-r": {"ibp_certified_accuracy", "adversarial_accuracy"},
+    "diffai": {"adversarial_accuracy"},
 }
 SHARES = {"natural_accuracy", "ibp_certified_accuracy", "taps_accuracy"}
-# SortNet has networks and tests of its own.
-METHODS = {name: model for name, model in METHODS.items() if name != "sortnet"}
+# SortNet has networks and tests of its own, COLT stages.
+METHODS = {name: model for name, model in METHODS.items() if name not in ("sortnet", "colt")}
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
@@ -126,6 +128,38 @@ def test_ends_of_the_expressive_losses(method):
     same_step(METHODS[method](network, EPS, alpha=1), IBPModel(network, EPS), 1e-5)
     adversarial = METHODS["pgd"](network, EPS, **options)
     same_step(METHODS[method](network, EPS, alpha=0, **options), adversarial, 1e-5)
+
+
+def test_ends_of_diffai():
+    """The whole box and its bound alone; attacked images alone."""
+    network, (x, y) = dense_network(), images(8, (6,))
+    options = {"pgd_steps": 1, "pgd_step_size": 0.5, "seed": 1}
+    for weight, other in (
+        (1, IBPModel(network, EPS)),
+        (0, METHODS["pgd"](network, EPS, **options)),
+    ):
+        model = METHODS["diffai"](network, EPS, bound_weight=weight, **options)
+        (loss, found), (expected, gradients) = (
+            loss_and_gradients(each, x, y) for each in (model, other)
+        )
+        assert loss == pytest.approx(expected, rel=1e-5)
+        for a, b in zip(found, gradients, strict=True):
+            close(a, b, 1e-4)
+
+
+def test_boxes_of_diffai_lie_in_the_whole_one():
+    """Width and place; at the start of the ramp they are the image, in an evaluation all."""
+    (x, y), network = images(), conv_network()
+    model = METHODS["diffai"](network, EPS, box_share=0.5)
+    batch = batch_of(x, y, EPS)
+    region, whole = (numpy(box) for box in (model.region(batch), batch.box))
+    close(region.upper - region.lower, 0.5 * (whole.upper - whole.lower), 1e-5)
+    assert np.all(region.lower >= whole.lower - 1e-7)
+    assert np.all(region.upper <= whole.upper)
+    assert np.std(region.lower - whole.lower) > 0.005
+    small = numpy(model.region(batch_of(x, y, EPS / 4)))
+    assert np.max(small.upper - small.lower) <= 2 * EPS / 4 * 0.125 + 1e-6
+    close(model.region(batch_of(x, y, EPS, training=False)), whole)
 
 
 def test_middle_of_the_expressive_losses():
@@ -246,7 +280,8 @@ BROUGHT = [
     for i, method in enumerate(METHODS)
     for j, make in enumerate((vgg, residual, leaky))
     if (make, method) != (vgg, "convex")  # a maximum over windows has no slope
-    if BACKEND == "torch" or i % 3 == j  # the others compile each for many seconds
+    # The others compile each for many seconds; DiffAI is made of parts of other methods.
+    if BACKEND == "torch" or (i % 3 == j and method != "diffai")
 ]
 
 
@@ -280,6 +315,9 @@ BAD = [
     ("taps", "objective", "sum"),
     ("crown-ibp", "final_crown_weight", 2),
     ("crown-ibp", "loss_fusion", "yes"),
+    ("diffai", "bound_weight", 2),
+    ("diffai", "box_share", -1),
+    ("diffai", "abstraction", "zonotope"),
     ("ibp-r", "stability", -1),
     ("ibp-r", "mask", "image"),
     ("ibp-r", "include_logits", "no"),

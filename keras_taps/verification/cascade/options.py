@@ -14,7 +14,7 @@ class Options:
         check: Whether 'certified' needs the float64 checker; without it verdicts rest on float32.
         batch_size: Inputs at a time.
         iterations: Steps of alpha-CROWN.
-        branching: How branch and bound chooses neurons: 'kfsb', 'babsr' or 'gap'.
+        branching: How branch and bound chooses neurons: 'kfsb', 'babsr', 'upb' or 'gap'.
         cuts: Multi-neuron constraints of each input and class, at most; 0 for none.
         recompute: After how many splits branch and bound derives the bounds of all neurons again,
             knowing the signs that are fixed by then; 0 for never.

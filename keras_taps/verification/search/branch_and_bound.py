@@ -16,10 +16,10 @@ from keras_taps.choices import BRANCHINGS, CUTS, MEMORY
 from keras_taps.verification.certificate.deadline import Deadline, OutOfTime
 from keras_taps.verification.certificate.tree import quantise
 from keras_taps.verification.search.branching import (
-    babsr_scores,
     best_places,
     gap_scores,
     known_places,
+    line_scores,
     local_biases,
 )
 from keras_taps.verification.search.case import Case, gather
@@ -43,8 +43,8 @@ class BranchAndBound:
             seems to reach 0; it decides the task if one is a counterexample.
         check: Whether a leaf must be confirmed by the float64 checker.
         iterations: Steps of the optimiser for each domain.
-        branching: 'babsr'; 'gap', by what each neuron adds to the bound at its maximiser; or
-            'kfsb', which bounds the children of the best few of both and takes the best of them.
+        branching: 'babsr' or 'upb'; 'gap', by what each neuron adds to the bound at its maximiser;
+            'kfsb', which bounds the children of the best few by babsr and gap and takes the best.
         cuts: Multi-neuron constraints of each input and class, at most; 0 for none.
         sizes: Domains at a time, ascending.
         recompute: After how many splits the boxes of all neurons are derived again; 0 for never.
@@ -218,7 +218,7 @@ class BranchAndBound:
         high = np.where(domains.signs < 0, np.minimum(domains.high, 0), domains.high)
         kinks = next(iter(cases.values())).kinks
         scores = (
-            babsr_scores(found.rows, low, high, kinks, self._biases),
+            line_scores(self.branching, found.rows, low, high, kinks, self._biases),
             gap_scores(found.rows, found.inner, found.outer, low, high, kinks),
         )
         crossing = (low < 0) & (high > 0)
@@ -360,7 +360,7 @@ class BranchAndBound:
     def _ordered(self, cases, parents):
         """For each domain the neurons to split, best first, by their places in the case."""
         choices = parents["choices"]
-        if self.branching == "babsr":
+        if self.branching in ("babsr", "upb"):
             return [known_places(row[:CANDIDATES]) for row in choices]
         if self.branching == "gap":
             return [known_places(row[CANDIDATES:]) for row in choices]

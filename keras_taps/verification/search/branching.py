@@ -4,6 +4,8 @@ import numpy as np
 
 from keras_taps.verification.graph.nodes import Linear, Relu, walk
 
+_LITTLE = 1e-4  # of a bound
+
 
 def local_biases(graph):
     """The affine parts of the pre-activations: what they are where the ReLUs before them give 0.
@@ -53,6 +55,36 @@ def babsr_scores(rows, low, high, kinks, biases):
     moved = rows * biases
     found = np.abs(np.maximum(moved * (chord - 1), moved * (chord - kinks)) + intercept)
     return np.where(crossing, found, 0.0)
+
+
+def upb_scores(rows, low, high, kinks):
+    """What the upper line of a neuron adds to the bound by its intercept.
+
+    Args:
+        rows: As in `babsr_scores`, like the rest.
+        low: Array.
+        high: Array.
+        kinks: Array.
+
+    Returns:
+        Array `(batch, N)`, 0 for neurons that do not cross 0.
+
+    References:
+        De Palma et al., "IBP Regularization for Verified Adversarial Robustness via
+        Branch-and-Bound", 2022.
+    """
+    crossing = (low < 0) & (high > 0)
+    chord = (high - kinks * low) / np.where(crossing, high - low, 1.0)
+    return np.where(crossing, np.maximum(rows, 0) * high * (1 - chord), 0.0)
+
+
+def line_scores(branching, rows, low, high, kinks, biases):
+    """Scores from lines alone: those of UPB where it is asked for and they say something."""
+    found = babsr_scores(rows, low, high, kinks, biases)
+    if branching != "upb":
+        return found
+    added = upb_scores(rows, low, high, kinks)
+    return np.where(np.max(added, axis=1, keepdims=True, initial=0.0) > _LITTLE, added, found)
 
 
 def gap_scores(rows, inner, outer, low, high, kinks):

@@ -5,7 +5,12 @@ import pytest
 
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import Dense, Relu, Sum
-from keras_taps.verification.search.branching import babsr_scores, gap_scores, local_biases
+from keras_taps.verification.search.branching import (
+    babsr_scores,
+    gap_scores,
+    line_scores,
+    local_biases,
+)
 from tests.verification.searches import graph_of
 
 
@@ -30,6 +35,20 @@ def test_babsr():
         lift = max(row, 0) * right * (1 - chord)  # what the upper line adds
         inactive, active = row * biases[j] * (chord - kink), row * biases[j] * (chord - 1)
         assert found[i, j] == pytest.approx(abs(max(inactive, active) + lift))
+
+
+def test_upb_is_the_intercept_and_falls_back_on_babsr():
+    rows, low, high, _, rng = numbers()
+    kinks, biases = np.zeros(8), rng.normal(size=8)
+    rows[0] = -np.abs(rows[0])  # no intercept counts
+    found = line_scores("upb", rows, low, high, kinks, biases)
+    babsr = line_scores("babsr", rows, low, high, kinks, biases)
+    np.testing.assert_array_equal(babsr, babsr_scores(rows, low, high, kinks, biases))
+    np.testing.assert_array_equal(found[0], babsr[0])
+    for i, j in np.ndindex(2, 8):
+        left, right = low[i + 1, j], high[i + 1, j]
+        area = -left * right / (right - left) if left < 0 < right else 0.0
+        assert found[i + 1, j] == pytest.approx(max(rows[i + 1, j], 0) * area)
 
 
 def test_gap():
