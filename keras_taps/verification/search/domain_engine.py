@@ -173,7 +173,7 @@ class DomainEngine(BoundEngine):
         boxes = zip(self.sites, self._cut(low), self._cut(high), strict=True)
         found = [node.slopes_on(Interval(*box)) for node, *box in boxes]
         sides = zip(*found, strict=True)
-        return [ops.concatenate([ops.reshape(s, (len(s), -1)) for s in side], -1) for side in sides]
+        return [ops.concatenate([_flat(values) for values in side], -1) for side in sides]
 
     def _cut(self, values):
         """Values `(batch, N)` in the shapes of the activations."""
@@ -219,6 +219,11 @@ class DomainEngine(BoundEngine):
         outputs = walk(self.network.layers, points[:, 0])
         values = ops.sum(forms * outputs[:, None], -1) + offset
         return ops.min(values, -1, keepdims=True)
+
+
+def _flat(values):
+    """Values `(batch, ...)` as `(batch, count)`."""
+    return ops.reshape(values, (-1, int(np.prod(values.shape[1:]))))
 
 
 class _Relaxation:
