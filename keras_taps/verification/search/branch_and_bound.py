@@ -223,7 +223,7 @@ class BranchAndBound:
         splits = self.sites.splits(low, high)
         estimates = babsr_scores(found.rows, low, high, self.sites.kinks, self._biases)
         bends, values = self.sites.bends(low, high), self.sites.values(found.inner)
-        estimates = np.where(np.isinf(bends), estimates, np.abs(found.rows) * bends)
+        estimates += np.abs(found.rows) * np.where(np.isinf(bends), 0.0, bends)
         scores = estimates, gap_scores(found.rows, found.outer, values, splits, bends)
         ranked = [np.where(splits, np.fmax(score, 1e-30), 0.0) for score in scores]
         bounds = np.where(np.isfinite(found.bounds), found.bounds, np.inf)
