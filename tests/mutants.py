@@ -44,6 +44,7 @@ FILES = {  # and the tests that must notice, the quickest first
     "certificate/backward.py": [*CHECKER, f"{OWN}places.py"],
     "certificate/lines.py": CHECKER,
     "certificate/leaves.py": [*CHECKER, f"{OWN}tree.py"],
+    "certificate/curves.py": [f"{OWN}curves.py"],
     "certificate/distance.py": [f"{OWN}distance.py"],
     "certificate/tightening.py": [f"{OWN}tightening.py", f"{OWN}forgery.py"],
     "certificate/many_boxes.py": SPLITTING,

@@ -33,11 +33,10 @@ def curve_lines(curve, function, box):
     fixed = type(box)(*map(ops.stop_gradient, box))
     below, steep = (ops.stop_gradient(_best(curve, function, fixed, side)) for side in (-1, 1))
 
-    def under(slope):
-        return extremes(curve, function, box, slope)[0]
+    def around(slope):
+        return extremes(curve, function, box, slope)
 
-    over = extremes(curve, function, box, steep)[1]
-    return Lines(steep, over, below, under(below), under)
+    return Lines(steep, around(steep)[1], below, around(below)[0], around)
 
 
 def parallel_curve_lines(curve, function, box):
@@ -92,7 +91,8 @@ def _beneath(curve, function, a, b, slope, sign):
     start, end = (ops.stop_gradient(x) + ops.stop_gradient(shape) for x in (a, b))
     t = _touching(lambda x: sign * (curve.slope(x) - fixed) >= 0, start, end)
     value = sign * (function(t) - slope * t)
-    rising = sign * (curve.slope(t) - slope)
+    # Nearly 0 where the line touches, and then its derivative by the slope would be noise.
+    rising = sign * (curve.slope(t) - fixed)
     return value + ops.minimum(ops.minimum(rising * (a - t), rising * (b - t)), 0.0)
 
 
@@ -108,6 +108,29 @@ def _touching(reached, start, end):
     _, high = ops.fori_loop(0, _HALVINGS, halve, (start, end))
     high = ops.where(reached(start), start, ops.where(reached(end), high, end))
     return ops.stop_gradient(high)
+
+
+def slope_range(curve, function, box):
+    """Between which slopes a line of an activation is worth a try, on boxes of its inputs.
+
+    Those of the activation at both ends and where it bends another way between, and of its chord.
+
+    Args:
+        curve: `Curve`.
+        function: Elementwise function of tensors.
+        box: `Interval` of tensors.
+
+    Returns:
+        `(least, most)`.
+    """
+    lower, upper = box
+    wide = box.width > 1e-6
+    chord = (function(upper) - function(lower)) / ops.where(wide, box.width, 1.0)
+    knots = (ops.minimum(ops.maximum(knot, lower), upper) for knot in curve.knots)
+    slopes = [curve.slope(x) for x in (lower, upper, *knots)]
+    slopes = ops.stack([*slopes, ops.where(wide, chord, slopes[0])])
+    slopes = ops.clip(slopes, curve.flattest, curve.steepest)
+    return ops.min(slopes, 0), ops.max(slopes, 0)
 
 
 def _best(curve, function, box, side):

@@ -15,15 +15,15 @@ class Lines(NamedTuple):
         upper_intercept: Tensor of the same shape.
         lower_slope: Tensor of the same shape.
         lower_intercept: Tensor of the same shape.
-        under: Function from other slopes `(batch, n, ...)` of the lower lines to their intercepts,
-            or `None` if all lower lines pass through 0.
+        around: Function from other slopes `(batch, n, ...)` to the intercepts of lower and of upper
+            lines with them, or `None` if only lower lines have others, all of which pass through 0.
     """
 
     upper_slope: object
     upper_intercept: object
     lower_slope: object
     lower_intercept: object
-    under: object = None
+    around: object = None
 
 
 class Lagrangian(NamedTuple):

@@ -14,7 +14,7 @@ from keras import ops
 
 from keras_taps import backend
 from keras_taps import layers as interval_layers
-from keras_taps.bounds.curves import curve_lines, parallel_curve_lines
+from keras_taps.bounds.curves import curve_lines, parallel_curve_lines, slope_range
 from keras_taps.bounds.lines import Lagrangian, Lines, kinked_lines, monotone_lines, parallel_lines
 from keras_taps.interval import Interval
 from keras_taps.layers.activations import ActivatedLayer, activate, activation_name
@@ -83,19 +83,22 @@ def _pull(nodes, traces, back, *form, walk=None):
 
 
 def with_slopes(traces, slopes):
-    """The traces with other slopes of the lower lines of crossing ReLUs and of curves.
+    """The traces with other slopes of the lower lines of crossing ReLUs and of lines of curves.
+
+    A form meets one of the two lines of a curve, so one slope serves for both.
 
     Args:
         traces: Traces of a chain.
         slopes: Iterator over tensors `(batch, n, ...)`, one for each activation: a slope for each
-            of the n forms that will be sent back. Any slope between those of the two pieces is
-            sound.
+            of the n forms that will be sent back. Any slope between those of the two pieces of a
+            ReLU is sound, and any of a curve.
     """
 
     def change(lines):
-        if lines.under is not None:
+        if lines.around is not None:
             slope = next(slopes)
-            return lines._replace(lower_slope=slope, lower_intercept=lines.under(slope))
+            under, over = lines.around(slope)
+            return Lines(slope, over, slope, under)
         slope = ops.where(lines.upper_intercept > 0, next(slopes), lines.lower_slope)
         return lines._replace(lower_slope=slope)
 
@@ -209,6 +212,7 @@ class Elementwise:
         slope: Its slope on negative inputs if it is a ReLU or leaky ReLU, else `None`.
         parallel: Function of a box that returns parallel `Lines`.
         curve: Its `Curve` if it has one, else `None`.
+        function: With a curve the function of tensors.
     """
 
     bounds: object
@@ -216,13 +220,20 @@ class Elementwise:
     slope: float | None = None
     parallel: object = None
     curve: object = None
+    function: object = None
 
     @property
     def slopes(self):
-        """Smallest and largest slope that its lower line may be given."""
+        """Smallest and largest slope that its lower line, or a line of a curve, may be given."""
         if self.curve is None:
             return self.slope or 0.0, 1.0
         return self.curve.flattest, self.curve.steepest
+
+    def slopes_on(self, box):
+        """Those that are worth a try on a box, tensors of its shape."""
+        if self.curve is None:
+            return [ops.full_like(box.lower, slope) for slope in self.slopes]
+        return slope_range(self.curve, self.function, box)
 
     def forward(self, box, refine, pull):
         box = refine(self, box, pull)
@@ -358,4 +369,4 @@ def _kinked(bounds, slope):
 
 def _curved(bounds, function, curve):
     lines, parallel = (partial(f, curve, function) for f in (curve_lines, parallel_curve_lines))
-    return Elementwise(bounds, lines, parallel=parallel, curve=curve)
+    return Elementwise(bounds, lines, parallel=parallel, curve=curve, function=function)

@@ -74,14 +74,15 @@ def test_monotone(name, pairs):
 
 @cache
 def of_curve(name):
-    """Its lines, and those with a share of its largest slope below."""
+    """Its lines, and those with a share of its largest slope."""
     function, curve = keras.activations.get(name), CURVES[name]
 
     def lines(box, share):
         found = curve_lines(curve, function, box)
-        low, high = curve.flattest, min(curve.steepest, 1e3)
+        low, high = curve.flattest, min(curve.steepest, 4.0)
         slope = ops.full_like(box.lower, 1.0) * (low + share * (high - low))
-        return found[:4], (*found[:2], slope, found.under(slope))
+        under, over = found.around(slope)
+        return found[:4], (slope, over, slope, under)
 
     return jitted(lines)
 

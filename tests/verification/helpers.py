@@ -99,6 +99,12 @@ def random_box(graph, seed, radius=0.3):
     return centre - radius, centre + radius
 
 
+def limits_of(signs):
+    """Limits of ReLUs' inputs where they have these signs: 1 for z >= 0, -1 for z <= 0, or 0."""
+    signs = np.asarray(signs)
+    return np.where(signs > 0, 0.0, -np.inf), np.where(signs < 0, 0.0, np.inf)
+
+
 def sample(lower, upper, count, seed=0):
     """Random inputs `(count, ...)` of a box, half of them corners."""
     part = np.random.default_rng(seed).uniform(size=(count, *lower.shape))

@@ -15,7 +15,6 @@ from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import Conv, Dense, Relu, Reshape, Sum
 from keras_taps.verification.graph.unsafe import worst_of
 from keras_taps.verification.search.branch_and_bound import BranchAndBound
-from keras_taps.verification.search.branching import local_biases
 from tests.helpers import BACKEND
 
 # Each compiled function costs seconds, but for PyTorch, which compiles none.
@@ -103,8 +102,8 @@ def loaded(kind, seed, branching="kfsb", cuts=CUTS, check=True, recompute=0):
 
 def with_graph(search, graph, branching="kfsb", check=True):
     """The search, for a graph of the same structure."""
-    search.graph, search.checker, search.check = graph, Checker(graph), check
-    search.branching, search._biases = branching, local_biases(graph)
+    search.look_at(graph)
+    search.checker, search.check, search.branching = Checker(graph), check, branching
     search.engine.network.set_weights(build_network(graph).get_weights())
     search.sizes, search.memory, search.nodes, search.recompute = (16,), 2**31, 0, 0
     return search

@@ -18,7 +18,7 @@ from keras_taps.verification.graph.traverse import curves
 pytestmark = pytest.mark.once
 
 PAGE = Path(keras_taps.__file__).parent.parent / "docs" / "certification.md"
-HEAD = "| Activation | convert, train | CROWN, alpha, checked | branch and bound, exact | ONNX |"
+HEAD = "| Activation | convert, train | CROWN to branch and bound, checked | exact solver | ONNX |"
 
 
 def table():

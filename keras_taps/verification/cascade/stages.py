@@ -24,7 +24,6 @@ from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
 from keras_taps.verification.exact.milp import exact_verdict
 from keras_taps.verification.graph.distance import has_distances
 from keras_taps.verification.graph.graph import Graph
-from keras_taps.verification.graph.traverse import curves
 from keras_taps.verification.graph.unpool import without_pooling
 from keras_taps.verification.graph.unsafe import Unsafe, safe, worst_of
 from keras_taps.verification.search.boxes import covering, within
@@ -295,11 +294,8 @@ class Verifier:
     def branch_and_bound(self) -> BranchAndBound:
         """The `BranchAndBound` of the network, whose pooling is rewritten as ReLUs."""
         if self._branch_and_bound is None:
-            others = curves(self.graph.nodes)
             if has_distances(self.graph.nodes):
-                others = [*others, "distances"]
-            if others:
-                raise ValueError(f"branch and bound splits ReLUs, not {', '.join(others)}")
+                raise ValueError("branch and bound splits activations, not distances")
             graph = without_pooling(self.graph)
             self._branch_and_bound = BranchAndBound(
                 graph,

@@ -186,17 +186,17 @@ class Checker:
         """
         return self._rooted(self._checked_box(lower, upper), boxes, deadline=deadline)
 
-    def _rooted(self, box, known=None, signs=None, deadline=NEVER):
-        """The root of a box, or of its part with these signs between known boxes of neurons."""
+    def _rooted(self, box, known=None, limits=None, deadline=NEVER):
+        """The root of a box, or of its part with these limits between known boxes of neurons."""
         if has_distances(self.graph.nodes):
             raise ValueError("there is no branch and bound with distance nodes")
-        walk = Walk(self._absolutes, known is None or signs is not None, deadline=deadline)
-        walk.pulls, walk.known, walk.signs = [], known, signs
+        walk = Walk(self._absolutes, known is None or limits is not None, deadline=deadline)
+        walk.pulls, walk.known, walk.limits = [], known, limits
         with np.errstate(all="ignore"):
             records = walk.enter(self.graph.nodes, box)
 
-        def within(signs):
-            return self._rooted(box, walk.boxes, signs, walk.deadline)
+        def within(limits):
+            return self._rooted(box, walk.boxes, limits, walk.deadline)
 
         return RootBox(walk, records, self.graph.outputs, within)
 

@@ -25,10 +25,11 @@ class CurveLines:
 
     Args:
         node: `Curve`.
-        box: Pair of arrays `(...)`, the inputs for which the lines hold.
-        steep: Array `(...)`.
-        over: Array `(...)`.
-        below: Array `(1, ...)`, or `(n, ...)` with a slope for each form.
+        box: Pair of arrays `(...)`, or `(n, ...)` with one for each form: the inputs for which the
+            lines hold.
+        steep: Array `(1, ...)`, or `(n, ...)` with a slope for each form.
+        over: Array of the same shape.
+        below: Array `(1, ...)` or `(n, ...)`.
         under: Array of the same shape.
         size: Array `(...)` that bounds |x|.
     """
@@ -41,31 +42,107 @@ class CurveLines:
     under: np.ndarray
     size: np.ndarray
 
+    @property
+    def lower(self):
+        """Lower end of the box."""
+        return self.box[0]
+
+    @property
+    def upper(self):
+        """Upper end of the box."""
+        return self.box[1]
+
     @classmethod
     def of(cls, node, box):
         """The lines that have the smallest distance in the middle of the box."""
         below, steep = (_best_slope(node, box, side) for side in (-1, 1))
         under, over = extremes(node, box, below)[0], extremes(node, box, steep)[1]
-        return cls(node, box, steep, over, below[None], under[None], size_of(box))
+        lines = (values[None] for values in (steep, over, below, under))
+        return cls(node, box, *lines, size_of(box))
 
     def with_slopes(self, slopes):
-        """Other slopes `(n, ...)` beneath, with intercepts that are sound; NaN keeps the usual."""
+        """Other slopes `(n, ...)`, with intercepts that are sound; NaN keeps the usual lines.
+
+        A form meets one of the two lines, so one slope serves for both.
+        """
         given = np.isfinite(slopes)
-        below = np.where(given, slopes, self.below)
-        under = extremes(self.node, self.box, below)[0]
-        return replace(self, below=below, under=np.where(given, under, self.under))
+        slopes = np.where(given, slopes, 0.0)
+        under, over = extremes(self.node, self.box, slopes)
+        lines = {"steep": slopes, "over": over, "below": slopes, "under": under}
+        return replace(
+            self, **{n: np.where(given, own, getattr(self, n)) for n, own in lines.items()}
+        )
 
     def back(self, form):
         """The form on the inputs, from the one on the outputs."""
         rising, falling = np.maximum(form.rows, 0), np.minimum(form.rows, 0)
         rows = form.place.times(rising, self.steep)
         rows += form.place.times(falling, self.below)  # of the two, one is 0
-        moved = form.place.dot(rising, self.over) + _dot(form.place, falling, self.under)
-        total = form.place.dot(rising, np.abs(self.over))
+        moved = _dot(form.place, rising, self.over) + _dot(form.place, falling, self.under)
+        total = _dot(form.place, rising, np.abs(self.over))
         total = total + _dot(form.place, -falling, np.abs(self.under))
         error = gamma(2 * self.size.size) * total + lost(self.size)
         error = error + 4 * ROUND * form.place.dot(np.abs(rows), self.size)
         return replace(form.plus(moved, error), rows=rows)
+
+    def in_leaves(self, limits, pushes):
+        """The lines of leaves, each drawn where the inputs are between its limits.
+
+        Args:
+            limits: Pair of arrays `(n, ...)`, infinite where nothing is known.
+            pushes: Array `(n, ...)`: multipliers of the limits, of the lower ones where positive,
+                of the upper ones where negative; or `None`.
+        """
+        box = tuple(np.broadcast_to(side, limits[0].shape) for side in self.box)
+        cut = (limits[0] > box[0]) | (limits[1] < box[1])
+        box = np.maximum(box[0], limits[0]), np.minimum(box[1], limits[1])
+        fresh = CurveLines.of(self.node, tuple(side[cut] for side in box))
+        drawn = {}
+        for name in ("steep", "over", "below", "under"):
+            drawn[name] = np.broadcast_to(getattr(self, name), cut.shape).copy()
+            drawn[name][cut] = getattr(fresh, name)[0]
+        return CurveLeaf(self.node, box, **drawn, size=self.size, limits=limits, pushes=pushes)
+
+
+@dataclass(frozen=True)
+class CurveLeaf(CurveLines):
+    """Lines of each leaf, its `limits`, and their multipliers `pushes`, as `in_leaves` has them."""
+
+    limits: tuple
+    pushes: np.ndarray
+
+    def back(self, form):
+        form = super().back(form)
+        if self.pushes is None:
+            return form
+        # push * (z - point) >= 0 for the limit on the side of its sign.
+        point = np.where(self.pushes > 0, *self.limits)
+        moved = np.where(self.pushes == 0, 0.0, self.pushes * point).reshape(len(form.rows), -1)
+        rows = form.rows + self.pushes
+        error = 4 * ROUND * form.place.dot(np.abs(rows), self.size) + lost(self.size)
+        error = error + gamma(self.size.size) * np.abs(moved).sum(1)
+        return replace(form.plus(-moved.sum(1), error), rows=rows)
+
+
+def slope_range(node, box):
+    """Between which slopes a line of an activation is worth a try, on boxes of its inputs.
+
+    Those of the activation at both ends and where it bends another way between, and of its chord.
+
+    Args:
+        node: `Curve`.
+        box: Pair of arrays `(...)`.
+
+    Returns:
+        `(least, most)`, arrays `(...)`.
+    """
+    lower, upper = box
+    at = [lower, upper, *(np.clip(knot, lower, upper) for knot in node.known.knots)]
+    wide = upper > lower
+    chord = (node(upper) - node(lower)) / np.where(wide, upper - lower, 1.0)
+    slopes = np.stack([*map(node.slope, at), np.where(wide, chord, node.slope(lower))])
+    slopes = np.clip(slopes, node.known.flattest, node.known.steepest)
+    return slopes.min(0), slopes.max(0)
 
 
 def _dot(place, rows, values):

@@ -1,8 +1,8 @@
 """The float64 checker of branch and bound: the leaves of a box, many at a time.
 
-A leaf fixes the signs of some pre-activations. Its bound is a Lagrangian: whatever the multipliers,
-as long as they are >= 0, adding `beta sign z` for `sign z >= 0` and `gamma (limit - cut)` for
-`cut <= limit` never makes a form smaller. So nothing that comes from outside has to be believed:
+A leaf has some pre-activations between limits. Its bound is a Lagrangian: whatever the multipliers,
+as long as they are >= 0, adding `beta (z - floor)`, `beta (ceiling - z)` and `gamma (limit - cut)`
+for `cut <= limit` never makes a form smaller. So nothing from outside has to be believed:
 multipliers are moved to where they are sound, the limits of cuts are derived here, and every number
 that is added to a row pays for its rounding as in `rounding.py`.
 
@@ -10,14 +10,17 @@ Bounds and limits of cuts are in one long file, because each pays for rounding i
 other.
 """
 
+from functools import cached_property
 from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
 
+from keras_taps.verification.certificate.curves import CurveLines, slope_range
 from keras_taps.verification.certificate.lines import (
     LayerCuts,
     LeafLines,
+    ReluLines,
     by_layer,
     lines_of,
     multipliers,
@@ -27,6 +30,7 @@ from keras_taps.verification.certificate.octahedron import axes, directions, lar
 from keras_taps.verification.certificate.rounding import Form, dot, gamma, lost, size_of
 
 _ROWS = 2**25  # bytes that rows may take at a time
+_KINDS = ReluLines, CurveLines
 
 
 class Cuts(NamedTuple):
@@ -48,20 +52,20 @@ class Cuts(NamedTuple):
 class RootBox:
     """A box of inputs with rigorous boxes of all neurons, and bounds on its leaves.
 
-    The ReLUs' neurons are numbered in the depth-first order of the nodes, each ReLU flattened. Made
-    by `Checker.root`.
+    The neurons of ReLUs and curves are numbered in the depth-first order of the nodes, each node
+    flattened. Made by `Checker.root`.
 
     Attributes:
         neurons: Number of neurons N.
-        kinks: Array `(N,)`: the slope of each neuron's ReLU for negative inputs.
-        lower: Array `(N,)`, lower bounds of the inputs of the ReLUs, NaN where one was not finite.
+        kinks: Array `(N,)`: the slope of each neuron's ReLU for negative inputs, NaN for curves.
+        lower: Array `(N,)`, lower bounds of the neurons' inputs, NaN where one was not finite.
         upper: Array `(N,)`, upper bounds.
 
     Example:
 
     >>> dense = Dense(np.array([[1.0]]), np.zeros(1))
     >>> root = Checker(Graph((dense, Relu((1,)), dense))).root(np.array([-1.0]), np.array([2.0]))
-    >>> leaves = np.array([[0], [-1], [1]], "int8")
+    >>> leaves = np.array([[-np.inf], [-np.inf], [0]]), np.array([[np.inf], [0], [np.inf]])
     >>> root.upper_bounds(np.ones((3, 1)), np.full(3, -0.5), leaves).round(9)
     array([ 1.5, -0.5,  1.5])
 
@@ -72,10 +76,10 @@ class RootBox:
     def __init__(self, walk, records, outputs, within):
         self._within, self._parts = within, {}
         self._walk = walk  # forward after it
-        self._pulls, walk.pulls = walk.pulls, None  # of the ReLUs; they hold the walk
+        self._pulls, walk.pulls = walk.pulls, None  # of the nodes; they hold the walk
         self._records = records
         self._outputs = outputs
-        self._lines = lines_of(records)
+        self._lines = lines_of(records, _KINDS)
         self._widest = max(walk.input[0].size, *(low.size for low, _ in walk.boxes), 1)
         self._starts = np.cumsum([0, *(lines.size.size for lines in self._lines)])
         self._octahedra = {}  # limits by members
@@ -84,11 +88,12 @@ class RootBox:
         self.kinks, self.lower, self.upper = (
             np.concatenate([np.zeros(0), *(np.ravel(value) for value in values)])
             for values in (
-                [np.full(lines.size.size, lines.slope) for lines in self._lines],
+                [np.full(lines.size.size, _kink(lines)) for lines in self._lines],
                 [lines.lower for lines in self._lines],
                 [lines.upper for lines in self._lines],
             )
         )
+        self._curved = np.isnan(self.kinks)
 
     @property
     def deadline(self):
@@ -106,33 +111,50 @@ class RootBox:
 
     @property
     def layers(self):
-        """List of pairs: where the numbers of each ReLU's neurons begin and end."""
+        """List of pairs: where the numbers of each node's neurons begin and end."""
         return list(zip(self._starts[:-1].tolist(), self._starts[1:].tolist(), strict=True))
 
     @property
     def empty(self):
-        """Whether the signs contradict each other, in a part made by `within`."""
+        """Whether the limits contradict each other, in a part made by `within`."""
         return self._walk.empty
 
-    def within(self, signs):
-        """The part of the box where some pre-activations have a sign, with boxes of its own.
+    def within(self, limits):
+        """The part of the box where pre-activations are between limits, with boxes of its own.
 
         Args:
-            signs: Array `(N,)`: 1 where z >= 0, -1 where z <= 0, 0 where nothing is known.
+            limits: Pair of arrays `(N,)`, infinite where nothing is known.
 
         Returns:
             `RootBox`, whose bounds are about this part. The last few are kept.
         """
-        signs = self._checked_signs(signs, (self.neurons,)).astype("int8")
-        key = signs.tobytes()
+        limits = self._checked_limits(limits, (self.neurons,))
+        key = b"".join(side.tobytes() for side in limits)
         if key in self._parts:
             self._parts[key] = self._parts.pop(key)  # now the youngest
         else:
             while len(self._parts) * 12 * 8 * self.neurons > _ROWS:
                 self._parts.pop(next(iter(self._parts)))
-            layers = [part[0] for part in by_layer(signs[None], self._lines)]
-            self._parts[key] = self._within(layers)
+            sides = (by_layer(side[None], self._lines) for side in limits)
+            self._parts[key] = self._within(
+                [(low[0], high[0]) for low, high in zip(*sides, strict=True)]
+            )
         return self._parts[key]
+
+    def usual_slopes(self):
+        """Array `(N,)`: slopes of the lower lines that 'crown' takes."""
+        return np.concatenate([np.zeros(0), *(lines.below.reshape(-1) for lines in self._lines)])
+
+    @cached_property
+    def slope_ranges(self):
+        """Between which slopes lines are kept as bytes: `(least, most)`, arrays `(N,)`."""
+        ranges = [(np.zeros(0), np.zeros(0))]
+        with np.errstate(all="ignore"):
+            for lines in self._lines:
+                kinked = isinstance(lines, ReluLines)
+                ends = (lines.slope, 1.0) if kinked else slope_range(lines.node, lines.box)
+                ranges.append([np.broadcast_to(end, lines.size.shape).reshape(-1) for end in ends])
+        return [np.concatenate(side) for side in zip(*ranges, strict=True)]
 
     def octahedra(self, members):
         """Proved upper bounds of all sums and differences of a few neurons of one ReLU.
@@ -175,7 +197,7 @@ class RootBox:
         self,
         forms,
         offset,
-        signs=None,
+        limits=None,
         slopes=None,
         betas=None,
         cuts=None,
@@ -187,29 +209,32 @@ class RootBox:
         Args:
             forms: Array `(L, outputs)`, a form a leaf.
             offset: Array `(L,)`.
-            signs: int8 array `(L, N)`: 1 where z >= 0, -1 where z <= 0 holds in the leaf, 0
-                elsewhere; by default all 0.
-            slopes: Array `(L, N)`: slopes of the lower lines of the neurons that are not split.
-                They are moved to where they are sound; NaN stands for what 'crown' takes.
-            betas: Array `(L, N)`: multipliers of the splits; only those of split neurons count.
+            limits: Pair of arrays `(L, N)`: between which numbers each pre-activation is in the
+                leaf, infinite where nothing is known; of a ReLU 0 or infinite. By default nothing.
+            slopes: Array `(L, N)`: slopes of the lower lines of the neurons that are not split, and
+                of curves. Lines are moved to where they are sound; NaN stands for what 'crown'
+                takes.
+            betas: Array `(L, N)`: multipliers of the limits, of the lower one where positive, of
+                the upper one where negative. What belongs to no limit counts as 0.
             cuts: `Cuts`, or `None`.
-            gammas: Array `(L, C)`: multipliers of the cuts. Like betas, what is negative or not
-                finite counts as 0.
+            gammas: Array `(L, C)`: multipliers of the cuts. What is negative counts as 0, and so
+                does what is not finite here and in betas.
             error: Array `(L,)` >= 0, added to the bounds: what `mixed` says. By default 0.
 
         Returns:
-            Array `(L,)`. Infinite where a number was not finite on the way; -inf if the signs
+            Array `(L,)`. Infinite where a number was not finite on the way; -inf if the limits
             contradict the boxes, so that the leaf is empty.
 
         Raises:
-            ValueError: If shapes do not fit, signs are others, or the members of a cut are not
+            ValueError: If shapes do not fit, limits are none, or the members of a cut are not
                 neurons of one ReLU.
         """
         forms, offset = np.asarray(forms, "float64"), np.asarray(offset, "float64")
         count = len(offset)
         self._check("forms", forms, (count, self._outputs))
-        signs = np.zeros((count, self.neurons), "int8") if signs is None else signs
-        signs = self._checked_signs(signs, (count, self.neurons))
+        if limits is None:
+            limits = (np.full((count, self.neurons), side * np.inf) for side in (-1, 1))
+        limits = self._checked_limits(limits, (count, self.neurons))
         slopes, betas = (None if v is None else np.asarray(v) for v in (slopes, betas))
         for name, values in (("slopes", slopes), ("betas", betas)):
             if values is not None:
@@ -223,54 +248,63 @@ class RootBox:
             for start in range(0, count, chunk):
                 part = slice(start, start + chunk)
                 records = self._leaf_records(
-                    signs[part],
+                    *(side[part] for side in limits),
                     *(None if v is None else v[part] for v in (slopes, betas, gammas)),
                     layers,
                 )
                 form = Form(forms[part], offset[part], error[part])
                 bounds[part] = self._walk.leave(form, records)
-                bounds[part][self._empty(signs[part])] = -np.inf
+            bounds[self._empty(*limits)] = -np.inf
         return bounds
 
-    def _empty(self, signs):
-        """Which rows of signs contradict the boxes."""
-        against = np.where(signs < 0, self.lower > 0, (signs > 0) & (self.upper < 0))
+    def _empty(self, floor, ceiling):
+        """Which rows of limits contradict the boxes or each other."""
+        against = (floor > self.upper) | (ceiling < self.lower) | (floor > ceiling)
         return self.empty | np.any(against, 1)
 
     def _check(self, name, values, shape):
         if values.shape != shape:
             raise ValueError(f"`{name}` must have shape {shape}. Received: shape {values.shape}")
 
-    def _checked_signs(self, signs, shape):
-        signs = np.asarray(signs)
-        self._check("signs", signs, shape)
-        if not np.all((signs == 0) | (signs == 1) | (signs == -1)):
-            raise ValueError("`signs` must be -1, 0 or 1.")
-        return signs
+    def _checked_limits(self, limits, shape):
+        floor, ceiling = (np.asarray(side, "float64") for side in limits)
+        for side in (floor, ceiling):
+            self._check("limits", side, shape)
+        if not np.all((floor < np.inf) & (ceiling > -np.inf)):
+            raise ValueError("`limits` must be numbers, or infinite where there is none.")
+        fixed = [np.isfinite(side) & (side != 0) & ~self._curved for side in (floor, ceiling)]
+        if np.any(fixed):
+            raise ValueError("A ReLU is split at 0 alone.")
+        return floor, ceiling
 
-    def _leaf_records(self, signs, slopes, betas, gammas, layers):
+    def _leaf_records(self, floor, ceiling, slopes, betas, gammas, layers):
         """The records with lines of their own for each row of a chunk."""
-        signs, slopes, betas = (
+        if betas is not None:
+            betas = np.where(np.isfinite(np.where(betas > 0, floor, ceiling)), betas, 0.0)
+            betas = np.where(np.isfinite(betas), betas, 0.0)
+        floor, ceiling, slopes, betas = (
             repeat(None) if values is None else by_layer(values, self._lines)
-            for values in (signs, slopes, betas)
+            for values in (floor, ceiling, slopes, betas)
         )
         layers = iter(layers)
 
         def change(lines):
-            own_signs, own_slopes, own_betas = next(signs), next(slopes), next(betas)
+            limits, own_slopes, pushes = (next(floor), next(ceiling)), next(slopes), next(betas)
+            cuts = next(layers)
+            if isinstance(lines, CurveLines):
+                lines = lines.in_leaves(limits, pushes)
+                return lines if own_slopes is None else lines.with_slopes(own_slopes)
             if own_slopes is not None:
                 lines = lines.with_slopes(np.asarray(own_slopes, "float64"))
-            pushes = None if own_betas is None else own_signs * multipliers(own_betas)
-            cuts = next(layers)
             return LeafLines(
                 **vars(lines),
-                signs=own_signs,
+                signs=np.isfinite(limits[0]).astype("int8") - np.isfinite(limits[1]),
                 pushes=pushes,
                 cuts=cuts,
                 gammas=None if cuts is None else gammas[:, cuts.rows],
             )
 
-        return replaced(self._records, change)
+        return replaced(self._records, change, _KINDS)
 
     # Cuts
 
@@ -288,7 +322,7 @@ class RootBox:
         if members.min() < 0 or members.max() >= self.neurons:
             raise ValueError(f"`members` of the cuts must be in 0 .. {self.neurons - 1}.")
         layer = np.searchsorted(self._starts, members, side="right") - 1
-        if np.any(layer != layer[:, :1]):
+        if np.any(layer != layer[:, :1]) or np.any(self._curved[members]):
             raise ValueError("The members of a cut must be neurons of one ReLU.")
         gammas = np.asarray(gammas)
         self._check("gammas", gammas, (count, len(members)))
@@ -357,3 +391,8 @@ class RootBox:
             found = pull(Form(rows, nothing, nothing)).reshape(len(chosen), -1)
             limits[start : start + chunk, slanted] = found
         return limits
+
+
+def _kink(lines):
+    """Slope of a ReLU for negative inputs, NaN of a curve."""
+    return np.nan if isinstance(lines, CurveLines) else lines.slope

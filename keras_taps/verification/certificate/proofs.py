@@ -14,6 +14,7 @@ _TREE = {
     "group": Expected(("<i8",), ()),
     "neurons": Expected(("<i4",), _LIST),
     "preorder": Expected(("<i4",), _LIST),
+    "points": Expected(("<f8",), _LIST),
     "rebased": Expected(("|b1",), _LIST),
     "slopes": Expected(("|u1",), _ROWS),
     "betas": Expected(("<f4",), _LIST),

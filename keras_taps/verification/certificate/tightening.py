@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_taps.verification.certificate.tree import LEVELS
+from keras_taps.verification.certificate.levels import LEVELS
 
 
 class Tightening(NamedTuple):

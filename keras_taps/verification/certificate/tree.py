@@ -1,10 +1,11 @@
 """Proof trees of branch and bound: which neurons were split, and the multipliers of each leaf.
 
-The children of a node fix the sign of one pre-activation z_j: z_j <= 0 in the first, z_j >= 0 in
+The children of a node cut one pre-activation z_j at a point p: z_j <= p in the first, z_j >= p in
 the second. Every input lies in one of them, so the leaves of a binary tree cover the box whatever
-its nodes split; that is all that a tree has to be. What a leaf claims is not believed: the checker
-bounds it again from its slopes and multipliers, and any of those are sound. At some nodes it first
-derives the boxes of all neurons again, knowing the signs that are fixed there.
+its nodes split; that is all that a tree has to be. A ReLU is split at 0, a curve at any point and
+again in its parts. What a leaf claims is not believed: the checker bounds it again from its slopes
+and multipliers, and any of those are sound. At some nodes it first derives the boxes of all neurons
+again, knowing the splits above.
 
 Growing, storing and reading are in one long file, because they agree on one order of nodes.
 """
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LEVELS = 255  # a slope is stored as a byte
+from keras_taps.verification.certificate.lines import multipliers
+
 _ARRAYS = (
     "group",
     "neurons",
@@ -27,53 +29,17 @@ _ARRAYS = (
 )
 
 
-def quantise(slopes, kinks):
-    """Slopes of lower lines as bytes: q stands for `kink + (1 - kink) q / 255`.
-
-    Args:
-        slopes: Array `(..., U)` of numbers; what lies outside [kink, 1] is moved there.
-        kinks: Array `(U,)`, the slope of each neuron's ReLU for negative inputs, in [0, 1].
-
-    Returns:
-        Array `(..., U)` of uint8, the nearest byte.
-
-    Example:
-
-    >>> quantise(np.array([0.0, 0.5, 2.0]), np.zeros(3))
-    array([  0, 128, 255], dtype=uint8)
-    """
-    width = np.where(kinks < 1, 1 - kinks, 1.0)
-    return np.rint(np.clip((slopes - kinks) / width, 0, 1) * LEVELS).astype("uint8")
-
-
-def dequantise(levels, kinks):
-    """The slopes that bytes stand for, float64.
-
-    Args:
-        levels: Array `(..., U)` of uint8.
-        kinks: As in `quantise`.
-
-    Returns:
-        Array `(..., U)`.
-
-    Example:
-
-    >>> dequantise(np.array([0, 255], "uint8"), np.array([0.2, 0.2])).tolist()
-    [0.2, 1.0]
-    """
-    return kinks + (1 - kinks) * (levels / LEVELS)
-
-
 @dataclass(slots=True)
 class _Node:
-    """`place` and `sign`: what the edge from the parent fixes; `split`: place split here.
+    """`side` of `point` on which the edge from the parent has `place`; `split`: place split here.
 
     `rebased`: whether boxes are derived again here.
     """
 
     parent: int
     place: int
-    sign: int
+    side: int
+    point: float
     split: int = -1
     children: tuple = None
     rebased: bool = False
@@ -102,17 +68,18 @@ class Tree:
     Example:
 
     >>> tree = Tree(0, [3, 7])
-    >>> inactive, active = tree.split(tree.root, 7)
-    >>> tree.signs(inactive).tolist(), tree.signs(active).tolist()
-    ([0, -1], [0, 1])
-    >>> for node in (inactive, active):
+    >>> below, above = tree.split(tree.root, 7, 0.5)
+    >>> [limit.tolist() for limit in tree.limits(below)]
+    [[-inf, -inf], [inf, 0.5]]
+    >>> for node in (below, above):
     ...     tree.close(node, np.zeros(2, "uint8"), np.zeros(2), np.ones(1))
     >>> tree.complete, Tree.unpack(tree.pack()).pack()["preorder"].tolist()
     (True, [7, -1, -1])
 
     References:
         Bunel et al. 2020, branch and bound; Wang et al. 2021, beta-CROWN; Ferrari et al. 2022,
-        MN-BaB.
+        MN-BaB; Shi et al., "Neural Network Verification with Branch-and-Bound for General
+        Nonlinearities" (GenBaB), 2024.
     """
 
     root = 0
@@ -123,30 +90,36 @@ class Tree:
         self._places = {int(neuron): place for place, neuron in enumerate(self.neurons)}
         if len(self._places) < len(self.neurons) or np.any(self.neurons < 0):
             raise ValueError("`neurons` must be different numbers >= 0.")
-        self._nodes = [_Node(-1, -1, 0)]
+        self._nodes = [_Node(-1, -1, 0, 0.0)]
         self._open = {self.root: None}  # an ordered set
 
-    def split(self, node, neuron):
+    def split(self, node, neuron, point=0.0):
         """Split an open node.
 
         Args:
             node: Number of an open node.
-            neuron: Number of a neuron, one of `neurons` that no node above splits.
+            neuron: Number of a neuron, one of `neurons`.
+            point: Where it is split: a number strictly between the points at which nodes above
+                split the same neuron.
 
         Returns:
-            `(inactive, active)`: numbers of the children, z <= 0 and z >= 0.
+            `(below, above)`: numbers of the children, z <= point and z >= point.
 
         Raises:
-            ValueError: If the node is not open, or the neuron none that it may split.
+            ValueError: If the node is not open, or may not be split so.
         """
         self._check_open(node)
-        place = self._places.get(int(neuron))
+        place, point = self._places.get(int(neuron)), float(point)
         if place is None:
             raise ValueError(f"Neuron {int(neuron)} is none of the neurons of the tree.")
-        if place in self.path(node)[0]:
-            raise ValueError(f"Neuron {int(neuron)} is split twice on one path.")
+        floor, ceiling = (limit[place] for limit in self.limits(node))
+        if not floor < point < ceiling or not np.isfinite(point):
+            raise ValueError(
+                f"Neuron {int(neuron)} is split at {point}, which must be a number strictly "
+                f"between {floor} and {ceiling}, where it is split above."
+            )
         first = len(self._nodes)
-        self._nodes += [_Node(node, place, -1), _Node(node, place, 1)]
+        self._nodes += [_Node(node, place, side, point) for side in (-1, 1)]
         self._nodes[node].split, self._nodes[node].children = place, (first, first + 1)
         del self._open[node]
         self._open.update({first: None, first + 1: None})
@@ -176,8 +149,8 @@ class Tree:
         Args:
             node: Number of an open node.
             slopes: uint8 array `(U,)` from `quantise`.
-            betas: Array `(U,)` >= 0, the multipliers of the splits; only those of the neurons
-                split above count.
+            betas: Array `(U,)`, the multipliers of the splits: positive where they are of z >= the
+                nearest point, negative of z <= it; others do not count.
             mix: Array `(m,)` >= 0, the weights of the forms of the group, in the order in which
                 the task has them.
             gammas: Array `(C,)` >= 0, the multipliers of the cuts, or `None`.
@@ -185,10 +158,15 @@ class Tree:
         Raises:
             ValueError: If the node is not open or the slopes are no bytes of the neurons.
         """
-        places, _ = self.path(node)
+        places, sides, _ = self.path(node)
+        along = np.zeros(len(places))
+        # Of several splits of a neuron to one side the last is the nearest.
+        nearest = {pair: at for at, pair in enumerate(zip(places, sides, strict=True))}
+        for (place, side), at in nearest.items():
+            along[at] = max(side * betas[place], 0.0)
         gammas = np.zeros(0) if gammas is None else np.asarray(gammas)
         used = np.flatnonzero(gammas)
-        self._put(node, slopes, np.asarray(betas)[places], mix, used, gammas[used])
+        self._put(node, slopes, along, mix, used, gammas[used])
 
     def reopen(self, node):
         """Take back that a node was proved, when its bound did not stand a check."""
@@ -209,37 +187,47 @@ class Tree:
 
     @property
     def leaves(self):
-        """List of the nodes that are not split, in preorder: inactive before active."""
+        """List of the nodes that are not split, in preorder: below a point before above it."""
         return [node for node in self._preorder() if self._nodes[node].children is None]
 
     def path(self, node):
-        """Places in `neurons` and signs of the splits from the root to a node, two lists."""
+        """Places in `neurons`, sides (-1 below, 1 above) and points of the splits from the root."""
         found = []
         while node != self.root:
-            found.append((self._nodes[node].place, self._nodes[node].sign))
-            node = self._nodes[node].parent
-        found.reverse()
-        return [place for place, _ in found], [sign for _, sign in found]
+            own = self._nodes[node]
+            found.append((own.place, own.side, own.point))
+            node = own.parent
+        return tuple([split[part] for split in reversed(found)] for part in range(3))
 
-    def signs(self, node):
-        """int8 array `(U,)`: 1 where z >= 0, -1 where z <= 0 is fixed, 0 elsewhere."""
-        signs = np.zeros(len(self.neurons), "int8")
-        places, fixed = self.path(node)
-        signs[places] = fixed
-        return signs
+    def limits(self, node):
+        """Between which points the splits above a node fix each neuron.
+
+        Returns:
+            `(floor, ceiling)`: float64 arrays `(U,)`, infinite where nothing is fixed.
+        """
+        found = np.full(len(self.neurons), -np.inf), np.full(len(self.neurons), np.inf)
+        while node != self.root:
+            own = self._nodes[node]
+            side = found[own.side < 0]
+            if np.isinf(side[own.place]):  # on the way up the nearest comes first
+                side[own.place] = own.point
+            node = own.parent
+        return found
 
     def proof(self, node):
         """What a closed node was closed with.
 
         Returns:
-            `(slopes, betas, mix, cuts, gammas)`: uint8 `(U,)`, float32 `(U,)`, float32 `(m,)`, and
-            the numbers of the cuts with their multipliers, both `(used,)`; `None` if it is open.
+            `(slopes, betas, mix, cuts, gammas)`: uint8 `(U,)`, float64 `(U,)` with the signs that
+            `close` takes, float32 `(m,)`, and the numbers of the cuts with their multipliers, both
+            `(used,)`; `None` if it is open.
         """
         if self._nodes[node].proof is None:
             return None
         slopes, along, mix, used, gammas = self._nodes[node].proof
-        betas = np.zeros(len(self.neurons), "float32")
-        betas[self.path(node)[0]] = along
+        places, sides, _ = self.path(node)
+        betas = np.zeros(len(self.neurons))
+        np.add.at(betas, np.array(places, int), np.array(sides) * multipliers(along))
         return slopes, betas, mix, used, gammas
 
     def pack(self):
@@ -247,10 +235,11 @@ class Tree:
 
         Returns:
             `group`; `neurons` `(U,)`; `preorder`, for each node the neuron that it splits or -1 for
-            a leaf, an inactive child before the active one; `rebased`, for each node whether boxes
-            are derived again there; for the leaves in this order `slopes` `(leaves, U)`, `betas`,
-            those along each path from the root one after the other, `mix` `(leaves, m)`, and
-            `gamma_counts` `(leaves,)` with as many entries in `gamma_cuts` and `gamma_values`.
+            a leaf, a child below before the one above; `points`, for each split where it is, unless
+            all are 0; `rebased`, for each node whether boxes are derived again there; for the
+            leaves in this order `slopes` `(leaves, U)`, `betas`, those along each path from the
+            root one after the other, `mix` `(leaves, m)`, and `gamma_counts` `(leaves,)` with as
+            many entries in `gamma_cuts` and `gamma_values`.
 
         Raises:
             ValueError: If a leaf is open.
@@ -259,12 +248,15 @@ class Tree:
             raise ValueError(f"{len(self._open)} leaves of the tree are not proved.")
         order = self._preorder()
         split = [self._nodes[node].split for node in order]
+        inner = (self._nodes[node].children for node in order)
+        points = np.array([self._nodes[pair[0]].point for pair in inner if pair])
         proofs = [node.proof for node in (self._nodes[i] for i in order) if node.children is None]
         slopes, betas, mix, cuts, gammas = zip(*proofs, strict=True)
         return {
             "group": np.array(self.group),
             "neurons": self.neurons.astype("int32"),
             "preorder": np.array([-1 if s < 0 else self.neurons[s] for s in split], "int32"),
+            **({"points": points} if points.any() else {}),
             "rebased": np.array([self._nodes[node].rebased for node in order]),
             "slopes": np.stack(slopes),
             "betas": np.concatenate(betas),
@@ -279,7 +271,8 @@ class Tree:
         """The tree that `pack` took apart.
 
         Args:
-            packed: Dictionary of arrays, from whatever source; without `rebased` there are none.
+            packed: Dictionary of arrays, from whatever source; without `rebased` no boxes are
+                derived again, and without `points` all are 0.
 
         Returns:
             `Tree`, complete.
@@ -291,7 +284,11 @@ class Tree:
         if missing:
             raise ValueError(f"The tree lacks {', '.join(missing)}.")
         tree = cls(_whole("group", packed["group"]), packed["neurons"])
-        leaves = tree._grow(_integers("preorder", packed["preorder"]))
+        preorder = _integers("preorder", packed["preorder"])
+        points = np.asarray(packed.get("points", np.zeros(np.sum(preorder != -1))))
+        if points.dtype != np.float64 or points.shape != (np.sum(preorder != -1),):
+            raise ValueError("`points` must hold a number for each split.")
+        leaves = tree._grow(preorder, iter(points.tolist()))
         order = tree._preorder()
         rebased = np.asarray(packed.get("rebased", np.zeros(len(order), bool)))
         if rebased.dtype != bool or rebased.shape != (len(order),):
@@ -318,8 +315,8 @@ class Tree:
             tree._put(leaf, *proof)
         return tree
 
-    def _grow(self, preorder):
-        """Split as `preorder` says; the leaves, in its order."""
+    def _grow(self, preorder, points):
+        """Split as `preorder` says, at these points; the leaves, in its order."""
         waiting, leaves = [self.root], []
         for neuron in preorder.tolist():
             if not waiting:
@@ -328,8 +325,8 @@ class Tree:
             if neuron == -1:
                 leaves.append(node)
             else:
-                inactive, active = self.split(node, neuron)
-                waiting += [active, inactive]
+                below, above = self.split(node, neuron, next(points))
+                waiting += [above, below]
         if waiting:
             raise ValueError("`preorder` ends before the tree does.")
         return leaves

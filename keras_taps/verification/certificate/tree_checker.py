@@ -3,8 +3,8 @@
 import numpy as np
 
 from keras_taps.verification.certificate.leaves import Cuts
+from keras_taps.verification.certificate.levels import dequantise
 from keras_taps.verification.certificate.lines import multipliers
-from keras_taps.verification.certificate.tree import dequantise
 from keras_taps.verification.graph.unsafe import worst_of
 
 _BATCH = 2**27  # bytes that the multipliers of leaves may take at a time
@@ -49,7 +49,7 @@ def leaf_bounds(root, forms, offset, groups, trees, cuts=None):
         todo += [(tree, leaf, bounds[-1], at) for at, leaf in enumerate(leaves)]
     todo = [(*item, proof[3]) for item in todo if (proof := item[0].proof(item[1])) is not None]
     kept = _used([item[-1] for item in todo], 0 if cuts is None else len(cuts.members))
-    size = max(1, _BATCH // (32 * max(root.neurons, 1) + 8 * kept.size))
+    size = max(1, _BATCH // (64 * max(root.neurons, 1) + 8 * kept.size))
     for start in range(0, len(todo), size):
         part = todo[start : start + size]
         found = bound_leaves(root, forms, offset, groups, [item[:2] for item in part], cuts)
@@ -119,7 +119,7 @@ def bound_leaves(root, forms, offset, groups, leaves, cuts):
     kept = _used([proof[3] for proof in proofs], 0 if cuts is None else len(cuts.members))
     cuts = Cuts(*(part[kept] for part in cuts)) if kept.size else None
     count = len(leaves)
-    signs = np.zeros((count, root.neurons), "int8")
+    limits = [np.full((count, root.neurons), side * np.inf) for side in (-1, 1)]
     slopes = np.full((count, root.neurons), np.nan)
     betas = np.zeros((count, root.neurons))
     weights = np.zeros((count, len(groups)))
@@ -129,16 +129,19 @@ def bound_leaves(root, forms, offset, groups, leaves, cuts):
         mine = np.flatnonzero(groups == tree.group)
         if mix.shape != mine.shape:
             raise ValueError(f"Group {tree.group} has {len(mine)} forms, not {mix.size}.")
-        signs[i, tree.neurons] = tree.signs(node)
-        slopes[i, tree.neurons] = dequantise(levels, root.kinks[tree.neurons])
+        for side, own in zip(limits, tree.limits(node), strict=True):
+            side[i, tree.neurons] = own
+        ranges = (side[tree.neurons] for side in root.slope_ranges)
+        slopes[i, tree.neurons] = dequantise(levels, *ranges)
         betas[i, tree.neurons] = own_betas
         weights[i, mine] = mix
         gammas[i, np.searchsorted(kept, used)] = values
     mixed = root.mixed(weights, forms, offset)
     bounds = np.zeros(count)
     for fixed, rows in _by_base(root, leaves):
-        part = root.within(fixed) if fixed.any() else root
-        given = mixed[0][rows], mixed[1][rows], signs[rows], slopes[rows], betas[rows]
+        part = root.within(fixed) if np.isfinite(fixed).any() else root
+        own = [side[rows] for side in limits]
+        given = mixed[0][rows], mixed[1][rows], own, slopes[rows], betas[rows]
         bounds[rows] = part.upper_bounds(*given, cuts, gammas[rows], mixed[2][rows])
     # Weights larger than 1 in all would make any bound as far below 0 as one likes.
     total = np.maximum(multipliers(weights).sum(1) * _UP, 1.0)
@@ -146,10 +149,12 @@ def bound_leaves(root, forms, offset, groups, leaves, cuts):
 
 
 def _by_base(root, leaves):
-    """Pairs of the signs at a base of some leaves and the rows of these leaves."""
+    """Pairs of the limits at a base of some leaves and the rows of these leaves."""
     bases = {}
     for row, (tree, node) in enumerate(leaves):
-        fixed = np.zeros(root.neurons, "int8")
-        fixed[tree.neurons] = tree.signs(tree.base(node))
-        bases.setdefault(fixed.tobytes(), (fixed, []))[1].append(row)
+        fixed = [np.full(root.neurons, side * np.inf) for side in (-1, 1)]
+        for side, own in zip(fixed, tree.limits(tree.base(node)), strict=True):
+            side[tree.neurons] = own
+        key = b"".join(side.tobytes() for side in fixed)
+        bases.setdefault(key, (fixed, []))[1].append(row)
     return bases.values()

@@ -199,8 +199,9 @@ class Conv(Linear):
     def _channels(self, x, taps):
         if self.groups == 1:
             return x @ taps[0]
-        split = x.reshape(*x.shape[:-1], self.groups, 1, -1)
-        return (split @ taps).reshape(*x.shape[:-1], -1)
+        split = x.reshape(*x.shape[:-1], self.groups, 1, x.shape[-1] // self.groups)
+        found = split @ taps
+        return found.reshape(*x.shape[:-1], self.groups * found.shape[-1])  # also of no rows
 
     def absolute(self):
         return _bare(self, kernel=np.abs(self.kernel))

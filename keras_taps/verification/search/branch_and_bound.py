@@ -1,10 +1,11 @@
 """Complete verification by branch and bound: domains of many inputs and classes share a batch.
 
-A domain fixes the signs of some pre-activations. Its bound is a Lagrangian with multipliers for
-those signs; where it is not below 0, one more neuron is split. A domain whose neurons are all split
-is a linear program. Proofs are trees, each of whose leaves the float64 checker bounds again before
-it counts. Boxes of neurons are those of the whole input; on request deep domains derive theirs
-again, with the signs that are fixed. One loop owns pool, clock and memory, so the class is long.
+A domain has some pre-activations between limits. Its bound is a Lagrangian with multipliers for
+those limits; where it is not below 0, one more neuron is split: a ReLU at 0, a curve at a point,
+and again in its parts. A domain whose ReLUs are all split is a linear program. Proofs are trees,
+each of whose leaves the float64 checker bounds again before it counts; they alone know the limits.
+Boxes of neurons are those of the whole input; on request deep domains derive theirs again, within
+their limits. One loop owns pool, clock and memory, so the class is long.
 """
 
 import time
@@ -14,8 +15,8 @@ import numpy as np
 from keras_taps.checks import check_choice, check_count
 from keras_taps.choices import BRANCHINGS, CUTS, MEMORY
 from keras_taps.verification.certificate.deadline import Deadline, OutOfTime
-from keras_taps.verification.certificate.tree import quantise
 from keras_taps.verification.search.branching import (
+    Sites,
     best_places,
     gap_scores,
     known_places,
@@ -34,7 +35,7 @@ LEVELS = 3  # most splits at once while there are few domains
 
 
 class BranchAndBound:
-    """Branch and bound on the ReLUs of one network.
+    """Branch and bound on the ReLUs and curves of one network.
 
     Args:
         graph: `Graph` without pooling by maxima.
@@ -60,7 +61,8 @@ class BranchAndBound:
         Wang et al., "Beta-CROWN", 2021; De Palma et al., "Improved Branch and Bound for Neural
         Network Verification via Lagrangian Decomposition" (filtered smart branching), 2021;
         Ferrari et al., "Complete Verification via Multi-Neuron Relaxation Guided
-        Branch-and-Bound", 2022.
+        Branch-and-Bound", 2022; Shi et al., "Neural Network Verification with Branch-and-Bound for
+        General Nonlinearities" (GenBaB), 2024.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class BranchAndBound:
         charge_compilation=False,
         clock=time.perf_counter,
     ):
-        self.graph, self.checker, self.attempt, self.check = graph, checker, attempt, check
+        self.checker, self.attempt, self.check = checker, attempt, check
         self.engine = DomainEngine(graph, sizes[0])
         self.iterations = iterations
         self.branching = check_choice("branching", branching, BRANCHINGS)
@@ -87,7 +89,11 @@ class BranchAndBound:
         self.charge_compilation, self.clock = charge_compilation, clock
         self.sizes, self.memory = sizes, memory
         self.nodes = 0
-        self._biases = local_biases(graph)
+        self.look_at(graph)
+
+    def look_at(self, graph):
+        """Take a graph whose weights are those of the engine."""
+        self.graph, self.sites, self._biases = graph, Sites(graph), local_biases(graph)
 
     def solve(self, tasks, timeout=np.inf, budget=None, account="bab", most=np.inf):
         """Decide tasks, or leave them open when their time is up.
@@ -107,7 +113,8 @@ class BranchAndBound:
                 continue
             began, deadline = self.clock(), Deadline.after(left, self._clock)
             try:
-                case = Case(task, self.checker, self.cuts, self.check, deadline, task.proved)
+                given = self.cuts, self.check, deadline, task.proved, self.engine.sloped
+                case = Case(task, self.checker, *given)
             except OutOfTime:
                 task.spend(account, self.clock() - began)
                 continue
@@ -154,7 +161,7 @@ class BranchAndBound:
         fields["mix"][:] = 1.0
         for row, (number, group, node, *own) in enumerate(starts):
             fields["case"][row], fields["group"][row], fields["node"][row] = number, group, node
-            for name, values in zip(("signs", "slopes", "betas"), own, strict=True):
+            for name, values in zip(("slopes", "betas"), own, strict=True):
                 fields[name][row, : len(values)] = values
         return fields
 
@@ -175,29 +182,25 @@ class BranchAndBound:
             self._keep(cases, pool, part, linear)
 
     def _bound(self, cases, part):
-        """Bound a batch, write what was found into its fields; which domains are linear."""
-        free = np.array(
-            [
-                cases[number].free(signs, base)
-                for number, signs, base in zip(
-                    part["case"], part["signs"], part["base"], strict=True
-                )
-            ],
-            bool,
-        )
-        chosen = np.flatnonzero(free)
+        """Bound a batch, write what was found into its fields; which domains cannot be split."""
+        domains = zip(*(part[n] for n in ("case", "group", "node", "base")), strict=True)
+        free = np.array([cases[number].free(*domain) for number, *domain in domains], bool)
+        # With curves no domain is linear: it is bounded and cannot be split.
+        bounded = free | bool(self.sites.curves)
+        chosen = np.flatnonzero(bounded)
         if len(chosen):
             self.nodes += len(chosen)
             for number in part["case"][chosen]:
                 cases[number].domains += 1
             some = {name: values[chosen] for name, values in part.items()}
             domains = gather(cases, some)
-            found = self.engine.domains(domains, self._size(len(chosen)), self.iterations)
+            steps = self.iterations * (2 if self.sites.curves else 1)  # lines of curves take more
+            found = self.engine.domains(domains, self._size(len(chosen)), steps)
             self._try(cases, some, found)
             self._write(cases, some, domains, found)
             for name, values in some.items():
                 part[name][chosen] = values
-        for row in np.flatnonzero(~free):
+        for row in np.flatnonzero(~bounded):
             self._linear(cases, part, row)
         return ~free
 
@@ -214,23 +217,23 @@ class BranchAndBound:
                 self.attempt(task, found.points[mine])
 
     def _write(self, cases, part, domains, found):
-        low = np.where(domains.signs > 0, np.maximum(domains.low, 0), domains.low)
-        high = np.where(domains.signs < 0, np.minimum(domains.high, 0), domains.high)
-        kinks = next(iter(cases.values())).kinks
-        scores = (
-            line_scores(self.branching, found.rows, low, high, kinks, self._biases),
-            gap_scores(found.rows, found.inner, found.outer, low, high, kinks),
-        )
-        crossing = (low < 0) & (high > 0)
-        ranked = [np.where(crossing, np.fmax(score, 1e-30), 0.0) for score in scores]
+        low = np.maximum(domains.low, domains.floor)
+        high = np.minimum(domains.high, domains.ceiling)
+        splits = self.sites.splits(low, high)
+        own = self.sites.kinks, self._biases
+        estimates = line_scores(self.branching, found.rows, low, high, *own)
+        bends, values = self.sites.bends(low, high), self.sites.values(found.inner)
+        estimates += np.abs(found.rows) * np.where(np.isinf(bends), 0.0, bends)
+        scores = estimates, gap_scores(found.rows, found.outer, values, splits, bends)
+        ranked = [np.where(splits, np.fmax(score, 1e-30), 0.0) for score in scores]
         bounds = np.where(np.isfinite(found.bounds), found.bounds, np.inf)
         # A child is part of its parent, whatever rounding and unfinished descent say.
         part["bound"] = np.minimum(part["bound"], bounds)
         for row, number in enumerate(part["case"]):
             case = cases[number]
             count = len(case.neurons)
-            slopes, betas = found.slopes[row, case.neurons], found.betas[row, case.neurons]
-            part["slopes"][row, :count] = quantise(slopes, case.kinks[case.neurons])
+            betas = found.betas[row, case.neurons]
+            part["slopes"][row, :count] = case.packed(found.slopes[row])
             part["betas"][row, :count] = np.where(np.isfinite(betas), betas, 0.0)
             part["mix"][row] = case.own_mix(int(part["group"][row]), found.mix[row])
             part["gammas"][row] = found.gammas[row]
@@ -244,7 +247,7 @@ class BranchAndBound:
     def _linear(self, cases, part, row):
         """A domain without a free neuron: its linear program has the last word."""
         case, group = cases[part["case"][row]], part["group"][row]
-        pattern, constrained = case.pattern(part["signs"][row], part["base"][row])
+        pattern, constrained = case.pattern(group, part["node"][row], part["base"][row])
         forms = case.forms[group]
         found = split_lp(
             self.graph,
@@ -259,7 +262,7 @@ class BranchAndBound:
             self.attempt(case.task, found.point[None])
         part["bound"][row] = found.bound
         part["mix"][row, : len(forms)] = found.mix
-        part["betas"][row, : len(case.neurons)] = found.betas[case.neurons]
+        part["betas"][row, : len(case.neurons)] = (pattern * found.betas)[case.neurons]
         part["gammas"][row] = 0.0
 
     def _close(self, cases, part):
@@ -323,24 +326,22 @@ class BranchAndBound:
         split = {name: values[splitting] for name, values in parents.items()}
         order = self._ordered(cases, split) if len(splitting) else []
         rows = np.flatnonzero(again).tolist()
-        nodes, signs = parents["node"][rows].tolist(), list(parents["signs"][rows])
+        nodes = parents["node"][rows].tolist()
         for row, choices in zip(splitting, order, strict=True):
-            case = cases[parents["case"][row]]
-            tree = case.trees[parents["group"][row]]
-            grown = [(int(parents["node"][row]), parents["signs"][row])]
-            for place in choices[:levels]:
+            case, group = cases[parents["case"][row]], parents["group"][row]
+            low, high = case.within(group, parents["node"][row], parents["base"][row])
+            grown = [int(parents["node"][row])]
+            for neuron in case.neurons[choices[:levels]]:
+                point = self.sites.point(neuron, low[neuron], high[neuron])
                 grown = [
-                    (child, _with(fixed, place, sign))
-                    for node, fixed in grown
-                    for child, sign in zip(
-                        tree.split(node, case.neurons[place]), (-1, 1), strict=True
-                    )
+                    child
+                    for node in grown
+                    for child in case.trees[group].split(node, neuron, point)
                 ]
             rows += [row] * len(grown)
-            nodes += [node for node, _ in grown]
-            signs += [fixed for _, fixed in grown]
+            nodes += grown
         children = {name: values[rows] for name, values in parents.items()}
-        children["node"], children["signs"] = np.array(nodes, "int32"), np.stack(signs)
+        children["node"] = np.array(nodes, "int32")
         return children
 
     def _rebased(self, cases, parents):
@@ -350,7 +351,7 @@ class BranchAndBound:
         """
         again = np.zeros(len(parents["case"]), bool)
         for row in range(len(again) if self.recompute else 0):
-            number, *own = (parents[n][row] for n in ("case", "group", "node", "signs", "base"))
+            number, *own = (parents[n][row] for n in ("case", "group", "node", "base"))
             found = cases[number].rebase(*own, self.recompute)
             again[row], parents["base"][row] = found != own[-1], found
             if again.sum() == RENEWED:
@@ -367,14 +368,18 @@ class BranchAndBound:
         unique = [list(dict.fromkeys(known_places(row).tolist())) for row in choices]
         unique = [np.array(places, int) for places in unique]
         rows = np.repeat(np.arange(len(unique)), [2 * len(places) for places in unique])
-        tried = {name: values[rows] for name, values in parents.items()}
-        tried["signs"] = tried["signs"].copy()
-        at = np.concatenate([np.repeat(places, 2) for places in unique])
-        tried["signs"][np.arange(len(rows)), at] = np.tile([-1, 1], len(rows) // 2)
+        at = np.concatenate(
+            [
+                np.repeat(cases[number].neurons[places], 2)
+                for number, places in zip(parents["case"], unique, strict=True)
+            ]
+        )
         bounds = np.full(len(rows), np.inf)
         for start in range(0, len(rows), self.sizes[-1]):
-            part = {name: values[start : start + self.sizes[-1]] for name, values in tried.items()}
-            found = self.engine.quick(gather(cases, part), self._size(len(part["bound"])))
+            chosen = slice(start, start + self.sizes[-1])
+            domains = gather(cases, {n: values[rows[chosen]] for n, values in parents.items()})
+            self.sites.split(domains, at[chosen])
+            found = self.engine.quick(domains, self._size(len(domains.low)))
             bounds[start : start + len(found)] = np.where(np.isfinite(found), found, np.inf)
         # A child that is proved already is worth as much as one at 0.
         pairs, start, ordered = np.maximum(bounds.reshape(-1, 2), 0.0), 0, []
@@ -392,9 +397,3 @@ def _left(task, account, timeout, budget):
 
 def _blank(array, count):
     return np.zeros_like(array, shape=(count, *array.shape[1:]))
-
-
-def _with(signs, place, sign):
-    signs = signs.copy()
-    signs[place] = sign
-    return signs

@@ -1,15 +1,20 @@
-"""One input in branch and bound: its rigorous root, the trees that grow, and what they proved."""
+"""One input in branch and bound: its rigorous root, the trees that grow, and what they proved.
+
+It is long because it is all that a domain needs to know of its input: boxes, limits, slopes, cuts.
+"""
 
 import numpy as np
 
 from keras_taps.verification.certificate.deadline import NEVER, OutOfTime
 from keras_taps.verification.certificate.leaves import Cuts
+from keras_taps.verification.certificate.levels import dequantise, quantise
 from keras_taps.verification.certificate.octahedron import largest_over_octahedron
 from keras_taps.verification.certificate.schema import CERTIFIED
-from keras_taps.verification.certificate.tree import Tree, dequantise, quantise
+from keras_taps.verification.certificate.tree import Tree
 from keras_taps.verification.certificate.tree_checker import bound_leaves, leaf_bounds
 from keras_taps.verification.graph.unsafe import worst_of
 from keras_taps.verification.search.boxes import covering
+from keras_taps.verification.search.branching import Sites
 from keras_taps.verification.search.domain_engine import Domains
 from keras_taps.verification.search.multi_neuron import choose_groups, separate
 
@@ -24,6 +29,8 @@ class Case:
         check: Whether leaves must be confirmed by the checker.
         deadline: `Deadline` for the root; where it passes, `OutOfTime` is raised.
         boxes: Rigorous boxes of the neurons, if the checker has derived them before.
+        sloped: Function from a task and these boxes to slopes of its forms, for networks with
+            curves if the task has none.
 
     If the task has trees, the search goes on from them: they prove less than it asks.
 
@@ -32,8 +39,8 @@ class Case:
         root: `RootBox`: rigorous boxes of all N neurons.
         bases: List of pairs of arrays `(N,)`, the boxes of all neurons that domains start from:
             of the whole box, then of each part whose boxes were derived again.
-        neurons: Integer array `(U,)`, those that cross 0 in the whole box.
-        kinks: Array `(N,)`, slopes of the ReLUs for negative inputs.
+        neurons: Integer array `(U,)`, those that can be split in the whole box.
+        sites: `Sites` of the graph.
         forms: Dictionary from each group that is left to the indices of its forms.
         trees: Dictionary from each group that is left to its `Tree`.
         domains: Domains bounded so far.
@@ -41,21 +48,24 @@ class Case:
             decided: then the task can only be falsified.
     """
 
-    def __init__(self, task, checker, cuts=0, check=True, deadline=NEVER, boxes=None):
+    def __init__(self, task, checker, cuts=0, check=True, deadline=NEVER, boxes=None, sloped=None):
         self.task, self.check = task, check
         self.root = checker.root(*task.query.box, deadline, boxes)
-        self.kinks = self.root.kinks
+        self.sites = Sites(checker.graph)
         self.bases, self._depths = [covering(self.root.lower, self.root.upper)], [0]
         self.box = covering(*task.query.box)
         known = np.isfinite(self.root.lower) & np.isfinite(self.root.upper)
         self.stuck = not known.all()
-        self.neurons = np.flatnonzero((self.root.lower < 0) & (self.root.upper > 0))
+        self.neurons = np.flatnonzero(self.sites.splits(*self.bases[0]))
+        if self.sites.curves and task.slopes is None and not self.stuck:
+            task.slopes = sloped(task, self.root.boxes)
         bounds = self.root.upper_bounds(task.query.forms, task.query.offset, slopes=task.slopes)
         worst = worst_of(task.query.groups, bounds)
         self.proved = list(worst[worst < 0])
         left = np.flatnonzero(~(worst < 0))
         self.forms = {int(g): np.flatnonzero(task.query.groups == g) for g in left}
         self.trees = {group: Tree(group, self.neurons) for group in self.forms}
+        self._ranges = [side[self.neurons] for side in self.root.slope_ranges]
         self.domains, self._closed_with = 0, {}
         self._reopen(task.trees or ())
         self._most, self._cuts = cuts, {}  # (members, outer, inner, limit) by group
@@ -73,57 +83,69 @@ class Case:
                 tree.reopen(leaf)
 
     def starts(self):
-        """Of each open node `(group, node, signs, slopes, betas)` to begin with, `(U,)` each."""
+        """Of each open node `(group, node, slopes, betas)` to begin with, `(U,)` each."""
         for group, tree in self.trees.items():
             for node in tree.open_nodes:
                 usual = self.start_slopes(group), np.zeros(len(self.neurons))
                 slopes, betas, *_ = self._closed_with.get((group, node), usual)
-                yield group, node, tree.signs(node), slopes, betas
+                yield group, node, slopes, betas
 
     def start_slopes(self, group):
         """Slopes to begin with, as bytes: those of alpha-CROWN, or of CROWN."""
-        low, high = self.bases[0]
-        usual = np.where(high > -low, 1.0, self.kinks)[self.neurons]
+        usual = self.root.usual_slopes()
         if self.task.slopes is not None:
-            given = self.task.slopes[self.forms[group][0], self.neurons]
+            given = self.task.slopes[self.forms[group][0]]
             usual = np.where(np.isnan(given), usual, given)
-        return quantise(usual, self.kinks[self.neurons])
+        return self.packed(usual)
 
-    def free(self, signs, base=0):
-        """Whether a neuron is left to split; `signs` as the pool has them."""
-        low, high = (side[self.neurons] for side in self.bases[base])
-        return bool(np.any((signs[: len(self.neurons)] == 0) & (low < 0) & (high > 0)))
+    def packed(self, slopes):
+        """Slopes `(N,)` as bytes `(U,)`."""
+        return quantise(slopes[self.neurons], *self._ranges)
 
-    def pattern(self, signs, base=0):
-        """Signs of all neurons of a domain without a free one, and which are constraints."""
-        fixed = self._of_all(signs)
+    def unpacked(self, levels):
+        """The slopes of bytes `(U,)`."""
+        return dequantise(levels, *self._ranges)
+
+    def limits(self, group, node):
+        """Limits `(N,)` of all neurons at a node of the tree of a group."""
+        found = [np.full(self.root.neurons, side * np.inf) for side in (-1, 1)]
+        for side, own in zip(found, self.trees[group].limits(node), strict=True):
+            side[self.neurons] = own
+        return found
+
+    def within(self, group, node, base=0):
+        """Bounds `(N,)` of all pre-activations at a node, whose boxes have this base."""
+        (low, high), (floor, ceiling) = self.bases[base], self.limits(group, node)
+        return np.maximum(low, floor), np.minimum(high, ceiling)
+
+    def free(self, group, node, base=0):
+        """Whether a neuron is left to split."""
+        return bool(np.any(self.sites.splits(*self.within(group, node, base))[self.neurons]))
+
+    def pattern(self, group, node, base=0):
+        """Signs of all ReLUs of a domain without a free one, and which are constraints."""
+        floor, ceiling = self.limits(group, node)
+        fixed = np.isfinite(floor) * 1 - np.isfinite(ceiling)
         known = np.where(self.bases[base][0] >= 0, 1, -1)
         return np.where(fixed, fixed, known).astype("int8"), fixed != 0
 
-    def _of_all(self, signs):
-        """Signs of all neurons, 0 where none is fixed, from those in the pool."""
-        fixed = np.zeros(self.root.neurons, "int8")
-        fixed[self.neurons] = signs[: len(self.neurons)]
-        return fixed
-
-    def rebase(self, group, node, signs, base, every):
+    def rebase(self, group, node, base, every):
         """Derive the boxes of a domain again if this is due.
 
         Args:
             group: Group of forms.
             node: Number of its open node.
-            signs: Its signs, as the pool has them.
             base: Number of the base that it has.
             every: Splits since then at which it is due.
 
         Returns:
             Number of the base that it has now, the same if none was derived.
         """
-        depth = np.count_nonzero(signs)
+        depth = len(self.trees[group].path(node)[0])
         if depth < self._depths[base] + every:
             return base
         try:
-            part = self.root.within(self._of_all(signs))
+            part = self.root.within(self.limits(group, node))
         except OutOfTime:
             return base
         self.trees[group].rebase(node)
@@ -173,20 +195,23 @@ class Case:
         chosen = []
         for start, end in self.root.layers:
             part = slice(start, end)
+            if np.isnan(self.sites.kinks[part]).any():  # of curves there are none
+                continue
             found = choose_groups(
                 self.root.lower[part], self.root.upper[part], scores[part], limit=self._most
             )
             found = found[:, [0, 1, 1]] if found.shape[1] == 2 else found
             chosen.append(found[(scores[part][found] > 0).all(1)] + start)
-        members = np.concatenate(chosen)
+        members = np.concatenate([np.zeros((0, 3), int), *chosen])
         best = np.argsort(-scores[members].sum(1), kind="stable")[: self._most]
         members = members[best]
         outer = rows[members].astype("float64")
         if members.shape[1] == 3:  # a neuron named twice to fill up counts once
             outer[members[:, 1] == members[:, 2], 2] = 0.0
         slants, limit = np.zeros_like(outer), np.zeros(len(outer))
-        for kink in np.unique(self.kinks[members[:, 0]]):
-            some = self.kinks[members[:, 0]] == kink
+        kinks = self.sites.kinks[members[:, 0]]
+        for kink in np.unique(kinks):
+            some = kinks == kink
             try:
                 octahedra = self.root.octahedra(members[some])
             except OutOfTime:
@@ -261,15 +286,16 @@ def gather(cases, part):
     """
     owners, groups = [cases[number] for number in part["case"]], part["group"]
     shape = len(owners), owners[0].root.neurons
-    wide = {name: np.zeros(shape, "float32") for name in ("signs", "slopes", "betas")}
-    wide["slopes"][:] = np.nan
-    for row, case in enumerate(owners):
-        mine, size = case.neurons, len(case.neurons)
-        wide["signs"][row, mine] = part["signs"][row, :size]
-        wide["slopes"][row, mine] = dequantise(part["slopes"][row, :size], case.kinks[mine])
-        wide["betas"][row, mine] = part["betas"][row, :size]
     pairs = list(zip(owners, groups, strict=True))
     bases = [case.bases[base] for case, base in zip(owners, part["base"], strict=True)]
+    low, high = (np.stack(side) for side in zip(*bases, strict=True))
+    limits = [case.limits(*at) for case, *at in zip(owners, groups, part["node"], strict=True)]
+    floor, ceiling = (np.stack(side) for side in zip(*limits, strict=True))
+    slopes, betas = np.full(shape, np.nan, "float32"), np.zeros(shape, "float32")
+    for row, case in enumerate(owners):
+        mine, size = case.neurons, len(case.neurons)
+        slopes[row, mine] = case.unpacked(part["slopes"][row, :size])
+        betas[row, mine] = part["betas"][row, :size]
     forms = [case.padded_forms(group, part["mix"].shape[1]) for case, group in pairs]
     cuts = [case.padded_cuts(group, part["gammas"].shape[1]) for case, group in pairs]
     members, outer, inner, limit = (np.stack(values) for values in zip(*cuts, strict=True))
@@ -278,13 +304,16 @@ def gather(cases, part):
         upper=np.stack([case.box[1] for case in owners]),
         forms=np.stack([rows for rows, _ in forms]),
         offset=np.stack([offset for _, offset in forms]),
-        low=np.stack([low for low, _ in bases]),
-        high=np.stack([high for _, high in bases]),
+        low=low,
+        high=high,
+        floor=floor,
+        ceiling=ceiling,
+        slopes=slopes,
+        betas=betas,
         mix=part["mix"],
         gammas=part["gammas"],
         members=members,
         outer=outer,
         inner=inner,
         limit=limit,
-        **wide,
     )

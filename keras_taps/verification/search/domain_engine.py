@@ -1,4 +1,7 @@
-"""Bounds on the domains of branch and bound: many boxes, forms and splits in one batch."""
+"""Bounds on the domains of branch and bound: many boxes, forms and splits in one batch.
+
+The engine and the Lagrangian that it descends are in one long file: neither is of use alone.
+"""
 
 from typing import NamedTuple
 
@@ -19,13 +22,16 @@ from keras_taps.interval import Interval
 from keras_taps.layers.residual import walk
 from keras_taps.verification.bridges.to_keras import build_network
 from keras_taps.verification.graph.traverse import nonlinear
-from keras_taps.verification.search.engine import BoundEngine, flat_slopes, pieces_of
+from keras_taps.verification.search.boxes import covering
+from keras_taps.verification.search.branching import Sites
+from keras_taps.verification.search.engine import BoundEngine
+from keras_taps.verification.search.slopes import flat_slopes, pieces_of
 
 ATTACK_STEPS = 3  # from the maximiser of each bound
 
 
 class Domains(NamedTuple):
-    """A batch of domains: parts of boxes in which some pre-activations have a known sign.
+    """A batch of domains: parts of boxes in which some pre-activations are between limits.
 
     The N activations are numbered as in `RootBox`. A domain is about a convex combination of m
     forms, and has C cuts of K neurons.
@@ -37,9 +43,12 @@ class Domains(NamedTuple):
         offset: Array `(batch, m)`.
         low: Array `(batch, N)`, lower bounds of the pre-activations on the whole box.
         high: Array `(batch, N)`.
-        signs: Array `(batch, N)`: 1 where z >= 0, -1 where z <= 0, 0 where nothing is known.
+        floor: Array `(batch, N)`: pre-activations are at least these, infinite where nothing is
+            known; of a ReLU 0 or infinite.
+        ceiling: Array `(batch, N)`: likewise at most.
         slopes: Array `(batch, N)`, slopes of lower lines to start from; NaN for the usual ones.
-        betas: Array `(batch, N)`, multipliers of the splits to start from.
+        betas: Array `(batch, N)`, multipliers of the limits to start from: of the lower one where
+            positive, of the upper one where negative.
         mix: Array `(batch, m)`, weights of the forms to start from.
         gammas: Array `(batch, C)`, multipliers of the cuts to start from.
         members: Integer array `(batch, C, K)`.
@@ -54,7 +63,8 @@ class Domains(NamedTuple):
     offset: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    signs: np.ndarray
+    floor: np.ndarray
+    ceiling: np.ndarray
     slopes: np.ndarray
     betas: np.ndarray
     mix: np.ndarray
@@ -111,6 +121,7 @@ class DomainEngine(BoundEngine):
         self.network = build_network(graph)
         super().__init__(self.network, batch_size, memory)
         self.shapes = [node.in_shape for node in nonlinear(graph.nodes)]
+        self.curved = np.isnan(Sites(graph).kinks)
 
     def domains(self, domains, size, iterations=10, rates=(0.1, 1.0, 0.01)):
         """Bound domains by a Lagrangian whose slopes and multipliers are optimised.
@@ -144,16 +155,34 @@ class DomainEngine(BoundEngine):
         key = ("quick", size, domains.forms.shape[1], domains.members.shape[1:])
         return self._call(key, run, domains[:2], list(domains[2:]), size=size)
 
+    def sloped(self, task, boxes):
+        """Slopes of the forms of a task between boxes, where no stage before has found any."""
+        query = task.query
+        boxes = [covering(low[None], high[None]) for low, high in boxes]
+        box = covering(query.lower[None], query.upper[None])
+        return self.alpha_crown(*box, query.forms[None], query.offset[None], boxes)[1][0]
+
     def relax(self, box, low, high):
         """Traces of a box whose pre-activations `(batch, N)` have these bounds."""
-        start, boxes = 0, []
+        return self._walk(box, list(zip(self._cut(low), self._cut(high), strict=True)))[1]
+
+    def slope_ranges(self, low, high):
+        """Between which slopes `(batch, N)` the lower lines may be, on such pre-activations."""
+        if not self.sites:
+            return low, high
+        boxes = zip(self.sites, self._cut(low), self._cut(high), strict=True)
+        found = [node.slopes_on(Interval(*box)) for node, *box in boxes]
+        sides = zip(*found, strict=True)
+        return [ops.concatenate([_flat(values) for values in side], -1) for side in sides]
+
+    def _cut(self, values):
+        """Values `(batch, N)` in the shapes of the activations."""
+        start, found = 0, []
         for shape in self.shapes:
             size = int(np.prod(shape))
-            boxes.append(
-                tuple(ops.reshape(b[:, start : start + size], (-1, *shape)) for b in (low, high))
-            )
+            found.append(ops.reshape(values[:, start : start + size], (-1, *shape)))
             start += size
-        return self._walk(box, boxes)[1]
+        return found
 
     def back(self, traces, form, offset):
         """Rows and constants on the inputs, from forms `(batch, n, outputs)`."""
@@ -165,12 +194,13 @@ class DomainEngine(BoundEngine):
         bounds, best = optimise(
             relaxation.bound,
             start,
-            *relaxation.limits(self._slope_limits(relaxation.traces)[0]),
+            *relaxation.limits(),
             iterations,
             relaxation.rates(rates),
             enough=0.0,
         )
         slopes, betas, gammas, mix = relaxation.parts(best)
+        betas = relaxation.pushes(betas)[0]
         rows, outer, inner = relaxation.primal(best)
         # The box's corner where the bound is largest, then a few steps of an attack from there.
         wide = Interval(*(ops.expand_dims(side, 1) for side in box))
@@ -191,23 +221,65 @@ class DomainEngine(BoundEngine):
         return ops.min(values, -1, keepdims=True)
 
 
+def _flat(values):
+    """Values `(batch, ...)` as `(batch, count)`."""
+    return ops.reshape(values, (-1, int(np.prod(values.shape[1:]))))
+
+
 class _Relaxation:
     """The Lagrangian bound of a batch of domains as a function of its parameters.
 
-    Parameters `(batch, 1, count)` are slopes, betas, gammas and the mix, one after the other.
+    Parameters `(batch, 1, count)` are slopes, betas, gammas and the mix, one after the other. The
+    beta of a ReLU belongs to the side on which it is split; curves have a second one, of their
+    upper limit, after the first N.
     """
 
     def __init__(self, engine, box, given):
         self.engine, self.box, self.given = engine, box, given
-        low = ops.where(given.signs > 0, ops.maximum(given.low, 0.0), given.low)
-        high = ops.where(given.signs < 0, ops.minimum(given.high, 0.0), given.high)
+        low, high = ops.maximum(given.low, given.floor), ops.minimum(given.high, given.ceiling)
         self.traces = engine.relax(box, low, high)
-        self.crossing = ops.cast(ops.logical_and(low < 0, high > 0), low.dtype)
+        self.ranges = engine.slope_ranges(given.low, given.high)
+        curved = engine.curved
+        self.bent, self.crossing = (
+            np.flatnonzero(curved).astype("int32"),
+            ops.cast(ops.logical_or(curved, ops.logical_and(low < 0, high > 0)), low.dtype),
+        )
         self.nothing = ops.zeros_like(low)
+        above, below = given.floor > -np.inf, given.ceiling < np.inf
+        self.points = [  # 0 where there is none, and for ReLUs
+            ops.where(above, given.floor, 0.0),
+            self._of_curves(ops.where(below, given.ceiling, 0.0)),
+        ]
+        above, below = (ops.cast(side, low.dtype) for side in (above, below))
+        self.sides = ops.where(curved, above, above - below), -self._of_curves(below)
         slopes = ops.where(ops.isnan(given.slopes), flat_slopes(self.traces)[:, 0], given.slopes)
-        parts = slopes, given.betas, given.gammas, given.mix
+        betas = (
+            ops.relu(given.betas * self.sides[0]),
+            ops.relu(self._of_curves(given.betas) * self.sides[1]),
+        )
+        parts = slopes, ops.concatenate(betas, -1), given.gammas, given.mix
         self.start = ops.concatenate(parts, -1)[:, None]
         self.ends = np.cumsum([part.shape[-1] for part in parts])[:-1].tolist()
+
+    def _of_curves(self, values):
+        """The columns of values `(batch, N)` that belong to curves."""
+        return ops.take(values, self.bent, axis=-1)
+
+    def pushes(self, betas):
+        """What betas add to the rows of pre-activations, and to the constants.
+
+        Returns:
+            `(pushes, constant)`: `(batch, N)`, and `(batch, 1)`.
+        """
+        size = self.nothing.shape[-1]
+        first, second = betas[:, :size] * self.sides[0], betas[:, size:] * self.sides[1]
+        constant = ops.sum(first * self.points[0], -1) + ops.sum(second * self.points[1], -1)
+        if len(self.bent):
+            places = np.full(size, len(self.bent), "int32")
+            places[self.bent] = np.arange(len(self.bent))
+            second = ops.concatenate([second, self.nothing[:, :1]], -1)
+            first = first + ops.take(second, places, axis=-1)
+        return first, -constant[:, None]
 
     def parts(self, parameters):
         """Slopes, betas, gammas and the mix, which sums to 1; arrays `(batch, ...)`."""
@@ -215,18 +287,21 @@ class _Relaxation:
         mix = mix + 1e-12  # or all weights may become 0, and the form with them
         return *rest, mix / ops.sum(mix, -1, keepdims=True)
 
-    def limits(self, lowest):
-        """Smallest and largest parameters: slopes are at most 1, multipliers at least 0."""
-        others = self.start.shape[-1] - lowest.shape[0]
-        floor = ops.concatenate([lowest, ops.zeros((others,), dtype=lowest.dtype)])
-        ceiling = np.repeat([1.0, np.inf], [lowest.shape[0], others])
-        return floor, ops.convert_to_tensor(ceiling, dtype=lowest.dtype)
+    def limits(self):
+        """Smallest and largest parameters: slopes in their ranges, multipliers at least 0."""
+        least, most = self.ranges
+        others = ops.zeros_like(self.start[:, 0, least.shape[-1] :])
+        floor = ops.concatenate([least, others], -1)
+        return floor[:, None], ops.concatenate([most, others + np.inf], -1)[:, None]
 
     def rates(self, rates):
-        """Learning rate of each parameter; that of betas in units of what the bound depends on."""
+        """Learning rate of each parameter, slopes in shares of their range; that of betas in units
+        of what the bound depends on.
+        """
         weight = ops.sum(ops.abs(self.primal(self.start)[0]) * self.crossing, -1)
         weight = weight / (ops.sum(self.crossing, -1) + 1.0) + 1e-6
         slopes, betas, gammas, mix = ops.split(ops.ones_like(self.start), self.ends, axis=-1)
+        slopes = (self.ranges[1] - self.ranges[0])[:, None]
         betas = betas * weight[:, None, None]
         parts = rates[0] * slopes, rates[1] * betas, rates[2] * gammas, rates[2] * mix
         return ops.concatenate(parts, -1)
@@ -262,7 +337,8 @@ class _Relaxation:
         slopes, betas, gammas, mix = self.parts(parameters)
         form = ops.sum(mix[..., None] * given.forms, 1, keepdims=True)
         offset = ops.sum(mix * given.offset, 1, keepdims=True)
-        inner = inner + given.signs * betas
+        pushes, constant = self.pushes(betas)
+        inner, offset = inner + pushes, offset + constant
         if given.members.shape[1]:
             outer = outer - self._scattered(gammas[..., None] * given.outer)
             inner = inner - self._scattered(gammas[..., None] * given.inner)

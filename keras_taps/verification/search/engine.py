@@ -16,19 +16,19 @@ from keras_taps.bounds.crops import Asked, Crop, largest_of, substitute_crops, w
 from keras_taps.bounds.margins import MarginRows, upper_margins
 from keras_taps.bounds.nodes import (
     Elementwise,
-    Maximum,
-    Sum,
     as_they_are,
     concretise,
     propagate,
     substitute,
     unfold,
+    with_shift,
     with_slopes,
 )
 from keras_taps.bounds.optimise import optimise
 from keras_taps.interval import Interval
 from keras_taps.layers.residual import walk
 from keras_taps.networks.sequential import IntervalSequential
+from keras_taps.verification.search.slopes import flat_slopes, lines_of, pieces_of, sites_of
 
 
 class BoundEngine:
@@ -140,7 +140,8 @@ class BoundEngine:
 
         Returns:
             `(bounds, slopes)`: arrays `(batch, n)` and `(batch, n, neurons)`, the slopes of the
-            lower lines of all activations in order, which let a checker repeat the bound.
+            lower lines of all ReLUs and of the lines of all curves that a form meets, in order,
+            which let a checker repeat the bound.
         """
         if not any(isinstance(node, Elementwise) for node in self.sites):
             found = self.crown(lower, upper, forms, offset, boxes)
@@ -149,13 +150,17 @@ class BoundEngine:
         def run(box, boxes, forms, offset):
             features, traces, _ = self._walk(box, boxes)
             rows = self._rows(forms, offset)
-            start, (low, high) = flat_slopes(traces), self._slope_limits(traces)
-            start = ops.repeat(start, forms.shape[1], axis=1)
+            low, high = self._slope_limits(traces)
 
-            def bound(slopes):
-                pieces = pieces_of(traces, slopes)
-                sloped = with_slopes(traces, iter(pieces))
-                return concretise(box, *substitute(self._nodes, sloped, *rows))
+            def bound(slopes, change=with_slopes):
+                changed = change(traces, iter(pieces_of(traces, slopes)))
+                return concretise(box, *substitute(self._nodes, changed, *rows))
+
+            start = ops.repeat(flat_slopes(traces), forms.shape[1], axis=1)
+            if any(isinstance(node, Elementwise) and node.curve for node in self.sites):
+                shifted = partial(bound, change=with_shift)
+                signs = backend.input_gradient(shifted, ops.zeros_like(start))[1]
+                start = flat_slopes(traces, signs)
 
             found, slopes = optimise(bound, start, low, high, iterations, rate)
             return ops.minimum(found, upper_margins(rows, features)), slopes
@@ -292,7 +297,7 @@ class BoundEngine:
     def _slope_limits(self, traces):
         """Smallest and largest slopes `(neurons,)` of the lower lines of all activations."""
         limits = [node.slopes for node in self.sites if isinstance(node, Elementwise)]
-        sizes = [int(np.prod(lines.lower_slope.shape[2:])) for lines in _lines(traces)]
+        sizes = [int(np.prod(lines.lower_slope.shape[2:])) for lines in lines_of(traces)]
         sides = (np.repeat(np.array(side, "float32"), sizes) for side in zip(*limits, strict=True))
         return [ops.convert_to_tensor(side, dtype=keras.config.floatx()) for side in sides]
 
@@ -329,42 +334,6 @@ def padded(array, count):
 def _pixel(shape):
     """The crop of one pixel of a layer of this shape."""
     return Crop((1, 1), (0, 0), (1, 1), tuple(shape[:2]))
-
-
-def sites_of(nodes):
-    """The nonlinear nodes in the order in which a box meets them."""
-    for node in nodes:
-        if isinstance(node, Sum):
-            for branch in node.branches:
-                yield from sites_of(branch)
-        elif isinstance(node, (Elementwise, Maximum)):
-            yield node
-
-
-def _lines(traces):
-    for trace in traces:
-        if isinstance(trace, list):
-            yield from _lines(trace)
-        elif hasattr(trace, "lower_slope"):
-            yield trace
-
-
-def flat_slopes(traces):
-    """The slopes `(batch, 1, neurons)` of the lower lines of all activations."""
-    slopes = [lines.lower_slope for lines in _lines(traces)]
-    return ops.concatenate([ops.reshape(s, (-1, 1, int(np.prod(s.shape[2:])))) for s in slopes], -1)
-
-
-def pieces_of(traces, slopes):
-    """The slopes `(batch, n, neurons)` of all activations, cut up for each."""
-    start, found = 0, []
-    for lines in _lines(traces):
-        shape = tuple(lines.lower_slope.shape[2:])
-        size = int(np.prod(shape))
-        piece = slopes[:, :, start : start + size]
-        found.append(ops.reshape(piece, (-1, slopes.shape[1], *shape)))
-        start += size
-    return found
 
 
 def chunks_of(asked, limit):

@@ -35,7 +35,6 @@ class Pool:
                 "group": ((), "int32"),
                 "node": ((), "int32"),
                 "base": ((), "int32"),
-                "signs": ((neurons,), "int8"),
                 "slopes": ((neurons,), "uint8"),
                 "betas": ((neurons,), "float32"),
                 "mix": ((members,), "float32"),

@@ -8,14 +8,14 @@ from keras import ops
 from keras_taps.bounds.nodes import concretise, substitute, with_slopes
 from keras_taps.bounds.optimise import optimise
 from keras_taps.interval import Interval
+from keras_taps.verification.certificate.levels import quantise
 from keras_taps.verification.certificate.tightening import Tightening
-from keras_taps.verification.certificate.tree import quantise
 from keras_taps.verification.search.engine import (
     BoundEngine,
     both_sides,
     chunks_of,
-    sites_of,
 )
+from keras_taps.verification.search.slopes import sites_of
 
 KEPT = 12  # copies of slopes and rows that a step of the optimiser holds, about
 CALL = 2**23  # values that rows meet in all steps of a call: no more, for the clock's sake

@@ -14,7 +14,13 @@ from keras_taps.verification.certificate.lines import LayerCuts, LeafLines, Relu
 from keras_taps.verification.certificate.rounding import Form
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import Dense, Relu, Sum
-from tests.verification.helpers import KINDS, random_box, random_graph, sample
+from tests.verification.helpers import (
+    KINDS,
+    limits_of,
+    random_box,
+    random_graph,
+    sample,
+)
 
 pytestmark = pytest.mark.once
 
@@ -86,7 +92,7 @@ def test_above_every_sampled_value(kind, seed, radius):
     found = root.upper_bounds(
         forms,
         offset,
-        signs,
+        limits_of(signs),
         garbage(rng, signs.shape),
         garbage(rng, signs.shape),
         cuts,
@@ -138,7 +144,7 @@ def test_above_rational_arithmetic(seed, slope, size):
         betas = rng.random((leaves, 7)) * 10.0 ** rng.integers(-10, 14, (leaves, 7))
         gammas = rng.random((leaves, 6)) * 10.0 ** rng.integers(-10, 14, (leaves, 6))
         slopes = rng.random((leaves, 7))
-        args = np.ones((leaves, 1)), np.zeros(leaves), signs, slopes, betas
+        args = np.ones((leaves, 1)), np.zeros(leaves), limits_of(signs), slopes, signs * betas
         for found in (root.upper_bounds(*args), root.upper_bounds(*args, cuts, gammas)):
             assert all(Fraction(bound) >= truth for bound in found.tolist())
 
@@ -241,7 +247,7 @@ def test_equals_the_linear_program(seed, slope):
         elif name == "steep" and gains[j] < 0:
             slopes[j] = slope + (1 - slope) * price / -gains[j]
     (found,) = root.upper_bounds(
-        np.ones((1, 1)), np.zeros(1), signs[None].astype("int8"), slopes[None], betas[None]
+        np.ones((1, 1)), np.zeros(1), limits_of(signs[None]), slopes[None], (signs * betas)[None]
     )
     assert found <= -solved.fun + last.bias[0] + 1e-7
     # The box behind the ReLUs serves too, and it may say more than the LP.
@@ -260,9 +266,9 @@ def test_without_splits_it_is_alpha_crown(kind):
     slopes[rng.random(slopes.shape) < 0.3] = np.nan
     for method, own in (("crown", None), ("alpha-crown", slopes)):
         expected = checker.upper_bounds(*box, FORMS, OFFSET, method, own)
-        nothing = np.zeros((2, root.neurons), "int8")
-        for signs in (None, nothing):
-            found = root.upper_bounds(FORMS, OFFSET, signs, own, betas=nothing + 3.0)
+        nothing = np.zeros((2, root.neurons))
+        for limits in (None, limits_of(nothing)):
+            found = root.upper_bounds(FORMS, OFFSET, limits, own, betas=nothing + 3.0)
             np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
 
 
@@ -280,7 +286,7 @@ def test_everything_split_is_the_linear_piece():
     slope = FORMS @ matrix.T
     radius, centre = (upper - lower) / 2, (lower + upper) / 2
     at = FORMS @ graph(point)[0] + slope @ (centre - point[0]) + np.abs(slope) @ radius
-    found = root.upper_bounds(FORMS, np.zeros(2), np.repeat(signs, 2, 0))
+    found = root.upper_bounds(FORMS, np.zeros(2), limits_of(np.repeat(signs, 2, 0)))
     known = root.upper_bounds(FORMS, np.zeros(2))
     assert np.all(found <= at + 1e-9)
     assert np.all((np.abs(found - at) < 1e-9) | (found <= known + 1e-9))
@@ -291,8 +297,8 @@ def test_betas_use_the_split():
     kernel, bias = np.array([[1.0, 1.0]]), np.array([0.0, -0.5])
     graph = Graph((Dense(kernel, bias), Relu((2,)), Dense(np.array([[0.0], [1.0]]), np.zeros(1))))
     root = Checker(graph).root(-np.ones(1), np.ones(1))
-    signs, betas = np.array([[-1, 0]] * 2, "int8"), np.array([[0, 0], [0.25, 9]])
-    found = root.upper_bounds(np.ones((2, 1)), np.zeros(2), signs, None, betas)
+    limits, betas = limits_of([[-1, 0]] * 2), np.array([[0, 0], [-0.25, 9]])
+    found = root.upper_bounds(np.ones((2, 1)), np.zeros(2), limits, None, betas)
     np.testing.assert_allclose(found, [0.5, 0.25], atol=1e-12)
 
 
@@ -358,8 +364,8 @@ def test_parts_of_a_box(kind, seed, radius):
     rng = np.random.default_rng(seed)
     root, values, sizes, outputs = sampled_root(kind, seed, radius)
     (base,) = leaves_at(rng, values, 1, 0.3)
-    part = root.within(base)
-    assert part is root.within(base)
+    part = root.within(limits_of(base))
+    assert part is root.within(limits_of(base))
     assert not part.empty
     there = np.all((base == 0) | (base * values >= 0), -1)
     assert np.all((values[there] >= part.lower - 1e-9) & (values[there] <= part.upper + 1e-9))
@@ -368,7 +374,8 @@ def test_parts_of_a_box(kind, seed, radius):
     forms, offset = rng.normal(size=(5, 3)), rng.normal(size=5)
     cuts = random_cuts(rng, sizes)
     garbled = (garbage(rng, signs.shape), garbage(rng, signs.shape), cuts)
-    found = part.upper_bounds(forms, offset, signs, *garbled, garbage(rng, (5, len(cuts.members))))
+    gammas = garbage(rng, (5, len(cuts.members)))
+    found = part.upper_bounds(forms, offset, limits_of(signs), *garbled, gammas)
     inside = np.all((signs[:, None] == 0) | (signs[:, None] * values[None] >= 0), -1)
     reached = np.where(inside, forms @ outputs.T + offset[:, None], -np.inf).max(1)
     assert np.all(found >= reached - 1e-9)
@@ -379,11 +386,11 @@ def test_parts_that_contradict_each_other():
     graph = Graph((first, Relu((2,)), Dense(np.ones((2, 1)), np.zeros(1))))
     root = Checker(graph).root(-np.ones(1), np.ones(1))
     assert not root.empty
-    assert root.within(np.array([1, 0], "int8")).lower[0] == 0
-    with pytest.raises(ValueError, match="`signs` must be -1, 0 or 1"):
-        root.within(np.array([-256, 0]))
+    assert root.within(limits_of([1, 0])).lower[0] == 0
+    with pytest.raises(ValueError, match="A ReLU is split at 0 alone"):
+        root.within((np.array([-256, 0]), np.full(2, np.inf)))
     sure = Checker(graph).root(np.full(1, 0.9), np.ones(1))
-    part = sure.within(np.array([0, -1], "int8"))
+    part = sure.within(limits_of([0, -1]))
     assert part.empty
     assert part.upper_bounds(np.ones((1, 1)), np.zeros(1)).tolist() == [-np.inf]
 
@@ -394,7 +401,7 @@ def test_contradictory_signs():
     graph = Graph((first, Relu((3,)), Dense(np.ones((3, 1)), np.zeros(1))))
     root = Checker(graph).root(-np.ones(1), np.ones(1))
     signs = np.array([[-1, 0, 0], [0, 1, 0], [0, 0, -1], [1, -1, 0]], "int8")
-    found = root.upper_bounds(np.ones((4, 1)), np.zeros(4), signs)
+    found = root.upper_bounds(np.ones((4, 1)), np.zeros(4), limits_of(signs))
     assert np.all(found[:2] == -np.inf)
     assert np.all(found[2:] >= [3 - 1e-9, 5])
 
@@ -410,7 +417,7 @@ def test_leaves_that_touch_zero_are_not_empty():
     root = Checker(Graph(nodes)).root(-np.ones(1), np.ones(1))
     signs = np.array([[0, -1], [0, 1]], "int8")
     assert root.lower[1] == root.upper[1] == 0
-    assert np.all(root.upper_bounds(np.ones((2, 1)), np.zeros(2), signs) >= 1)
+    assert np.all(root.upper_bounds(np.ones((2, 1)), np.zeros(2), limits_of(signs)) >= 1)
 
 
 @pytest.mark.parametrize("place", ["slopes", "betas", "gammas", "outer", "inner"])
@@ -428,7 +435,7 @@ def test_any_multipliers_are_sound(place, value):
     arrays[place] = np.full_like(arrays[place], value)
     cuts = Cuts(np.array([[0, 1]]), arrays["outer"], arrays["inner"])
     (found,) = root.upper_bounds(
-        np.ones((1, 1)), np.zeros(1), np.array([[1, -1]], "int8"), arrays["slopes"],
+        np.ones((1, 1)), np.zeros(1), limits_of([[1, -1]]), arrays["slopes"],
         arrays["betas"], cuts, arrays["gammas"],
     )  # fmt: skip
     assert found >= 2  # at x = y = 1
@@ -442,7 +449,7 @@ def test_overflow_never_certifies(value):
     cuts = Cuts(np.array([[0, 1]]), np.ones((1, 2)), np.ones((1, 2)))
     for signs in ([[0, 0]], [[-1, 1]], [[1, -1]]):
         (found,) = root.upper_bounds(
-            np.ones((1, 1)), np.zeros(1), np.array(signs, "int8"), None, np.full((1, 2), 1e300),
+            np.ones((1, 1)), np.zeros(1), limits_of(signs), None, 1e300 * np.array(signs),
             cuts, np.full((1, 1), 1e300),
         )  # fmt: skip
         assert found >= -1.0
@@ -484,8 +491,8 @@ def test_chunks(monkeypatch):
     values, sizes = pre_activations(graph, sample(*box, 50))
     signs, cuts = leaves_at(rng, values, leaves, 0.2), random_cuts(rng, sizes)
     args = (
-        rng.normal(size=(leaves, 3)), rng.normal(size=leaves), signs, rng.random(signs.shape),
-        rng.random(signs.shape), cuts, rng.random((leaves, 6)),
+        rng.normal(size=(leaves, 3)), rng.normal(size=leaves), limits_of(signs),
+        rng.random(signs.shape), signs * rng.random(signs.shape), cuts, rng.random((leaves, 6)),
     )  # fmt: skip
     whole = Checker(graph).root(*box).upper_bounds(*args)
     monkeypatch.setattr("keras_taps.verification.certificate.leaves._ROWS", 1)
@@ -504,7 +511,7 @@ ROOT = Checker(random_graph("dense", 0)).root(np.zeros(3), np.ones(3))
 GOOD = {
     "forms": FORMS,
     "offset": OFFSET,
-    "signs": np.zeros((2, 9), "int8"),
+    "limits": limits_of(np.zeros((2, 9))),
     "slopes": np.zeros((2, 9)),
     "betas": np.zeros((2, 9)),
     "cuts": Cuts(np.array([[0, 1, 2]]), np.ones((1, 3)), np.ones((1, 3))),
@@ -522,8 +529,9 @@ def test_what_fits():
     [
         ({"forms": FORMS[:, :2]}, "`forms` must have shape"),
         ({"offset": OFFSET[:1]}, "`forms` must have shape"),
-        ({"signs": np.zeros((2, 8), "int8")}, "`signs` must have shape"),
-        ({"signs": np.full((2, 9), 2)}, "-1, 0 or 1"),
+        ({"limits": limits_of(np.zeros((2, 8)))}, "`limits` must have shape"),
+        ({"limits": (np.full((2, 9), np.nan), np.ones((2, 9)))}, "`limits` must be numbers"),
+        ({"limits": (np.full((2, 9), -0.5), np.full((2, 9), np.inf))}, "split at 0 alone"),
         ({"slopes": np.zeros((1, 9))}, "`slopes` must have shape"),
         ({"betas": np.zeros(9)}, "`betas` must have shape"),
         ({"gammas": np.ones((2, 2))}, "`gammas` must have shape"),

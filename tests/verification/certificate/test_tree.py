@@ -9,11 +9,18 @@ from hypothesis import strategies as st
 
 from keras_taps.verification.certificate.checker import Checker
 from keras_taps.verification.certificate.leaves import Cuts
+from keras_taps.verification.certificate.levels import dequantise, quantise
 from keras_taps.verification.certificate.proofs import pack_proof, unpack_proof
-from keras_taps.verification.certificate.tree import Tree, dequantise, quantise
+from keras_taps.verification.certificate.tree import Tree
 from keras_taps.verification.certificate.tree_checker import check_trees, leaf_bounds
 from keras_taps.verification.exact.milp import exact_bound
-from tests.verification.helpers import KINDS, random_box, random_graph, sample
+from tests.verification.helpers import (
+    KINDS,
+    limits_of,
+    random_box,
+    random_graph,
+    sample,
+)
 
 pytestmark = pytest.mark.once
 
@@ -65,24 +72,32 @@ def test_bytes_of_slopes(seed, kink):
     assert quantise(np.array([-9.0, np.inf]), np.full(2, 0.5)).tolist() == [0, 255]
 
 
+def signs_of(tree, node):
+    """1 where z >= 0, -1 where z <= 0 is fixed, in a tree whose splits are all at 0."""
+    floor, ceiling = tree.limits(node)
+    assert set(floor) <= {0, -np.inf}
+    assert set(ceiling) <= {0, np.inf}
+    return (1 * np.isfinite(floor) - np.isfinite(ceiling)).tolist()
+
+
 def test_a_tree_grows():
     tree = Tree(3, np.array([5, 9, 2]))
     assert tree.open_nodes == [tree.root]
     first, second = tree.split(tree.root, 9)
     third, fourth = tree.split(second, 5)
     assert tree.open_nodes == [first, third, fourth]
-    assert tree.signs(tree.root).tolist() == [0, 0, 0]
-    assert tree.signs(first).tolist() == [0, -1, 0]
-    assert tree.signs(third).tolist() == [-1, 1, 0]
-    assert tree.signs(fourth).tolist() == [1, 1, 0]
-    assert tree.path(fourth) == ([1, 0], [1, 1])
+    assert signs_of(tree, tree.root) == [0, 0, 0]
+    assert signs_of(tree, first) == [0, -1, 0]
+    assert signs_of(tree, third) == [-1, 1, 0]
+    assert signs_of(tree, fourth) == [1, 1, 0]
+    assert tree.path(fourth) == ([1, 0], [1, 1], [0.0, 0.0])
     slopes = np.array([1, 2, 3], "uint8")
-    tree.close(third, slopes, [0.5, 2.0, 7.0], [1.0], np.array([0, 0.25, 0]))
+    tree.close(third, slopes, [-0.5, 2.0, 7.0], [1.0], np.array([0, 0.25, 0]))
     assert tree.open_nodes == [first, fourth]
     assert not tree.complete
     own, betas, mix, cuts, gammas = tree.proof(third)
     assert own.tolist() == [1, 2, 3]
-    assert betas.tolist() == [0.5, 2.0, 0.0]  # the third neuron is not split above
+    assert betas.tolist() == [-0.5, 2.0, 0.0]  # the third neuron is not split above
     assert (mix.tolist(), cuts.tolist(), gammas.tolist()) == ([1.0], [1], [0.25])
     slopes[:] = 0
     assert tree.proof(third)[0].tolist() == [1, 2, 3]
@@ -100,7 +115,7 @@ def test_what_a_tree_refuses():
     with pytest.raises(ValueError, match="Neuron 5 is none"):
         tree.split(0, 5)
     first, _ = tree.split(0, 4)
-    with pytest.raises(ValueError, match="twice"):
+    with pytest.raises(ValueError, match=r"strictly between -inf and 0\.0"):
         tree.split(first, 4)
     with pytest.raises(ValueError, match="not open"):
         tree.split(0, 6)
@@ -127,12 +142,12 @@ def test_packed_and_back(seed, leaves, cuts):
     np.testing.assert_array_equal(again.neurons, neurons)
     assert len(again.leaves) == len(tree.leaves)
     for one, other in zip(tree.leaves, again.leaves, strict=True):
-        np.testing.assert_array_equal(tree.signs(one), again.signs(other))
+        assert tree.path(one) == again.path(other)
         for left, right in zip(tree.proof(one), again.proof(other), strict=True):
             np.testing.assert_array_equal(left, right)
     for one, other in zip(tree.leaves, again.leaves, strict=True):
         base, other_base = tree.base(one), again.base(other)
-        np.testing.assert_array_equal(tree.signs(base), again.signs(other_base))
+        assert tree.path(base) == again.path(other_base)
     for name, array in tree.pack().items():
         np.testing.assert_array_equal(array, again.pack()[name])
 
@@ -187,7 +202,13 @@ def test_what_unpacks():
         ({"preorder": [5, -1, 4, -1, -1]}, "Neuron 4 is none"),
         ({"preorder": [5, -1, -2, -1, -1]}, "Neuron -2 is none"),
         ({"preorder": [5, -1, 10**9, -1, -1]}, "is none"),
-        ({"preorder": [5, -1, 5, -1, -1]}, "twice"),
+        ({"preorder": [5, -1, 5, -1, -1]}, "Neuron 5 is split at 0.0, .* between 0.0 and inf"),
+        ({"points": np.array([0.0, np.nan])}, "Neuron 3 is split at nan"),
+        ({"points": np.array([np.inf, 0.0])}, "Neuron 5 is split at inf"),
+        ({"points": np.array([1.0, 0.5]), "preorder": [5, -1, 5, -1, -1]}, "split at 0.5"),
+        ({"points": np.zeros(3)}, "`points` must hold a number for each split"),
+        ({"points": np.zeros((1, 2))}, "`points` must hold"),
+        ({"points": np.zeros(2, "float32")}, "`points` must hold"),
         ({"preorder": [5.0, -1, 3, -1, -1]}, "whole numbers"),
         ({"preorder": [[5, -1, 3, -1, -1]]}, "whole numbers"),
         ({"neurons": [3, 3]}, "different"),
@@ -242,13 +263,13 @@ def improved(root, tree, form, rng):
     width, count = len(tree.neurons), 500
     for leaf in tree.leaves:
         signs = np.zeros((count, root.neurons), "int8")
-        signs[:, tree.neurons] = tree.signs(leaf)
+        signs[:, tree.neurons] = signs_of(tree, leaf)
         betas, slopes = np.zeros((count, root.neurons)), np.full((count, root.neurons), np.nan)
         betas[:, tree.neurons] = rng.exponential(size=(count, width))
-        betas *= rng.random(betas.shape) < 0.5
+        betas *= signs * (rng.random(betas.shape) < 0.5)
         slopes[:, tree.neurons] = levels = rng.integers(0, 2, (count, width))
         forms = np.repeat(form[None], count, 0)
-        best = root.upper_bounds(forms, np.zeros(count), signs, slopes, betas).argmin()
+        best = root.upper_bounds(forms, np.zeros(count), limits_of(signs), slopes, betas).argmin()
         tree.reopen(leaf)
         tree.close(
             leaf, (255 * levels[best]).astype("uint8"), betas[best, tree.neurons], np.ones(1)
@@ -330,6 +351,6 @@ def test_every_sign_pattern_has_one_leaf():
     rng = np.random.default_rng(1)
     for leaves in (1, 2, 5, 16):
         tree = Tree.unpack(random_tree(rng, np.arange(4), leaves).pack())
-        signs = np.array([tree.signs(leaf) for leaf in tree.leaves])
+        signs = np.array([signs_of(tree, leaf) for leaf in tree.leaves])
         for pattern in itertools.product((-1, 1), repeat=4):
             assert np.sum(np.all((signs == 0) | (signs == pattern), 1)) == 1

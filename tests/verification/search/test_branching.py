@@ -55,7 +55,8 @@ def test_gap():
     rows, low, high, kinks, rng = numbers(1)
     inner, outer = rng.normal(size=(2, 3, 8))
     outer[0, 0] = np.nan
-    found = gap_scores(rows, inner, outer, low, high, kinks)
+    values, splits = np.maximum(inner, kinks * inner), (low < 0) & (high > 0)
+    found = gap_scores(rows, outer, values, splits)
     for i, j in np.ndindex(found.shape):
         act = inner[i, j] if inner[i, j] > 0 else kinks[j] * inner[i, j]
         crossing = low[i, j] < 0 < high[i, j] and np.isfinite(outer[i, j])
@@ -68,7 +69,7 @@ def test_nothing_to_win(bounds):
     low, high = (np.full((1, 1), bound) for bound in bounds)
     one = np.ones((1, 1))
     assert babsr_scores(one, low, high, np.zeros(1), np.ones(1))[0, 0] == 0
-    assert gap_scores(one, one, 2 * one, low, high, np.zeros(1))[0, 0] == 0
+    assert gap_scores(one, 2 * one, one, (low < 0) & (high > 0))[0, 0] == 0
 
 
 def test_local_biases():

@@ -32,7 +32,7 @@ def fields(case, groups, members=3, cuts=4):
         "case": np.zeros(count, int),
         "group": np.array(groups),
         "base": np.zeros(count, int),
-        "signs": np.zeros((count, size + 2), "int8"),
+        "node": np.zeros(count, int),
         "slopes": np.full((count, size + 2), 255, "uint8"),
         "betas": np.zeros((count, size + 2), "float32"),
         "mix": np.ones((count, members), "float32"),
@@ -46,13 +46,16 @@ def test_neurons():
     assert case.neurons.tolist() == np.flatnonzero(crossing).tolist()
     low, high = case.bases[0]
     assert np.all((low <= case.root.lower) & (high >= case.root.upper))
-    signs = np.zeros(len(case.neurons) + 3, "int8")
-    assert case.free(signs)
-    signs[: len(case.neurons)] = np.where(np.arange(len(case.neurons)) % 2, 1, -1)
-    assert not case.free(signs)
-    pattern, constrained = case.pattern(signs)
+    tree, node, signs = case.trees[0], 0, np.where(np.arange(len(case.neurons)) % 2, 1, -1)
+    for neuron, sign in zip(case.neurons, signs, strict=True):
+        assert case.free(0, node)
+        node = tree.split(node, neuron)[(sign + 1) // 2]
+    assert not case.free(0, node)
+    low, high = (side[case.neurons] for side in case.within(0, node))
+    assert not np.any(np.where(signs > 0, low, high))
+    pattern, constrained = case.pattern(0, node)
     assert np.flatnonzero(constrained).tolist() == case.neurons.tolist()
-    assert pattern[case.neurons].tolist() == signs[: len(case.neurons)].tolist()
+    assert pattern[case.neurons].tolist() == signs.tolist()
     assert np.all(pattern[case.root.lower >= 0] == 1)
     assert np.all(pattern[case.root.upper <= 0] == -1)
 
@@ -117,7 +120,7 @@ def test_cuts_hold():
     first, relu, second, *_ = graph_of("leaky", 0).nodes
     z = first(rng.uniform(case.task.query.lower, case.task.query.upper, (2000, 3)))
     z = np.concatenate([z, second(relu(z))], 1)
-    act = np.where(z > 0, z, case.kinks * z)
+    act = np.where(z > 0, z, case.sites.kinks * z)
     members, outer, slants, limit = case.padded_cuts(0, 4)
     values = (outer * act[:, members] + slants * z[:, members]).sum(-1)
     assert np.any(outer)

@@ -10,6 +10,7 @@ from keras_taps.verification.graph.nodes import Dense, Relu
 from keras_taps.verification.search.boxes import covering
 from keras_taps.verification.search.domain_engine import Domains
 from tests.helpers import BACKEND, close
+from tests.verification.helpers import limits_of
 from tests.verification.searches import CUTS, loaded
 
 KINDS = ("leaky", "conv", "residual") if BACKEND == "torch" else ("leaky",)
@@ -41,10 +42,11 @@ def question(kind, seed):
     slopes = np.where(rng.random(shape) < 0.2, np.nan, rng.uniform(roots[0].kinks, 1, shape))
     members, outer, inner = (np.stack(values) for values in zip(*cuts, strict=True))
     mix = rng.uniform(0.1, 1, (BATCH, FORMS))
+    betas = signs * rng.uniform(0, 1, shape)
     domains = Domains(
         lower, upper, rng.normal(size=(BATCH, FORMS, 3)), rng.normal(size=(BATCH, FORMS)),
         low, high,
-        signs, slopes, rng.uniform(0, 1, shape), mix / mix.sum(1, keepdims=True),
+        *limits_of(signs), slopes, betas, mix / mix.sum(1, keepdims=True),
         rng.uniform(0, 0.3, (BATCH, CUTS)), members, outer, inner, np.array(limits),
     )  # fmt: skip
     return search, roots, cuts, domains
@@ -59,8 +61,9 @@ def agree(bounds, roots, cuts, domains, found, monkeypatch):
     for i, root in enumerate(roots):
         mix = found.mix[i].astype("float64")
         form = (mix @ domains.forms[i])[None], np.array([mix @ domains.offset[i]])
-        multipliers = (v[i : i + 1] for v in (domains.signs, found.slopes, found.betas))
-        exact = root.upper_bounds(*form, *multipliers, cuts[i], found.gammas[i : i + 1])[0]
+        limits = domains.floor[i : i + 1], domains.ceiling[i : i + 1]
+        multipliers = (v[i : i + 1] for v in (found.slopes, found.betas))
+        exact = root.upper_bounds(*form, limits, *multipliers, cuts[i], found.gammas[i : i + 1])[0]
         with monkeypatch.context() as context:
             context.setattr(root._walk, "back", False)
             alone = root.upper_bounds(*form)[0]
@@ -81,7 +84,9 @@ def test_bounds_are_the_checkers(kind, seed, monkeypatch):
     assert np.all(found.bounds <= quick + 1e-4 * np.abs(quick).max())
     assert found.bounds.sum() < quick.sum() - 0.1
     close(found.mix.sum(1), 1.0)
-    for multipliers in (found.betas, found.gammas, found.mix):
+    allowed = np.where(found.betas > 0, domains.floor, domains.ceiling)
+    assert not np.any(found.betas[np.isinf(allowed)])
+    for multipliers in (found.gammas, found.mix):
         assert np.all(multipliers >= 0)
 
 
@@ -123,7 +128,7 @@ def test_maximiser():
     offset = (found.mix * domains.offset).sum(1)
     at = np.arange(BATCH)[:, None, None], domains.members
     cut = (domains.outer * a[at] + domains.inner * z[at]).sum(-1)
-    total = (forms * last(a[:, size:])).sum(1) + offset + (domains.signs * found.betas * z).sum(1)
+    total = (forms * last(a[:, size:])).sum(1) + offset + (found.betas * z).sum(1)
     total += (found.gammas * (domains.limit - cut)).sum(1)
     close(total, found.bounds, 1e-3)
     # How much the bound depends on each activation: back through the same lines.
@@ -132,13 +137,13 @@ def test_maximiser():
         np.add.at(taken[side], at, found.gammas[..., None] * coefficients)
     behind = forms @ last.kernel.T - taken[0][:, size:]
     close(found.rows[:, size:], behind, 1e-3)
-    low = np.where(domains.signs > 0, np.maximum(domains.low, 0), domains.low)[:, size:]
-    high = np.where(domains.signs < 0, np.minimum(domains.high, 0), domains.high)[:, size:]
+    low = np.maximum(domains.low, domains.floor)[:, size:]
+    high = np.minimum(domains.high, domains.ceiling)[:, size:]
     crossing = (low < 0) & (high > 0)
     chord = (high - relu.slope * low) / np.where(crossing, high - low, 1)
     slope = np.where(behind > 0, chord, found.slopes[:, size:])
     slope = np.where(crossing, slope, np.where(low >= 0, 1.0, relu.slope))
-    rows = behind * slope + (domains.signs * found.betas - taken[1])[:, size:]
+    rows = behind * slope + (found.betas - taken[1])[:, size:]
     close(found.rows[:, :size], rows @ second.kernel.T - taken[0][:, :size], 1e-3)
 
 
