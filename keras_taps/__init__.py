@@ -51,6 +51,7 @@ if TYPE_CHECKING:  # for editors and type checkers alone
         TAPSModel,
     )
     from keras_taps.verification import Certifier, certify
+    from keras_taps.verification.bridges.own import register_layer
 
 _MODULES = {
     "attacks": "keras_taps.attacks",
@@ -81,6 +82,7 @@ _NAMES = {
     "keras_taps.networks.convert": ("convert",),
     "keras_taps.training": ("CertifiedModel", *CLASSES["keras_taps.training"]),
     "keras_taps.verification": ("Certifier", "certify"),
+    "keras_taps.verification.bridges.own": ("register_layer",),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 __all__ = sorted(["__version__", *_MODULES, *_HOMES])

@@ -30,6 +30,7 @@ CLASSES = {
         "IntervalLeakyReLU",
         "IntervalMaxPooling2D",
         "IntervalNormalization",
+        "IntervalOwn",
         "IntervalPermute",
         "IntervalReLU",
         "IntervalRepeatVector",

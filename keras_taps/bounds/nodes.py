@@ -6,7 +6,7 @@ nonlinear ones by two lines that hold on the box of the trace. All kinds are in 
 a new layer is written after the pattern of the others.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import keras
@@ -313,6 +313,8 @@ def _nodes(layer, given):
         return [_kinked_layer(layer, given)]
     if isinstance(layer, interval_layers.IntervalELU):
         return [_curved(layer, layer, elu_curve(layer.alpha))]
+    if isinstance(layer, interval_layers.IntervalOwn) and layer.rule.curve is not None:
+        return [_curved(layer, layer.layer, replace(layer.rule.curve, slope=layer.slope))]
     if isinstance(layer, keras.layers.MaxPooling2D):
         apart = layer.padding == "valid" and tuple(layer.strides) == tuple(layer.pool_size)
         return [Maximum(layer, apart)]
@@ -322,8 +324,9 @@ def _nodes(layer, given):
         function = partial(walk, (layer,), given=given)
         return [Affine(function, function, layer)]
     raise ValueError(
-        f"Layer '{layer.name}' of type {type(layer).__name__} has no linear relaxation. Accepted: "
-        "the interval layers of keras_taps."
+        f"Layer '{layer.name}' of type {type(getattr(layer, 'layer', layer)).__name__} has no "
+        "linear relaxation. Accepted: the interval layers of keras_taps, and layers of one's own "
+        "that expand to them or name a function."
     )
 
 

@@ -1,5 +1,6 @@
 """`keras-taps recheck`: the proofs of a report once more, in NumPy alone."""
 
+import runpy
 from pathlib import Path
 
 import typer
@@ -32,6 +33,12 @@ def run(
     partial: bool = typer.Option(
         False, "--partial", help="Let images be missing or without proof; what is there must hold."
     ),
+    trust: list[Path] = typer.Option(
+        None,
+        "--trust",
+        help="Python file that tells the checker of functions of somebody's own "
+        "(register_function). It is run, and what it says is believed.",
+    ),
     data_dir: str = typer.Option(None, "--data-dir", help="Folder of TFDS data sets."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ):
@@ -50,6 +57,7 @@ def run(
     check_limit(limit)
     from keras_taps.verification import recheck
 
+    trusted = [name for path in trust or () for name in _registered(path)]
     graph, x, y = None, None, None
     if model is not None:
         from keras_taps.verification import read_network
@@ -64,13 +72,24 @@ def run(
         known = None if domain == "report" else domain
         x, y = (part[:limit] for part in read_test_images(dataset, data_dir, known))
     with progress_bar("records", as_json) as bar:
-        found = recheck(report, graph, x, y, eps, bar, domain)
+        found = recheck(report, graph, x, y, eps, bar, domain, trusted)
     if as_json:
         print_json(_content(report, found, partial))
     else:
         _show(found, partial)
     if not (found.true if partial else found.holds):
         raise typer.Exit(1)
+
+
+def _registered(path):
+    """Names of the functions that a file registers; it is run."""
+    from keras_taps.verification.graph.curves import FUNCTIONS
+
+    if not path.is_file():
+        raise ValueError(f"`--trust` must be a Python file. Received: '{path}'")
+    before = dict(FUNCTIONS)
+    runpy.run_path(str(path), run_name=path.stem)
+    return [name for name, function in FUNCTIONS.items() if before.get(name) is not function]
 
 
 def _content(report, found, partial):
@@ -87,6 +106,7 @@ def _content(report, found, partial):
         "twice": found.twice,
         **found.accuracies(),
         "compared": list(found.compared),
+        "trusted": list(found.trusted),
         "partial": partial,
         "holds": found.holds,
     }
@@ -119,6 +139,8 @@ def _show(found, partial):
     left = [f"{name} ({opt})" for name, opt in options.items() if name not in found.compared]
     if left:
         say(f"Not compared with yours: {', '.join(left)}.")
+    if found.trusted:
+        say(f"Every proof rests on functions that you trust: {', '.join(found.trusted)}.")
     for index, reason in list(found.rejected.items())[:_SHOWN]:
         say(f"image {index}: {reason}")
     if len(found.rejected) > _SHOWN:

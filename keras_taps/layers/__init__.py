@@ -11,6 +11,7 @@ from keras_taps.layers.conv2d import IntervalConv2D, IntervalDepthwiseConv2D
 from keras_taps.layers.dense import IntervalDense, IntervalEqualizedDense
 from keras_taps.layers.distance import IntervalDistance, Relaxation
 from keras_taps.layers.normalization import IntervalNormalization, IntervalRescaling
+from keras_taps.layers.own import IntervalOwn
 from keras_taps.layers.passes import Pass
 from keras_taps.layers.pooling import (
     IntervalAveragePooling2D,
@@ -51,6 +52,7 @@ __all__ = [
     "IntervalLeakyReLU",
     "IntervalMaxPooling2D",
     "IntervalNormalization",
+    "IntervalOwn",
     "IntervalPermute",
     "IntervalReLU",
     "IntervalRepeatVector",

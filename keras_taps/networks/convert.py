@@ -1,21 +1,25 @@
 """From a stock Keras model to an interval network with the same weights and outputs."""
 
 import keras
-import numpy as np
 
 from keras_taps import layers as interval_layers
 from keras_taps.layers.activations import activation_name, check_activation
 from keras_taps.layers.base import IntervalLayer
-from keras_taps.layers.residual import walk
+from keras_taps.layers.own import rule_of
 from keras_taps.layers.shaping import check_interpolation
+from keras_taps.networks.agreement import check_expansion, check_padding
+from keras_taps.networks.constants import with_constant
 from keras_taps.networks.heads import Softmax, is_softmax, refuse_softmax, with_logits
 from keras_taps.networks.merge import MERGES, merge_of, merged
-from keras_taps.networks.rewrite import REWRITTEN, rewritten
+from keras_taps.networks.rewrite import REWRITTEN, one_shape, rewritten
 from keras_taps.networks.sequential import IntervalSequential
 
 # Functions of keras.ops in a functional model, by the name of their operation.
 _OPERATIONS = {"Relu": interval_layers.IntervalReLU}
-_HINTS = dict.fromkeys(("Add", "Subtract"), "Write `x + c` with a constant as a Rescaling layer.")
+_HINTS = {
+    "LayerNormalization": "It divides by a deviation of its own input: interval bounds on the "
+    "quotient hold almost every value that it can take after two or three such layers."
+}
 _STOCK = {
     getattr(keras.layers, name.removeprefix("Interval")): getattr(interval_layers, name)
     for name in interval_layers.__all__
@@ -43,8 +47,9 @@ def convert(model: keras.Model) -> IntervalSequential:
     Args:
         model: Built `keras.Sequential` or functional `keras.Model` with one input and one output,
             whose layers have interval forms; branches may meet again in `Add`, `Subtract`,
-            `Average` and `Concatenate` layers or by `+` and `-`. Models inside the model are
-            unfolded. An `IntervalSequential` is copied.
+            `Average`, `Maximum`, `Minimum` and `Concatenate` layers or by `+` and `-`, and
+            constants are added, multiplied and compared with. Models inside the model are unfolded.
+            An `IntervalSequential` is copied.
 
     Returns:
         An `IntervalSequential` with its own copy of the weights and the same outputs, in the form
@@ -107,7 +112,8 @@ class _Converter:
         """Interval layers that lead from the symbolic tensor `source` to `tensor`."""
         reversed_layers = []
         while tensor is not source:
-            layer, inputs = _producer(tensor)
+            layer, node = _producer(tensor)
+            inputs = node.input_tensors
             if isinstance(layer, keras.layers.InputLayer):
                 raise ValueError(
                     "The branches of the model do not form nested residual blocks, so it is not "
@@ -124,7 +130,8 @@ class _Converter:
             else:
                 if len(inputs) != 1:
                     raise ValueError(_unknown(layer))
-                reversed_layers.extend(reversed(self.layer(layer, dtype)))
+                found = with_constant(layer, node, dtype) or self.layer(layer, dtype)
+                reversed_layers.extend(reversed(found))
                 tensor = inputs[0]
         return reversed_layers[::-1]
 
@@ -140,7 +147,7 @@ class _Converter:
         while path[-1] is not None:
             key = id(path[-1])
             if key not in self._passed:
-                _, inputs = _producer(path[-1])
+                inputs = _producer(path[-1])[1].input_tensors
                 one = inputs[0] if len(inputs) == 1 else None
                 self._passed[key] = self.common_source(inputs) if len(inputs) > 1 else one
             path.append(self._passed[key])
@@ -152,9 +159,25 @@ class _Converter:
             self._converted[id(layer)] = self._convert(layer, dtype)
         return self._converted[id(layer)]
 
+    def own(self, layer, rule):
+        """Interval layers of a registered layer of a user's own."""
+        if rule.expand is None:
+            how = {"name": layer.name, "dtype": layer.dtype_policy}
+            return [interval_layers.IntervalOwn(_copied(layer), **how)]
+        shape = one_shape(layer)
+        parts = rule.expand(layer, shape)
+        if not isinstance(parts, keras.Model):
+            parts = keras.Sequential([keras.Input(shape), *parts])
+        found = self.model(parts)
+        refuse_softmax(found)
+        check_expansion(layer, found, shape)
+        return found
+
     def _convert(self, layer, dtype):
         if isinstance(layer, keras.layers.InputLayer):
             return []
+        if rule_of(layer) is not None:
+            return self.own(layer, rule_of(layer))
         if isinstance(layer, keras.Model):
             return self.model(layer)
         if _operation(layer) in _OPERATIONS:
@@ -165,8 +188,7 @@ class _Converter:
             return [Softmax(layer)]
         if type(layer) in _TRAINING_ONLY:
             how = {"name": layer.name, "dtype": layer.dtype_policy}
-            copy = type(layer).from_config(layer.get_config())
-            return [interval_layers.IntervalTrainingOnly(copy, **how)]
+            return [interval_layers.IntervalTrainingOnly(_copied(layer), **how)]
         if getattr(layer, "quantization_mode", None):
             raise ValueError(
                 f"Layer '{layer.name}' is quantised ({layer.quantization_mode}), and its "
@@ -175,7 +197,7 @@ class _Converter:
         parts = rewritten(layer)
         if parts is not None:
             found = [new for part in parts for new in self._convert(part, dtype)]
-            _check_average(layer, found)
+            check_padding(layer, found)
             return found
         cls = type(layer) if isinstance(layer, IntervalLayer) else _STOCK.get(type(layer))
         if cls is None:
@@ -197,7 +219,7 @@ class _Converter:
             converted.set_weights(layer.get_weights())
             if isinstance(layer, keras.layers.Normalization):
                 converted.finalize_state()
-        _check_average(layer, [converted])
+        check_padding(layer, [converted])
         if fused and is_softmax(activation):
             return [converted, Softmax(layer)]
         if fused:
@@ -211,30 +233,18 @@ class _Converter:
         return [converted]
 
 
-def _check_average(stock, converted):
-    """Raise `ValueError` where Keras' average is not that of the pixels in a window."""
-    if not isinstance(stock, (keras.layers.AveragePooling1D, keras.layers.AveragePooling2D)):
-        return
-    shapes = {node.input_tensors[0].shape[1:] for node in stock._inbound_nodes}
-    for shape in shapes:
-        if None in shape or stock.padding != "same":
-            continue
-        x = np.random.default_rng(0).random((1, *shape), "float32")
-        found = [keras.ops.convert_to_numpy(y) for y in (stock(x), walk(converted, x))]
-        if not np.allclose(*found, atol=1e-4):
-            raise ValueError(
-                f"Layer '{stock.name}' averages with padding 'same', for which Keras on PyTorch "
-                "counts repeated border pixels: on other backends it is another function. "
-                "Accepted here: sizes for which the padding is even, padding 'valid', or the "
-                "other backends."
-            )
+def _copied(layer):
+    copy = type(layer).from_config(layer.get_config())
+    if layer.built:
+        copy.build_from_config(layer.get_build_config())
+        copy.set_weights(layer.get_weights())
+    return copy
 
 
 def _producer(tensor):
-    """Layer that made a symbolic tensor, and the list of that call's inputs."""
+    """Layer that made a symbolic tensor, and the node of that call."""
     history = tensor._keras_history
-    node = history.operation._inbound_nodes[history.node_index]
-    return history.operation, node.input_tensors
+    return history.operation, history.operation._inbound_nodes[history.node_index]
 
 
 def _operation(layer):
@@ -250,5 +260,6 @@ def _unknown(layer):
     return (
         f"{kind} '{layer.name}' of type {name} has no interval form.{hint} Accepted: {known}, "
         "noise and augmentation that act in training alone; of operations `x + y`, `x - y`, "
-        "`keras.ops.concatenate` and `keras.ops.relu`."
+        "those of a constant (`2 * x`), and of keras.ops `concatenate`, `maximum`, `minimum`, "
+        "`relu`. Layers of your own: `keras_taps.register_layer`."
     )

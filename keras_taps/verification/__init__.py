@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # for editors and type checkers alone
     from keras_taps.verification.formats.onnx_reader import read_onnx
     from keras_taps.verification.formats.onnx_writer import write_onnx
     from keras_taps.verification.formats.vnnlib import read_vnnlib, write_vnnlib
+    from keras_taps.verification.graph.foreign import register_function
     from keras_taps.verification.graph.graph import Graph
     from keras_taps.verification.graph.unsafe import Unsafe
     from keras_taps.verification.search.engine import BoundEngine
@@ -53,6 +54,7 @@ _NAMES = {
     "keras_taps.verification.formats.onnx_reader": ("read_onnx",),
     "keras_taps.verification.formats.onnx_writer": ("write_onnx",),
     "keras_taps.verification.formats.vnnlib": ("read_vnnlib", "write_vnnlib"),
+    "keras_taps.verification.graph.foreign": ("register_function",),
     "keras_taps.verification.graph.graph": ("Graph",),
     "keras_taps.verification.graph.unsafe": ("Unsafe",),
     "keras_taps.verification.search.engine": ("BoundEngine",),

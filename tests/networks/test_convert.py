@@ -144,6 +144,26 @@ def signals(x):
     return layers.Add()([layers.Flatten()(whole), layers.GlobalMaxPooling1D()(x)])
 
 
+def extremes(x):
+    """Of branches, and of a branch and a constant; sums and products with constants."""
+    y = layers.Conv2D(2, 3, padding="same")(x)
+    y = ops.minimum(layers.Maximum()([x, y, 0.5 * y]), -x / np.array([3.0, 0.5]))
+    y = ops.minimum(0.4, y) * np.full((6, 5, 1), 0.7, "float32")
+    return 1.0 - ops.maximum(y - 0.1, np.array([0.1, -0.2]))
+
+
+def transposed(x):
+    """From 6 x 5 to 13 x 6, to a signal of length 6 and to one of 17."""
+    how = {"strides": (2, 1), "padding": "valid", "activation": "relu", "kernel_regularizer": "l2"}
+    x = layers.Conv2DTranspose(3, (3, 2), output_padding=(0, 0), **how)(x)
+    if hasattr(layers, "AdaptiveMaxPooling2D"):
+        x = layers.AdaptiveMaxPooling2D((1, 3))(x)
+    else:
+        x = layers.MaxPooling2D((13, 2))(x)
+    x = layers.UpSampling1D(2)(layers.Reshape((3, 3))(x))
+    return layers.Conv1DTranspose(2, 2, strides=3, use_bias=False)(x)
+
+
 def deep(x):
     """Sixteen blocks, as a ResNet-34 has: the search for their ends must not be exponential."""
     for _ in range(16):
@@ -166,6 +186,8 @@ WIRINGS = [
     merges,
     *([] if BACKEND == "jax" else [separable]),  # which compiles each operation
     signals,
+    extremes,
+    transposed,
     deep,
 ]
 
@@ -292,7 +314,22 @@ def subclassed():
         (lambda: functional(lambda x: layers.Multiply(name="times")([x, x])), "'times' of type Mu"),
         (lambda: functional(lambda x: layers.Dense(2)(layers.Softmax(name="soft")(x))), "'soft'"),
         (lambda: functional(lambda x: layers.Add()([x, layers.Softmax()(x)])), "not the end"),
-        (lambda: functional(lambda x: x + 1.0), "constant as a Rescaling layer"),
+        (lambda: functional(lambda x: 1 / x), "divides by a tensor or by zero"),
+        (
+            lambda: functional(lambda x: x + np.ones((2, 6, 5, 2))),
+            r"shape \(2, 6, 5, 2\). Accepted",
+        ),
+        (lambda: functional(lambda x: x * keras.Variable(2.0)), "of type Multiply has no"),
+        (
+            lambda: functional(lambda x: layers.Minimum()([x, layers.MaxPooling2D((6, 1))(x)])),
+            "one shape",
+        ),
+        (lambda: functional(layers.LayerNormalization(name="own")), "'own'.*deviation of its own"),
+        (
+            lambda: functional(layers.Conv2DTranspose(2, 3, kernel_constraint="max_norm")),
+            "constrains its kernel along an axis",
+        ),
+        (lambda: functional(layers.Conv2DTranspose(2, 3), (None, 4, 2)), "Accepted: known lengths"),
         (lambda: functional(lambda x: x * x), "Operation 'multiply.*' of type Multiply"),
         (lambda: functional(lambda x: ops.square(x)), "has no interval form. Accepted: "),
         (

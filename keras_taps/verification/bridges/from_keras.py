@@ -226,6 +226,16 @@ def _kinked(layer, shape):
     return nodes if most is None else [*nodes, *at_most(shape, float(most))]
 
 
+def _own(layer, shape):
+    if layer.rule.function is None:
+        raise ValueError(
+            f"Layer '{layer.name}' of type {type(layer.layer).__name__} has no rule but that for "
+            "boxes, which nobody can check, so it cannot be verified. Accepted: layers of one's "
+            "own that expand to known layers or name a function (`keras_taps.register_layer`)."
+        )
+    return [Curve(shape, layer.rule.function)]
+
+
 def _plain_activation(layer, shape):
     name = activation_name(layer.activation)
     return [] if name == "linear" else activation(name, shape)
@@ -259,6 +269,7 @@ _READERS = {
     interval_layers.IntervalLeakyReLU: _kinked,
     interval_layers.IntervalActivation: _plain_activation,
     interval_layers.IntervalELU: lambda layer, shape: [Curve(shape, "elu", float(layer.alpha))],
+    interval_layers.IntervalOwn: _own,
     interval_layers.IntervalResidual: _residual,
     interval_layers.IntervalDropout: lambda layer, shape: [],
     interval_layers.IntervalTrainingOnly: lambda layer, shape: [],

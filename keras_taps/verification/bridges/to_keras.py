@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from keras_taps import layers as interval_layers
+from keras_taps.layers.own import layer_of
 from keras_taps.networks import IntervalSequential
 from keras_taps.verification.graph.curves import Curve
 from keras_taps.verification.graph.distance import Distance
@@ -71,6 +72,8 @@ def _one(node, weights):
             return [(interval_layers.IntervalReLU(), ())]
         return [(interval_layers.IntervalLeakyReLU(negative_slope=node.slope), ())]
     if isinstance(node, Curve):
+        if node.known.foreign:
+            return [(layer_of(node.function), ())]
         if node.function == "elu":
             return [(interval_layers.IntervalELU(node.alpha), ())]
         return [(interval_layers.IntervalActivation(node.function), ())]

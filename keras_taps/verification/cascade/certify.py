@@ -39,6 +39,7 @@ from keras_taps.verification.certificate.schema import (
     NATURAL,
     UNKNOWN,
 )
+from keras_taps.verification.graph.traverse import foreign
 
 BLOCK = 1024  # inputs that go through the cascade together, so that the last open ones fill batches
 
@@ -215,6 +216,7 @@ class Certifier:
             "shard": shard,
             "timeout": timeout,
             "stages": list(self.stages),
+            **({"trusts": foreign(self.graph.nodes)} if foreign(self.graph.nodes) else {}),
             **self.options.about,
             "provenance": provenance(),
         }

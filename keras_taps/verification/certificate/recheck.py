@@ -1,7 +1,7 @@
 """Repeat the proofs of a report with NumPy alone, on the receiver's own network and images."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from keras_taps.verification.certificate.report import (
     read_report,
 )
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED, MISCLASSIFIED
+from keras_taps.verification.graph.curves import UnknownFunctionError
 from keras_taps.verification.graph.graph import Graph
+from keras_taps.verification.graph.traverse import foreign
 
 # What numbers may do to code that is made for others; whoever wrote them has shown nothing.
 _BEYOND = (ArithmeticError, LookupError, MemoryError, RecursionError, ValueError)
@@ -44,6 +46,7 @@ class Recheck:
         verdicts: Dictionary from each confirmed index to its verdict.
         deployed: Indices proved for the float32 network too.
         compared: Which of 'network', 'images', 'labels', 'eps' and 'domain' are the receiver's.
+        trusted: Functions of somebody's own on which every proof rests.
     """
 
     images: int
@@ -58,6 +61,7 @@ class Recheck:
     verdicts: dict = field(default_factory=dict)
     deployed: list = field(default_factory=list)
     compared: tuple = ()
+    trusted: tuple = ()
 
     def accuracies(self):
         """Shares of all images, in [0, 1], that follow from what was confirmed.
@@ -91,6 +95,7 @@ def recheck(
     eps: ArrayLike | None = None,
     progress: Callable[[int, int], object] | None = None,
     domain: Any = UNIT,
+    trusted: Sequence[str] = (),
 ) -> Recheck:
     """Check every record of a report again, in float64 with its rounding.
 
@@ -108,13 +113,16 @@ def recheck(
         domain: `(low, high)` or `None`: what values the inputs of the report must be allowed to
             take, by default [0, 1], for a narrow domain makes a small box of any radius; 'report'
             for those that it says.
+        trusted: Names of functions that are not the checker's own, but were registered by
+            `register_function`, and that you believe to be what that says of them.
 
     Returns:
         `Recheck`.
 
     Raises:
         FileNotFoundError: If the report or its network is not there.
-        ValueError: If they are damaged, or about another network, radius or domain.
+        ValueError: If they are damaged, about another network, radius or domain, or rest on a
+            function that is not among `trusted`.
     """
     header, records = read_report(path)
     own = graph
@@ -125,6 +133,13 @@ def recheck(
             f"The report is about network {header['network'][:12]}. "
             f"Received: network {graph.hash[:12]}"
         )
+    strange = foreign(graph.nodes)
+    if set(strange) - set(trusted):
+        raise ValueError(
+            f"Every proof about this network rests on functions of somebody's own: {strange}. What "
+            "register_function was told of them cannot be checked. Accepted: the names of those "
+            f"that you trust. Received: trusted={list(trusted)}"
+        )
     said = isinstance(domain, str) and domain == "report"
     own_domain = None if said else Domain.of(domain).fitted(graph.in_shape)
     radius, told = _boxes(header, graph.in_shape, eps, own_domain)
@@ -133,6 +148,7 @@ def recheck(
     given = {"network": own, "images": images, "labels": labels, "eps": eps, "domain": own_domain}
     total = header["count"] if images is None else len(images)
     found = Recheck(total, len(records), radius, told, twice=named_twice(records))
+    found.trusted = tuple(strange)
     found.compared = tuple(name for name, value in given.items() if value is not None)
     known = {record["index"] for record in records}
     inside = known if images is None else {index for index in known if index < total}
@@ -203,5 +219,7 @@ def _stored(path):
         raise FileNotFoundError(f"The network of the report, '{path}', is not there.")
     try:
         return Graph.load(path)
+    except UnknownFunctionError as error:
+        raise ValueError(f"'{path}' cannot be read: {error}.") from error
     except (*_BEYOND, OSError) as error:
         raise ValueError(f"'{path}' is damaged ({error}).") from error

@@ -191,7 +191,12 @@ class Report:
             )
         elif shares["certified"]:
             lines.append("Every certified input was confirmed by the float64 checker.")
-        if shares["certified"]:
+        if self.header.get("trusts"):
+            lines.append(
+                "Every proof rests on what was said of functions of one's own: "
+                f"{', '.join(self.header['trusts'])}."
+            )
+        elif shares["certified"]:
             lines.append(
                 f"As deployed in float32, whatever the order of sums: "
                 f"{shares['certified_as_deployed']:.2%} certified."

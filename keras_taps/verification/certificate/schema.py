@@ -94,6 +94,7 @@ _HEADER = {
 _HEADER_ALSO = {
     "data": _hash,
     "shard": _or_none(_text),
+    "trusts": _names,
     "check": _truth,
     "timeout": lambda value: value == math.inf or (_number(value) and value > 0),
     "provenance": lambda value: type(value) is dict,

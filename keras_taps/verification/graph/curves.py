@@ -31,6 +31,7 @@ class Function:
         steepest: At least every slope, likewise.
         floor: Absolute error of the value.
         exact: Whether the knots are exact.
+        foreign: Whether somebody else says all that, by `register_function`.
     """
 
     value: object
@@ -41,6 +42,11 @@ class Function:
     steepest: float = 1.0
     floor: float = 0.0
     exact: bool = True
+    foreign: bool = False
+
+
+class UnknownFunctionError(ValueError):
+    """A network has a function that is not known here."""
 
 
 def _sigmoid(x, alpha=1.0):
@@ -144,8 +150,9 @@ class Curve:
 
     def __post_init__(self):
         if self.function not in FUNCTIONS:
-            raise ValueError(
-                f"`function` must be one of {', '.join(FUNCTIONS)}. Received: {self.function!r}"
+            raise UnknownFunctionError(
+                f"`function` must be one of {', '.join(FUNCTIONS)}. Received: {self.function!r}. "
+                "One of somebody's own must be registered before, by `register_function`"
             )
         usual = self.alpha == 1
         if not (usual or (self.function == "elu" and 0 <= self.alpha < 1e9)):

@@ -116,4 +116,4 @@ def test_branch_and_bound_splits_clips():
 
 
 def test_every_curve_of_keras_can_be_verified():
-    assert set(FUNCTIONS) <= set(CURVES)
+    assert {name for name, known in FUNCTIONS.items() if not known.foreign} <= set(CURVES)
