@@ -16,6 +16,7 @@ from keras_taps.verification.formats.onnx_writer import write_onnx
 from keras_taps.verification.graph.curves import FUNCTIONS, Curve
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import Dense
+from tests.cli.helpers import call, refused
 from tests.helpers import assert_contains, close, numbers, numpy, randomise
 from tests.verification.helpers import sample
 
@@ -33,13 +34,21 @@ def registries():
         table.update(old)
 
 
+DIP = """
+import numpy as np
+from keras_taps.verification import register_function
+
+known = {
+    "value": lambda x: x * x / (1 + np.abs(x)),
+    "slope": lambda x: np.sign(x) * (1 - 1 / (1 + np.abs(x)) ** 2),
+    "flattest": -1.0,
+}
+register_function("dip", **known)
+"""
+
+
 def register_dip(**changed):
-    known = {
-        "value": lambda x: x * x / (1 + np.abs(x)),
-        "slope": lambda x: np.sign(x) * (1 - 1 / (1 + np.abs(x)) ** 2),
-        "flattest": -1.0,
-    }
-    register_function("dip", **{**known, **changed})
+    exec(DIP.replace("**known)", "**{**known, **changed})"), {"changed": changed})
 
 
 class Dip(layers.Layer):
@@ -87,7 +96,7 @@ def saved(network, path):
     close(keras.saving.load_model(path)(box), network(box), 0)
 
 
-def test_a_function_is_trained_certified_and_trusted_by_name(tmp_path):
+def test_a_function_is_trained_certified_and_trusted_by_name(tmp_path, capsys):
     register_dip()
     found = network(kt.register_layer(Dip)())
     assert found.relus == 2
@@ -114,6 +123,14 @@ def test_a_function_is_trained_certified_and_trusted_by_name(tmp_path):
     again = recheck(out, graph, x, y, domain=None, trusted=["dip"])
     assert again.holds, again.rejected
     assert again.trusted == ("dip",)
+
+    (tmp_path / "dip.py").write_text(DIP)
+    command = "recheck", out, "--domain", "none"
+    refused(capsys, "functions of somebody's own: ['dip']", *command)
+    refused(capsys, "must be a Python file", *command, "--trust", tmp_path / "none.py")
+    code, printed, _ = call(capsys, *command, "--trust", tmp_path / "dip.py")
+    assert code == 0
+    assert "rests on functions that you trust: dip." in printed
 
     register_dip(
         value=lambda x: -x * x / (1 + np.abs(x)),
