@@ -65,6 +65,19 @@ class IntervalOwn(IntervalLayer, keras.layers.Layer):
 
     Raises:
         ValueError: If its class is not registered, or expands to other layers.
+
+    Example:
+
+    >>> import keras_taps
+    >>> @keras_taps.register_layer
+    ... class Cube(keras.layers.Layer):
+    ...     def call(self, x):
+    ...         return x**3
+    ...     def box(self, lower, upper):
+    ...         return lower**3, upper**3
+    >>> box = Interval(ops.array([[-1.0]]), ops.array([[2.0]]))
+    >>> float(IntervalOwn(Cube())(box).upper[0, 0])
+    8.0
     """
 
     relus = 1

@@ -5,7 +5,7 @@ from keras import layers, ops
 
 from keras_taps.interval import input_box
 from keras_taps.layers import IntervalReLU, IntervalResidual
-from keras_taps.networks import convert
+from keras_taps.networks import agreement, convert
 from tests.helpers import (
     BACKEND,
     assert_contains,
@@ -153,15 +153,10 @@ def extremes(x):
 
 
 def transposed(x):
-    """From 6 x 5 to 13 x 6, to a signal of length 6 and to one of 17."""
-    how = {"strides": (2, 1), "padding": "valid", "activation": "relu", "kernel_regularizer": "l2"}
-    x = layers.Conv2DTranspose(3, (3, 2), output_padding=(0, 0), **how)(x)
-    if hasattr(layers, "AdaptiveMaxPooling2D"):
-        x = layers.AdaptiveMaxPooling2D((1, 3))(x)
-    else:
-        x = layers.MaxPooling2D((13, 2))(x)
-    x = layers.UpSampling1D(2)(layers.Reshape((3, 3))(x))
-    return layers.Conv1DTranspose(2, 2, strides=3, use_bias=False)(x)
+    """From 6 x 5 to 12 x 5 and, as a signal, from length 60 to 179."""
+    how = {"strides": (2, 1), "padding": "same", "activation": "relu", "kernel_regularizer": "l2"}
+    x = layers.Reshape((60, 1))(layers.Conv2DTranspose(1, (3, 2), **how)(x))
+    return layers.Conv1DTranspose(2, 2, strides=3, output_padding=0, use_bias=False)(x)
 
 
 def deep(x):
@@ -184,10 +179,9 @@ WIRINGS = [
     shared_over_branches,
     crossed,
     merges,
-    *([] if BACKEND == "jax" else [separable]),  # which compiles each operation
+    *([] if BACKEND == "jax" else [separable, transposed]),  # which compiles each operation
     signals,
     extremes,
-    transposed,
     deep,
 ]
 
@@ -397,6 +391,15 @@ def test_activity_regularizer_stays_after_its_activation():
         losses.append([float(numpy(loss)) for loss in model.losses])
     assert losses[0] == pytest.approx(losses[1])
     assert network.relus == 1
+
+
+@pytest.mark.once
+def test_transposed_convolutions_that_keras_pads_otherwise_are_refused(monkeypatch):
+    monkeypatch.setattr(agreement, "agree", lambda *_: False)
+    how = {"strides": 2, "padding": "same", "name": "up"}
+    assert convert(functional(layers.Conv2DTranspose(2, 3, **{**how, "padding": "valid"})))
+    with pytest.raises(ValueError, match=r"'up' spreads pixels with padding 'same'.*Accepted here"):
+        convert(functional(layers.Conv2DTranspose(2, 3, **how)))
 
 
 def test_quantised_layers_are_refused():

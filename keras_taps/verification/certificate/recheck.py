@@ -134,11 +134,12 @@ def recheck(
             f"Received: network {graph.hash[:12]}"
         )
     strange = foreign(graph.nodes)
+    trusted = [trusted] if isinstance(trusted, str) else list(trusted)
     if set(strange) - set(trusted):
         raise ValueError(
             f"Every proof about this network rests on functions of somebody's own: {strange}. What "
             "register_function was told of them cannot be checked. Accepted: the names of those "
-            f"that you trust. Received: trusted={list(trusted)}"
+            f"that you trust. Received: trusted={trusted}"
         )
     said = isinstance(domain, str) and domain == "report"
     own_domain = None if said else Domain.of(domain).fitted(graph.in_shape)

@@ -16,7 +16,8 @@ from keras_taps.verification.formats.onnx_writer import write_onnx
 from keras_taps.verification.graph.curves import FUNCTIONS, Curve
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import Dense
-from tests.helpers import assert_contains, close, numbers, numpy, randomise
+from tests.cli.helpers import call, refused
+from tests.helpers import assert_contains, close, jitted, numbers, numpy, randomise
 from tests.verification.helpers import sample
 
 EPS = 0.03
@@ -33,13 +34,21 @@ def registries():
         table.update(old)
 
 
+DIP = """
+import numpy as np
+from keras_taps.verification import register_function
+
+known = {
+    "value": lambda x: x * x / (1 + np.abs(x)),
+    "slope": lambda x: np.sign(x) * (1 - 1 / (1 + np.abs(x)) ** 2),
+    "flattest": -1.0,
+}
+register_function("dip", **known)
+"""
+
+
 def register_dip(**changed):
-    known = {
-        "value": lambda x: x * x / (1 + np.abs(x)),
-        "slope": lambda x: np.sign(x) * (1 - 1 / (1 + np.abs(x)) ** 2),
-        "flattest": -1.0,
-    }
-    register_function("dip", **{**known, **changed})
+    exec(DIP.replace("**known)", "**{**known, **changed})"), {"changed": changed})
 
 
 class Dip(layers.Layer):
@@ -87,7 +96,7 @@ def saved(network, path):
     close(keras.saving.load_model(path)(box), network(box), 0)
 
 
-def test_a_function_is_trained_certified_and_trusted_by_name(tmp_path):
+def test_a_function_is_bounded(tmp_path):
     register_dip()
     found = network(kt.register_layer(Dip)())
     assert found.relus == 2
@@ -97,9 +106,17 @@ def test_a_function_is_trained_certified_and_trusted_by_name(tmp_path):
     box = Interval(*(ops.convert_to_tensor(numbers(1, 4) + side) for side in (-EPS, EPS)))
     points = sample(*(numpy(bound)[0] for bound in box), 500)
     assert_contains(found(box), graph(points))
+    bounds = numpy(jitted(lambda box: crown_ibp_margins(found, box, ops.array([0])))(box))[0]
     margins = graph(points)[:, 1:] - graph(points)[:, :1]
-    assert np.all(margins <= numpy(crown_ibp_margins(found, box, ops.array([0])))[0] + 1e-5)
+    assert np.all(margins <= bounds + 1e-5)
+    assert np.all(bounds <= margins.max(0) + 0.1)
 
+
+@pytest.mark.once
+def test_a_function_is_certified_and_trusted_by_name(tmp_path, capsys):
+    register_dip()
+    found = network(kt.register_layer(Dip)())
+    graph = read_network(found)
     x, out = numbers(6, 4), tmp_path / "report.jsonl"
     y = numpy(found(ops.convert_to_tensor(x))).argmax(-1)
     stages = ["ibp", "attack", "crown", "alpha-crown"]
@@ -108,12 +125,20 @@ def test_a_function_is_trained_certified_and_trusted_by_name(tmp_path):
     assert report.accuracies()["certified_as_deployed"] == 0
     assert report.header["trusts"] == ["dip"]
     assert "rests on what was said of functions of one's own: dip." in report.summary()
-    for trusted in ((), ("other",)):
+    for trusted in ((), "other"):
         with pytest.raises(ValueError, match=r"functions of somebody's own: \['dip'\].*Accepted"):
             recheck(out, graph, x, y, domain=None, trusted=trusted)
     again = recheck(out, graph, x, y, domain=None, trusted=["dip"])
     assert again.holds, again.rejected
     assert again.trusted == ("dip",)
+
+    (tmp_path / "dip.py").write_text(DIP)
+    command = "recheck", out, "--domain", "none"
+    refused(capsys, "functions of somebody's own: ['dip']", *command)
+    refused(capsys, "must be a Python file", *command, "--trust", tmp_path / "none.py")
+    code, printed, _ = call(capsys, *command, "--trust", tmp_path / "dip.py")
+    assert code == 0
+    assert "rests on functions that you trust: dip." in printed
 
     register_dip(
         value=lambda x: -x * x / (1 + np.abs(x)),
@@ -128,6 +153,7 @@ def test_a_function_is_trained_certified_and_trusted_by_name(tmp_path):
         recheck(out, trusted=["dip"])
 
 
+@pytest.mark.once
 def test_an_expanded_layer_is_its_layers(tmp_path):
     found = network(kt.register_layer(Twice)())
     assert not any(isinstance(layer, IntervalOwn) for layer in found.layers)

@@ -45,7 +45,7 @@ def certified(report):
 
 
 def has_room(graph, x, label, eps, slack=0.0):
-    """Whether the largest margins leave room for rounding and `slack`, by mixed integer programs."""
+    """Whether the largest margins leave room for rounding and `slack`, by exact programs."""
     box, forms = input_interval(x, eps), margin_forms(label, graph.outputs)
     _, boxes = Checker(graph).bounds_and_boxes(*box, forms, np.zeros(len(forms)))
     error = DeployedNetwork(graph).margin_errors(*box, boxes, forms)
