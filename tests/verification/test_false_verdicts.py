@@ -286,7 +286,7 @@ def test_weights_that_cancel(case, names):
 
 
 @once
-@pytest.mark.parametrize("large", [1.0, 8192.0, 1e6])
+@pytest.mark.parametrize("large", [1.0, 8192.0, 3e5])
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=15, derandomize=False)
 def test_bounds_of_the_solver_hold_where_weights_cancel(large, seed):
