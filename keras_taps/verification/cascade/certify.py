@@ -299,6 +299,7 @@ class Certifier:
             verifier.run(stage, left, timeout, write)
         left = [task for task in left if task.verdict is None]
         for task in left:
+            task.error = task.error or _why(task, stages, timeout)
             task.decide(UNKNOWN, None)
         write(left)
         return writer.report
@@ -307,6 +308,15 @@ class Certifier:
 def _budgets(timeout):
     """Seconds of branch and bound in each round: 1, 10, 100, ... and at last the timeout."""
     return [*(10.0**n for n in range(5) if 10.0**n < timeout), timeout]
+
+
+def _why(task, stages, timeout):
+    """Which stage was the last at an input that none decided, and why it ended."""
+    last = [stage for stage in (NATURAL, *stages) if stage in task.seconds][-1]
+    why = f"{len(task.open_forms)} classes open, bound {task.bound:.3g}"
+    if task.total_seconds >= timeout:
+        why = f"the time was over, {why}"
+    return f"{last}: {why}"
 
 
 def _record(task, x, label):

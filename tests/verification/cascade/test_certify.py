@@ -206,6 +206,9 @@ def test_timeouts_are_unknown(problem):
     report = certify(*problem, EPS, timeout=1e-9)
     assert set(report.verdicts) == {"unknown", "misclassified"}
     assert report.accuracies()["certified"] == 0
+    for record in report.records:
+        why = "natural: the time was over, 2 classes open, bound inf"
+        assert record.get("error") == (why if record["verdict"] == "unknown" else None)
 
 
 def test_radius_as_text(problem):
