@@ -113,7 +113,7 @@ def test_above_rational_arithmetic(seed, slope, log_scale):
 
 @given(seed=SEEDS)
 def test_linear_networks_are_exact_up_to_rounding(seed):
-    """Above the true maximum, and by a relative 1e-12 of the sizes at most."""
+    """Above the true maximum, and by 1e-12 of the sizes at most, which reach some tens."""
     rng = np.random.default_rng(seed)
     nodes = [Dense(rng.normal(size=(n, 3)), rng.normal(size=3)) for n in (4, 3)]
     graph = Graph(tuple(nodes))
@@ -123,7 +123,7 @@ def test_linear_networks_are_exact_up_to_rounding(seed):
         found = Checker(graph).upper_bounds(lower, upper, FORMS, OFFSET, method)
         for value, form, offset in zip(found, FORMS, OFFSET, strict=True):
             truth = largest(graph, lower, upper, form, offset)
-            assert 0 <= Fraction(value) - truth < Fraction(1, 10**12)
+            assert 0 <= Fraction(value) - truth < Fraction(1, 10**10)
 
 
 BIG = 1e8
