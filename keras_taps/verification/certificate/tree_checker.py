@@ -86,7 +86,7 @@ def check_trees(root, forms, offset, groups, trees, cuts=None):
 
 
 def proved_bounds(root, forms, offset, groups, trees, cuts=None, slopes=None):
-    """Rigorous upper bounds on groups of forms, by the whole box or by trees, whichever is less.
+    """Upper bounds on groups of forms, rigorous below 0: the less of whole box's and trees'.
 
     Args:
         root: As in `leaf_bounds`, like the rest.

@@ -66,6 +66,11 @@ def register_function(
             "`bends` must be 1, -1 or 0 for each piece between ascending `knots`. "
             f"Received: knots={knots}, bends={bends}"
         )
+    if not np.all(np.isfinite(knots)) or not -np.inf < flattest <= steepest:
+        raise ValueError(
+            "`knots` must be finite and `flattest` a number that is at most `steepest`. "
+            f"Received: knots={knots}, flattest={flattest}, steepest={steepest}"
+        )
     found = Function(
         lambda x, alpha: np.asarray(value(x), "float64"),
         lambda x, alpha: np.asarray(slope(x), "float64"),
@@ -98,6 +103,7 @@ def _check(name, known):
         order = quotients - slopes[:-1], slopes[1:] - quotients
         size = doubt + _CLOSE * np.abs(quotients)
         wrong = {
+            "is NaN": np.any(np.isnan(y)) or np.any(np.isnan(slopes)),
             "bends otherwise": np.any(bent * bend < -(size[1:] + size[:-1])),
             "is no line": bend == 0 and np.any(np.abs(bent) > size[1:] + size[:-1]),
             "has another slope": bend and any(np.any(bend * part < -size) for part in order),
