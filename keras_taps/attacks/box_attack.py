@@ -108,12 +108,12 @@ def box_attack(
         if dtype is None:
             body, region = partial(walk, layers), box
         else:
-            body = around(layers, box.centre[:, 0], count, dtype)
-            region = Interval(*(ops.cast(bound - box.centre, dtype) for bound in box))
+            centre = box.centre
+            body = around(layers, centre[:, 0], count, dtype)
+            region = Interval(*(ops.cast(bound - centre, dtype) for bound in box))
 
         def objective(points):
-            features = ops.cast(features_at(body, points), rows.weights.dtype)
-            margins = point_margins(rows, features)
+            margins = point_margins(rows, features_at(body, points))
             return margins if estimator == "multi" else cross_entropy(margins)[:, None]
 
         shape = ops.shape(box.lower)
@@ -132,6 +132,6 @@ def box_attack(
             best = found if best is None else keep_best(best, found)
     points = best[0]
     if dtype is not None:
-        points = box.centre + ops.cast(points, box.lower.dtype)
+        points = centre + ops.cast(points, centre.dtype)
         points = ops.minimum(ops.maximum(points, box.lower), box.upper)
     return ops.stop_gradient(points)

@@ -32,7 +32,7 @@ class AffineMap:
     offset: Tensor | None
 
     def __call__(self, x):
-        y = self.linear(ops.cast(x, self.kernel.dtype), self.kernel)
+        y = self.linear(x, self.kernel)
         return y if self.offset is None else ops.add(y, self.offset)
 
     def cast(self, dtype):
@@ -103,14 +103,15 @@ def around(layers, centre, count, dtype):
             that `fold` left as they are keep theirs.
 
     Returns:
-        Function of a tensor `(batch * count, ...)`.
+        Function of a tensor `(batch * count, ...)`; what it returns has the precision of `centre`.
     """
     lowered = [_lowered(layer, dtype) for layer in layers]
     padding = list(takewhile(lambda layer: isinstance(layer, IntervalZeroPadding2D), layers))
     at = len(padding)
     if isinstance(layers[at], AffineMap):
         base = ops.cast(layers[at](walk(padding, centre)), dtype)
-        head, tail = [*lowered[:at], replace(lowered[at], offset=None)], lowered[at + 1 :]
+        first = replace(layers[at].cast(dtype), offset=None)
+        head, tail = [*lowered[:at], first], lowered[at + 1 :]
     else:
         base, head, tail = centre, [], lowered
     base = ops.expand_dims(base, 1)
@@ -118,7 +119,8 @@ def around(layers, centre, count, dtype):
     def function(offsets):
         y = ops.cast(walk(head, offsets), base.dtype)
         shape = y.shape[1:]
-        return walk(tail, ops.reshape(ops.reshape(y, (-1, count, *shape)) + base, (-1, *shape)))
+        y = ops.reshape(ops.reshape(y, (-1, count, *shape)) + base, (-1, *shape))
+        return ops.cast(walk(tail, y), centre.dtype)
 
     return function
 
@@ -126,7 +128,8 @@ def around(layers, centre, count, dtype):
 def _lowered(layer, dtype):
     """What `fold` gives for one layer, in another precision where it has no weights of its own."""
     if isinstance(layer, AffineMap):
-        return layer.cast(dtype)
+        coarse = layer.cast(dtype)
+        return lambda x: coarse(ops.cast(x, dtype))  # a layer before it may have kept its own
     inner = layer.func if isinstance(layer, partial) else layer
     if isinstance(inner, keras.Layer) and not inner.weights:
         return inner.call  # without the cast to the layer's own precision
