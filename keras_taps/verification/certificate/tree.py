@@ -199,6 +199,13 @@ class Tree:
             node = own.parent
         return tuple([split[part] for split in reversed(found)] for part in range(3))
 
+    def limits_of_all(self, node, count):
+        """`limits` among those of all `count` neurons of a network: two arrays `(count,)`."""
+        found = np.full(count, -np.inf), np.full(count, np.inf)
+        for side, own in zip(found, self.limits(node), strict=True):
+            side[self.neurons] = own
+        return found
+
     def limits(self, node):
         """Between which points the splits above a node fix each neuron.
 

@@ -119,7 +119,8 @@ def bound_leaves(root, forms, offset, groups, leaves, cuts):
     kept = _used([proof[3] for proof in proofs], 0 if cuts is None else len(cuts.members))
     cuts = Cuts(*(part[kept] for part in cuts)) if kept.size else None
     count = len(leaves)
-    limits = [np.full((count, root.neurons), side * np.inf) for side in (-1, 1)]
+    limits = [tree.limits_of_all(node, root.neurons) for tree, node in leaves]
+    limits = [np.stack(side) for side in zip(*limits, strict=True)]
     slopes = np.full((count, root.neurons), np.nan)
     betas = np.zeros((count, root.neurons))
     weights = np.zeros((count, len(groups)))
@@ -129,8 +130,6 @@ def bound_leaves(root, forms, offset, groups, leaves, cuts):
         mine = np.flatnonzero(groups == tree.group)
         if mix.shape != mine.shape:
             raise ValueError(f"Group {tree.group} has {len(mine)} forms, not {mix.size}.")
-        for side, own in zip(limits, tree.limits(node), strict=True):
-            side[i, tree.neurons] = own
         ranges = (side[tree.neurons] for side in root.slope_ranges)
         slopes[i, tree.neurons] = dequantise(levels, *ranges)
         betas[i, tree.neurons] = own_betas
@@ -152,9 +151,7 @@ def _by_base(root, leaves):
     """Pairs of the limits at a base of some leaves and the rows of these leaves."""
     bases = {}
     for row, (tree, node) in enumerate(leaves):
-        fixed = [np.full(root.neurons, side * np.inf) for side in (-1, 1)]
-        for side, own in zip(fixed, tree.limits(tree.base(node)), strict=True):
-            side[tree.neurons] = own
+        fixed = tree.limits_of_all(tree.base(node), root.neurons)
         key = b"".join(side.tobytes() for side in fixed)
         bases.setdefault(key, (fixed, []))[1].append(row)
     return bases.values()

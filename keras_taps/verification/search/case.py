@@ -108,10 +108,7 @@ class Case:
 
     def limits(self, group, node):
         """Limits `(N,)` of all neurons at a node of the tree of a group."""
-        found = [np.full(self.root.neurons, side * np.inf) for side in (-1, 1)]
-        for side, own in zip(found, self.trees[group].limits(node), strict=True):
-            side[self.neurons] = own
-        return found
+        return self.trees[group].limits_of_all(node, self.root.neurons)
 
     def within(self, group, node, base=0):
         """Bounds `(N,)` of all pre-activations at a node, whose boxes have this base."""
