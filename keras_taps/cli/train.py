@@ -72,7 +72,8 @@ def run(
         console.print(f"Run folder {current.folder}: {current.recipe.name}, seed {current.seed}")
         if changes:
             console.print(f"Changed: {', '.join(changes)}")
-        tell_precision(scaled if resume is None else current.recipe, current.recipe)
+        if resume is None:
+            tell_precision(scaled, current.recipe)
         tell_doubts(doubts_about(current.recipe, changes, current.limit))
         if current.limit is not None or epochs is not None:
             console.print("[yellow]Scaled down: these are not the figures of the recipe.[/]")

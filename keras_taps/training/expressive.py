@@ -74,7 +74,7 @@ class ExpressiveModel(InputAttack, CertifiedModel):
         loss = ops.mean(self.losses_of(batch, Reached(ibp, adversarial, box, point)))
         return Outcome(loss, ibp, adversarial_margins=self.within_eps(batch, adversarial))
 
-    def losses_of(self, batch: Batch, reached: "Reached") -> Tensor:
+    def losses_of(self, batch: Batch, reached: Reached) -> Tensor:
         """Loss of each sample: the mixture of its margins, to which a teacher may add."""
         return self.mixture(reached.ibp, reached.adversarial)
 

@@ -217,7 +217,7 @@ class Certifier:
             "shard": shard,
             "timeout": timeout,
             "stages": list(self.stages),
-            **({"trusts": foreign(self.graph.nodes)} if foreign(self.graph.nodes) else {}),
+            **({"trusts": trusts} if (trusts := foreign(self.graph.nodes)) else {}),
             **self.options.about,
             "provenance": provenance(),
         }
