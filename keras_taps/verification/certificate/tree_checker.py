@@ -125,7 +125,7 @@ def bound_leaves(root, forms, offset, groups, leaves, cuts):
     betas = np.zeros((count, root.neurons))
     weights = np.zeros((count, len(groups)))
     gammas = np.zeros((count, kept.size))
-    for i, ((tree, node), proof) in enumerate(zip(leaves, proofs, strict=True)):
+    for i, ((tree, _), proof) in enumerate(zip(leaves, proofs, strict=True)):
         levels, own_betas, mix, used, values = proof
         mine = np.flatnonzero(groups == tree.group)
         if mix.shape != mine.shape:
