@@ -2,12 +2,14 @@
 
     TFDS_DATA_DIR=... python benchmarks/short_training.py --setting mnist --backend tensorflow
     TFDS_DATA_DIR=... python benchmarks/short_training.py --setting mnist --timing
+    TFDS_DATA_DIR=... python benchmarks/short_training.py --setting mnist --certify
     python benchmarks/short_training.py --quick
 
 eps 0.1 in training and test, batch 256, 400 steps of which 100 anneal the radius; the weights
 after the last step are measured on the 10 000 test images. MNIST trains CNN3, Fashion-MNIST CNN5,
 both with 16 filters. A record is added to the results as soon as it is complete. The same command
-again continues with what is missing.
+again continues with what is missing. The networks are kept in a folder, where `--certify` finds
+them, and those methods that learn from a teacher.
 """
 
 import argparse
@@ -17,122 +19,67 @@ from pathlib import Path
 
 import numpy as np
 from provenance import RESULTS, provenance, read_json, threads, write_json
-
-# Model and what it takes beside the common settings. "taps" and its kin have the gradient of the
-# authors' code, `w : 1`, as the reference figures have; "taps-paper" that of the paper's formula,
-# which is (w + 1) / 2 = 3 times shorter.
-LATENT = {"w_taps": 5.0, "c": 0.5, "attack_steps": 8, "gradient_scale": 3.0}
-METHODS = {
-    "standard": ("standard", {}),
-    "pgd": ("pgd", {}),
-    "ibp": ("ibp", {}),
-    "crown-ibp": ("crown-ibp", {}),
-    "sabr": ("sabr", {"tau_ratio": 0.4}),
-    "taps": ("taps", LATENT),
-    "taps-paper": ("taps", {**LATENT, "gradient_scale": 1.0}),
-    "taps-single": ("taps", {**LATENT, "estimator": "single"}),
-    "taps-only": ("taps", {**LATENT, "objective": "taps"}),
-    **{f"taps-{k}": ("taps", {**LATENT, "estimators": k}) for k in (1, 2, 3)},
-    "staps": ("staps", {**LATENT, "tau_ratio": 0.4}),
-    **{
-        f"{name}-bfloat16": (name, {**options, "search_dtype": "bfloat16"})
-        for name, options in (("taps", LATENT), ("sabr", {"tau_ratio": 0.4}))
-    },
-    "cc-ibp": ("cc-ibp", {"alpha": 0.1}),
-    "mtl-ibp": ("mtl-ibp", {"alpha": 0.01}),
-    "exp-ibp": ("exp-ibp", {"alpha": 0.1}),
-}
-SETTINGS = {
-    "dataset": "mnist",
-    "network": "cnn3",
-    "width": 16,
-    "eps": 0.1,
-    "batch_size": 256,
-    "steps": 400,
-    "annealing_steps": 100,
-    "learning_rates": [5e-4, 1e-4, 2e-5],  # x 0.2
-    "decay_steps": [280, 340],
-    "global_clipnorm": 10.0,
-    "l1": 1e-6,  # over the number of affine layers
-    "warmup_weight": 0.5,
-    "classifier_relus": 1,
-    "pgd_steps": 40,
-    "timing_steps": 30,
-}
-SETTING = {"mnist": {}, "fashion_mnist": {"dataset": "fashion_mnist", "network": "cnn5"}}
-QUICK = {
-    "dataset": "digits",
-    "network": "cnn3",
-    "width": 1,
-    "batch_size": 32,
-    "steps": 3,
-    "annealing_steps": 1,
-    "pgd_steps": 2,
-}
-# The authors' public PyTorch code (github.com/eth-sri/taps) at this budget: given figures, with
-# seconds a step after annealing on the machine where they were taken. They are not run here.
-REFERENCE = [
-    {
-        "method": "ibp",
-        "natural": 89.1,
-        "pgd": 76.1,
-        "ibp": 72.9,
-        "taps": 74.0,
-        "main_step_s": 0.13,
-    },
-    {
-        "method": "sabr",
-        "natural": 92.9,
-        "pgd": 80.9,
-        "ibp": 66.9,
-        "taps": 76.0,
-        "main_step_s": 0.47,
-    },
-    {
-        "method": "staps",
-        "natural": 96.0,
-        "pgd": 88.3,
-        "ibp": 37.4,
-        "taps": 84.2,
-        "main_step_s": 2.1,
-    },
-    {
-        "method": "taps",
-        "natural": 94.7,
-        "pgd": 86.0,
-        "ibp": 65.6,
-        "taps": 83.9,
-        "main_step_s": 1.74,
-    },
-]
+from short_settings import METHODS, QUICK, REFERENCE, SETTING, SETTINGS
 
 
-def build(method, seed, settings, info):
-    """The compiled training model of one run."""
+def network_of(seed, settings, info):
+    """An untrained network."""
     import keras
 
     import keras_taps as kt
 
     keras.utils.set_random_seed(seed)
-    network = getattr(kt.networks, settings["network"])(
+    return getattr(kt.networks, settings["network"])(
         info.input_shape,
         info.num_classes,
         width=settings["width"],
         mean=info.mean,
         std=info.std,
     )
-    kind, options = METHODS[method]
-    common = {name: settings[name] for name in ("eps", "warmup_weight", "classifier_relus")}
-    common["l1"] = settings["l1"] / len(network.affine_layers)
-    model = kt.training.METHODS[kind](network, seed=seed, **common, **options)
-    rate = keras.optimizers.schedules.PiecewiseConstantDecay(
-        settings["decay_steps"], settings["learning_rates"]
-    )
-    model.compile(
-        keras.optimizers.Adam(rate, epsilon=1e-8, global_clipnorm=settings["global_clipnorm"])
-    )
-    model.set_annealing(0, settings["annealing_steps"])
+
+
+def build(method, seed, settings, network, models, changes=None):
+    """The compiled training model of one run, or of one stage of it, which `changes`."""
+    import keras
+
+    import keras_taps as kt
+
+    kind, own = METHODS[method]
+    options = {name: settings[name] for name in ("eps", "warmup_weight", "classifier_relus")}
+    options |= {**own, **(changes or {})}
+    options.pop("stages", None)
+    shape = options.pop("anneal_shape", "smooth")
+    if "teacher" in options:
+        options["teacher"] = models / f"{options['teacher']}-{seed}.keras"
+    options["l1"] = settings["l1"] / len(network.affine_layers)
+    rates = settings["learning_rates"]
+    rate = options.pop("learning_rate", None)
+    if rate is not None:
+        rates = [rate * each / rates[0] for each in rates]
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay(settings["decay_steps"], rates)
+    clip = settings["global_clipnorm"]
+    if rate is None:
+        optimizer = keras.optimizers.Adam(schedule, epsilon=1e-8, global_clipnorm=clip)
+    else:
+        optimizer = keras.optimizers.SGD(schedule, momentum=0.9, global_clipnorm=clip)
+    model = kt.training.METHODS[kind](network, seed=seed, **options)
+    model.compile(optimizer)
+    model.set_annealing(0, settings["annealing_steps"], shape)
     return model
+
+
+def stages_of(method, settings):
+    """What each stage of a method changes, with its share of the steps."""
+    stages = METHODS[method][1].get("stages", [None])
+    names = ("steps", "annealing_steps", "decay_steps")
+
+    def shared(value):
+        return (
+            [v // len(stages) for v in value] if isinstance(value, list) else value // len(stages)
+        )
+
+    share = {**settings, **{name: shared(settings[name]) for name in names}}
+    return [(share, changes) for changes in stages]
 
 
 def train(model, images, labels, seed, settings):
@@ -165,20 +112,25 @@ def train(model, images, labels, seed, settings):
     return np.diff(clock.times), clock.logs
 
 
-def run(method, seed, settings, data):
+def run(method, seed, settings, data, models):
     """Train and measure; return the record."""
     import keras
 
     import keras_taps as kt
 
     start = time.perf_counter()
-    model = build(method, seed, settings, data.info)
-    _, logs = train(model, *data.train, seed, settings)
+    network = network_of(seed, settings, data.info)
+    for number, (share, changes) in enumerate(stages_of(method, settings)):
+        model = build(method, seed, share, network, models, changes)
+        _, logs = train(model, *data.train, seed + 1000 * number, share)
+    models.mkdir(parents=True, exist_ok=True)
+    network.save(models / f"{method}-{seed}.keras")
     x, y = data.test
-    report = model.evaluate(x, y, batch_size=250, verbose=0, return_dict=True)
-    robust = kt.adversarial_accuracy(
-        model.network, x, y, settings["eps"], steps=settings["pgd_steps"]
-    )
+    # Every method is measured by the same figures, whatever its own metrics are.
+    judge = kt.TAPSModel(network, settings["eps"], classifier_relus=settings["classifier_relus"])
+    judge.compile()
+    report = judge.evaluate(x, y, batch_size=250, verbose=0, return_dict=True)
+    robust = kt.adversarial_accuracy(network, x, y, settings["eps"], steps=settings["pgd_steps"])
     return {
         "backend": keras.backend.backend(),
         "method": method,
@@ -197,13 +149,47 @@ def run(method, seed, settings, data):
     }
 
 
-def clock(method, settings, data):
-    """Seconds a step alone, on a few steps; take them when the machine is quiet."""
+def certify(method, seed, settings, data, models):
+    """What the verifier proves of the kept network; blocks of images until the limit of seconds."""
+    import keras
+
+    import keras_taps as kt
+
+    certifier = kt.Certifier(models / f"{method}-{seed}.keras")
+    eps, timeout = settings["eps"], settings["certify_timeout"]
+    x, y = (part[: settings["certified_images"]] for part in data.test)
+    verdicts, start = [], time.perf_counter()
+    while len(verdicts) < len(x) and time.perf_counter() - start < settings["certify_limit"]:
+        block = slice(len(verdicts), len(verdicts) + 50)
+        report = certifier.certify(x[block], y[block], eps, timeout=timeout)
+        verdicts += [record["verdict"] for record in report.records]
+    return {
+        "backend": keras.backend.backend(),
+        "method": method,
+        "seed": seed,
+        "images": len(verdicts),
+        **{name: 100 * verdicts.count(name) / len(verdicts) for name in ("certified", "unknown")},
+        "seconds": time.perf_counter() - start,
+        "threads": threads(),
+        "provenance": provenance(),
+    }
+
+
+def clock(method, settings, data, models):
+    """Seconds a step alone, on a few steps; take them when the machine is quiet.
+
+    Of a method in stages, the mean over its stages, which share the steps.
+    """
     import keras
 
     annealing = settings["timing_steps"]
     short = {**settings, "steps": 2 * annealing, "annealing_steps": annealing}
-    seconds, _ = train(build(method, 0, short, data.info), *data.train, 0, short)
+    network = network_of(0, settings, data.info)
+    taken = []
+    for _, changes in stages_of(method, settings):
+        model = build(method, 0, short, network, models, changes)
+        taken.append(train(model, *data.train, 0, short)[0])
+    seconds = np.mean(taken, axis=0)
     return {
         "backend": keras.backend.backend(),
         "method": method,
@@ -229,9 +215,12 @@ def main(arguments=None):
     parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"))
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", nargs="+", type=int)
-    parser.add_argument("--timing", action="store_true", help="only take seconds a step")
-    parser.add_argument("--quick", action="store_true", help="a smoke test: 3 steps on digits")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--timing", action="store_true", help="only take seconds a step")
+    action.add_argument("--certify", action="store_true", help="only certify the kept networks")
+    parser.add_argument("--quick", action="store_true", help="a smoke test: 4 steps on digits")
     parser.add_argument("--output", type=Path, help="JSON file; none by default with --quick")
+    parser.add_argument("--models", type=Path, help="folder of networks; by default in build")
     options = parser.parse_args(arguments)
     if options.backend:
         os.environ["KERAS_BACKEND"] = options.backend  # Keras reads it when it is imported
@@ -244,22 +233,27 @@ def main(arguments=None):
     output = options.output
     if output is None and not options.quick:
         output = RESULTS / f"short_training_{options.setting}.json"
+    name = f"short_training_{'quick' if options.quick else options.setting}"
+    models = options.models or RESULTS.parent.parent / "build" / name / keras.backend.backend()
     seeds = options.seeds or ([0] if options.quick or options.timing else [0, 1, 2])
-    kind = "timings" if options.timing else "records"
+    kind = "timings" if options.timing else "certified" if options.certify else "records"
     data = None
     # Seeds outside, so that a run that is cut short still has every method.
     for seed in seeds:
         for method in options.methods:
-            content = {"records": [], "timings": [], **((output and read_json(output)) or {})}
+            empty = {"records": [], "timings": [], "certified": []}
+            content = {**empty, **((output and read_json(output)) or {})}
             wanted = keras.backend.backend(), method, seed
-            if not options.timing and wanted in map(key, content["records"]):
+            if not options.timing and wanted in map(key, content[kind]):
                 print(*wanted, "is there already", flush=True)
                 continue
             data = data or kt.datasets.load(settings["dataset"], validation=0)
             if options.timing:
-                record = clock(method, settings, data)
+                record = clock(method, settings, data, models)
+            elif options.certify:
+                record = certify(method, seed, settings, data, models)
             else:
-                record = run(method, seed, settings, data)
+                record = run(method, seed, settings, data, models)
             print(*wanted, *(f"{k} {v:.3f}" for k, v in record.items() if isinstance(v, float)))
             if output:
                 others = [r for r in content[kind] if key(r) != wanted]

@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-import short_training
+import short_settings
 import tables
 import training_step_tables
 from provenance import provenance, read_json, write_json
@@ -34,7 +34,7 @@ def results(tmp_path):
     record = {"backend": "jax", "method": "taps", **figures, "provenance": provenance()}
     records = [{**record, "seed": s, "natural": 90.0 + 2 * s} for s in (0, 1)]
     content = {
-        "reference": short_training.REFERENCE,
+        "reference": short_settings.REFERENCE,
         "records": records,
         "timings": [record | {"seed": 0}],
     }
