@@ -94,7 +94,9 @@ lacks, `python3 benchmarks/gpu.py --files build/gpu --out OUT` runs there for ni
 eps 0.1, batch 256, 400 steps of which 100 anneal the radius, last weights, 10 000 test images;
 mean and standard deviation over seeds, in percent. "Natural" is accuracy on clean images, "PGD"
 under an attack of 40 steps, "IBP" the share certified by interval bounds, "TAPS" the share whose
-TAPS estimate is robust, which is not a certificate. Four hundred steps are 1.7 passes over the
+TAPS estimate is robust, which is not a certificate, "Certified" and "Unknown" what the verifier
+proves and leaves open of the first 1000 with 10 s each, or of as many as 10 minutes and the block
+of 50 then begun suffice for. Four hundred steps are 1.7 passes over the
 training images: the rows compare methods at that budget, not at their best. IBP bounds understate
 what a complete verifier proves for methods that do not train on the whole box.
 
@@ -183,6 +185,12 @@ METHODS = {
     "cc-ibp": "CC-IBP",
     "mtl-ibp": "MTL-IBP",
     "exp-ibp": "Exp-IBP",
+    "ibp-r": "IBP-R",
+    "colt": "COLT, two stages",
+    "diffai": "DiffAI, box",
+    "convex": "Wong and Kolter, 50 projections",
+    "cc-dist": "CC-Dist, PGD as teacher",
+    "ad-cert": "AD-CERT, PGD as teacher",
 }
 STEPS_PER_EPOCH = 235  # 60 000 images in batches of 256
 FIGURES = ("natural", "pgd", "ibp", "taps")
@@ -212,6 +220,15 @@ def chosen(records, backend, method):
     return [r for r in records if (r["backend"], r["method"]) == (backend, method)]
 
 
+def proved(records):
+    """Shares certified and unknown by the verifier, with the images if they are fewer than 1000."""
+    if not records:
+        return ["-", "-"]
+    shares = [mean_and_deviation([r[n] for r in records], 1) for n in ("certified", "unknown")]
+    fewest = min(record["images"] for record in records)
+    return [shares[0] + f" of {fewest}" * (fewest < 1000), shares[1]]
+
+
 def short_training(content):
     """Section of `short_training_*.json`."""
     if not content or not content["records"]:
@@ -221,7 +238,7 @@ def short_training(content):
     for method in METHODS:
         reference = references.get(method)
         if reference:
-            figures = [f"{reference[name]:.1f}" for name in FIGURES]
+            figures = [*(f"{reference[name]:.1f}" for name in FIGURES), "-", "-"]
             seconds = reference["main_step_s"]
             epoch = f"{seconds * STEPS_PER_EPOCH:.0f}"
             relative = ratio(seconds, references["ibp"]["main_step_s"])
@@ -242,6 +259,7 @@ def short_training(content):
                     f"keras_taps, {BACKENDS[backend]}",
                     str(len(records)),
                     *(mean_and_deviation([r[name] for r in records], 1) for name in FIGURES),
+                    *proved(chosen(content.get("certified", []), backend, method)),
                     f"{step:.3f}" if step else "-",
                     f"{step * STEPS_PER_EPOCH:.0f}" if step else "-",
                     ratio(step, plain) if step else "-",
@@ -255,6 +273,8 @@ def short_training(content):
         "PGD",
         "IBP",
         "TAPS",
+        "Certified",
+        "Unknown",
         "s a step",
         "s an epoch",
         "/ IBP",

@@ -33,7 +33,12 @@ def results(tmp_path):
     figures = {"warmup_step_s": 0.1, "main_step_s": 0.87, "pgd": 80.0, "ibp": 60.0, "taps": 70.0}
     record = {"backend": "jax", "method": "taps", **figures, "provenance": provenance()}
     records = [{**record, "seed": s, "natural": 90.0 + 2 * s} for s in (0, 1)]
+    proofs = [
+        {**record, "seed": s, "certified": 70.0 + 2 * s, "unknown": 2.0, "images": 1000 - 150 * s}
+        for s in (0, 1)
+    ]
     content = {
+        "certified": proofs,
         "reference": short_settings.REFERENCE,
         "records": records,
         "timings": [record | {"seed": 0}],
@@ -52,8 +57,13 @@ def test_ratios_and_deviations(results):
     )
     assert "| cnn7-2-mnist-ibp | products alone, 7.0 GFLOP | 0.350 | - | - | 0.35 | 1.00 |" in page
     assert "| TAPS | keras_taps, JAX | 2 | 91.0 ± 1.4 | 80.0 ± 0.0 |" in page
-    assert "| TAPS | authors' code | 1 | 94.7 | 86.0 | 65.6 | 83.9 | 1.74 | 409 | 13.38 |" in page
-    assert "| 70.0 ± 0.0 | 0.870 | 204 | - |" in page  # no IBP row to compare with
+    assert (
+        "| TAPS | authors' code | 1 | 94.7 | 86.0 | 65.6 | 83.9 | - | - | 1.74 | 409 | 13.38 |"
+        in page
+    )
+    assert (
+        "| 70.0 ± 0.0 | 71.0 ± 1.4 of 850 | 2.0 ± 0.0 | 0.870 | 204 | - |" in page
+    )  # no IBP row to compare with
 
 
 def test_page_without_results_says_so(tmp_path):
