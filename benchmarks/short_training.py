@@ -149,30 +149,33 @@ def run(method, seed, settings, data, models):
     }
 
 
-def certify(method, seed, settings, data, models):
-    """What the verifier proves of the kept network; blocks of images until the limit of seconds."""
-    import keras
-
+def prove(network, test, settings):
+    """What the verifier proves of a network's file on as many blocks as the limit allows."""
     import keras_taps as kt
 
-    certifier = kt.Certifier(models / f"{method}-{seed}.keras")
+    certifier = kt.Certifier(network)
     eps, timeout = settings["eps"], settings["certify_timeout"]
-    x, y = (part[: settings["certified_images"]] for part in data.test)
+    x, y = (part[: settings["certified_images"]] for part in test)
     verdicts, start = [], time.perf_counter()
     while len(verdicts) < len(x) and time.perf_counter() - start < settings["certify_limit"]:
         block = slice(len(verdicts), len(verdicts) + 50)
         report = certifier.certify(x[block], y[block], eps, timeout=timeout)
         verdicts += [record["verdict"] for record in report.records]
     return {
-        "backend": keras.backend.backend(),
-        "method": method,
-        "seed": seed,
         "images": len(verdicts),
         **{name: 100 * verdicts.count(name) / len(verdicts) for name in ("certified", "unknown")},
         "seconds": time.perf_counter() - start,
         "threads": threads(),
         "provenance": provenance(),
     }
+
+
+def certify(method, seed, settings, data, models):
+    """The record of what the verifier proves of a kept network."""
+    import keras
+
+    found = prove(models / f"{method}-{seed}.keras", data.test, settings)
+    return {"backend": keras.backend.backend(), "method": method, "seed": seed, **found}
 
 
 def clock(method, settings, data, models):
