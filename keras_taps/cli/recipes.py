@@ -34,8 +34,9 @@ def run(
         print_json({name: recipe.to_config() for name, recipe in RECIPES.items()})
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("recipe", "network", "train eps", "epochs (ramp)", "options"):
-        table.add_column(column, no_wrap=column != "options", overflow="fold")
+    table.add_column("recipe", no_wrap=True, min_width=max(map(len, RECIPES)))  # to be copied
+    for column in ("network", "train eps", "epochs (ramp)", "options"):
+        table.add_column(column, overflow="fold")
     for entry in RECIPES.values():
         network = f"{entry.network} w={entry.width}"
         epochs = f"{entry.in_stages()[-1].end} ({entry.anneal_epochs:g})"
