@@ -53,13 +53,13 @@ def collect(options):
 
 def draw(options):
     """Choose from the reports; write the results."""
-    import keras_taps as kt
+    from keras_taps.verification import Report
 
     reports = sorted(REPORTS.glob("*.jsonl"))
     chosen, found = [], {}
     share = -(-SIZE // (len(reports) * (len(SECONDS) + 1)))
     for path in reports:
-        report = kt.Report.load(path)
+        report = Report.load(path)
         dear = [record for record in report.records if record["stage"] not in CHEAP]
         bins = [[r for r in dear if bin_of(r) == number] for number in range(len(SECONDS) + 1)]
         found[path.stem] = {

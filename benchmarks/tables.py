@@ -16,6 +16,7 @@ import results_page
 import tuning_tables
 from certification_tables import branch_and_bound, certification, competition
 from convolution_table import convolution, small_convolutions
+from hard_set_table import hard_set
 from provenance import DOCS, RESULTS, read_json
 from startup_table import startup
 from tables_format import BACKENDS, NOT_MEASURED, machine, mean_and_deviation, ratio, table
@@ -149,6 +150,13 @@ Run it with `python benchmarks/certification.py cascade --model runs/ibp/best.ke
 {branch_and_bound}
 
 Run it with `python benchmarks/branch_and_bound.py --model runs/taps/best.keras --count 3000`.
+
+## The hard set
+
+{hard_set}
+
+Run it with `python benchmarks/hard_set.py collect --model benchmarks/models/NAME.keras`, then
+`draw`; `export` writes the images as ONNX and VNN-LIB files.
 
 ## Tuning
 
@@ -323,6 +331,7 @@ def page(results=RESULTS):
         runs=runs(results / "runs"),
         certification=certification(read_json(results / "certification.json")),
         branch_and_bound=branch_and_bound(read_json(results / "branch_and_bound.json")),
+        hard_set=hard_set(read_json(results / "hard_set.json")),
         tuning=tuning_tables.section(results),
         competition=competition(read_json(results / "competition.json")),
     )
