@@ -48,6 +48,7 @@ FILES = {  # and the tests that must notice, the quickest first
     "certificate/distance.py": [f"{OWN}distance.py"],
     "certificate/tightening.py": [f"{OWN}tightening.py", f"{OWN}forgery.py"],
     "certificate/many_boxes.py": SPLITTING,
+    "certificate/nested_boxes.py": SPLITTING,
     "certificate/clipping.py": SPLITTING,
     "certificate/checker.py": [*CHECKER, EXACT],
     "certificate/deployed.py": [f"{OWN}deployed.py"],
