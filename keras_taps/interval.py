@@ -72,7 +72,7 @@ def input_box(x: Tensor, eps: Tensor, domain: Any = UNIT) -> Interval:
     Args:
         x: Array or tensor `(batch, ...)` of values in the domain, before any normalisation.
         eps: Radius, at least 0: a number, an array that broadcasts to one input (one number a
-            channel or a feature, for instance), or a tensor of either.
+            channel or a feature, for instance), or a tensor that broadcasts to `x`.
         domain: What values inputs may take, by default [0, 1]: `(low, high)`, numbers or arrays
             that broadcast to one input, or `None` for no bounds.
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_taps.domain import radius_text
+from keras_taps.radii import radii_of, radii_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -186,7 +187,7 @@ def certification(reports: Any) -> "Figure":
         unknown; falsified, a shade a stage; misclassified.
     """
     if not isinstance(reports, dict):
-        reports = {f"eps {radius_text(reports.header['eps'], 4)}": reports}
+        reports = {f"eps {radii_text(radii_of(reports), 4)}": reports}
     figure, axis = subplots(1, 1, figsize=(9, 2.1 + 0.45 * len(reports)))
     shares = {name: _shares(report) for name, report in reports.items()}
     left = np.zeros(len(reports))
@@ -253,7 +254,7 @@ def margin_histogram(report: Any) -> "Figure":
         for verdict in _VERDICTS
     }
     bounds = {verdict: np.array(of) for verdict, of in found.items() if of}
-    title = f"eps {radius_text(report.header['eps'], 4)}"
+    title = f"eps {radii_text(radii_of(report), 4)}"
     if bounds:
         edges = _edges(bounds)
         axis.hist(

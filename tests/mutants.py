@@ -34,7 +34,8 @@ CHECKER = [f"{OWN}{name}.py" for name in ("dust", "every_step", "checker", "leav
 EXACT = f"{TESTS}/test_false_verdicts.py"
 GRAPH = [CHECKER[1], f"{TESTS}/graph", EXACT]
 RECHECKING = [f"{OWN}{name}.py" for name in ("recheck", "forgery", "report", "hostile_files")]
-RECHECKING += [f"{TESTS}/test_domains.py"]
+RECHECKING += [f"{TESTS}/test_domains.py", f"{TESTS}/test_radii_of_each_input.py"]
+ENGINE = f"{TESTS}/search/test_domain_engine.py"
 TREES = [f"{OWN}tree.py", f"{OWN}hostile_files.py", CHECKER[3]]
 SPLITTING = [*CHECKER[:2], f"{OWN}many_boxes.py", f"{TESTS}/search/test_input_splitting.py"]
 VNNLIB_2 = f"{TESTS}/formats/test_vnnlib_tensors.py"
@@ -43,11 +44,12 @@ FILES = {  # and the tests that must notice, the quickest first
     "certificate/walk.py": CHECKER,
     "certificate/backward.py": [*CHECKER, f"{OWN}places.py"],
     "certificate/lines.py": CHECKER,
-    "certificate/leaves.py": [*CHECKER, f"{OWN}tree.py"],
+    "certificate/leaves.py": [*CHECKER, f"{OWN}tree.py", f"{OWN}curves.py", ENGINE],
     "certificate/curves.py": [f"{OWN}curves.py"],
     "certificate/distance.py": [f"{OWN}distance.py"],
     "certificate/tightening.py": [f"{OWN}tightening.py", f"{OWN}forgery.py"],
     "certificate/many_boxes.py": SPLITTING,
+    "certificate/nested_boxes.py": SPLITTING,
     "certificate/clipping.py": SPLITTING,
     "certificate/checker.py": [*CHECKER, EXACT],
     "certificate/deployed.py": [f"{OWN}deployed.py"],

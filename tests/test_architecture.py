@@ -23,6 +23,7 @@ RANKS = {
     "processes": 0,
     "saved": 0,
     "typing": 0,
+    "radii": 1,
     "interval": 1,
     "backend": 1,
     "provenance": 2,
@@ -45,7 +46,7 @@ RANKS = {
 # Rooms beside the flow, with what they may import: data and drawings know of no network.
 ASIDE = {
     "datasets": {"checks", "domain", "typing", "interval", "datasets"},
-    "plots": {"checks", "domain", "files", "plots"},
+    "plots": {"checks", "domain", "files", "plots", "radii"},
 }
 READERS = {
     "datasets": {
@@ -70,6 +71,7 @@ VERIFICATION = {
     "cascade": 5,
 }
 TRUSTED = ("graph", "certificate")
+HELPERS = ("checks", "choices", "domain", "files", "radii")
 MAY_TRUST = {"numpy", "keras_taps", *sys.stdlib_module_names}
 BACKENDS = {"tensorflow", "jax", "torch", "tensorflow_datasets"}
 MAY_NAME_BACKENDS = {
@@ -136,7 +138,7 @@ def test_verification_follows_its_flow(path):
         assert VERIFICATION[target] < VERIFICATION[own], f"{own} imports {target}"
     if own in TRUSTED:
         assert {name.split(".")[0] for name in imported(path)} <= MAY_TRUST
-        assert imported_rooms(path) <= {"verification", "checks", "choices", "domain", "files"}
+        assert imported_rooms(path) <= {*HELPERS, "verification"}
 
 
 @each(FILES)

@@ -68,7 +68,7 @@ def test_rows_and_signals_are_certified(tmp_path, monkeypatch):
     """The examples as they are: features of their own radii, and signals without bounds."""
     pytest.importorskip("sklearn.datasets")
     monkeypatch.chdir(tmp_path)
-    rows, factors, signals = blocks("docs/your-data.md", "python")
+    rows, factors, signals, each = blocks("docs/your-data.md", "python")
     names = {}
     exec(rows, names)
     shares = names["report"].accuracies()
@@ -83,6 +83,8 @@ def test_rows_and_signals_are_certified(tmp_path, monkeypatch):
         assert factor <= 1 or found.verdicts[index] == "certified"
     exec(signals, names)
     assert names["report"].accuracies()["certified"] > 0.9
+    exec(each, names)
+    assert names["found"].holds
 
 
 @pytest.mark.once

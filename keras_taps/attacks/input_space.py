@@ -44,7 +44,8 @@ def pgd_attack(
             takes, or the path of a `.keras` file or a run folder with one of them.
         x: Array `(count, ...)` of images in the domain.
         y: Array `(count,)` of integer labels.
-        eps: Radius in units of the images: a number, or an array that broadcasts to one image.
+        eps: Radius in units of the images: a number, an array that broadcasts to one image, or one
+            for each image, as for `certify`.
         steps: Gradient steps >= 0.
         restarts: Random starts >= 1.
         step_size: First step relative to the width of the box, by default `max(0.2, 2 / steps)`,

@@ -9,8 +9,9 @@ from keras_taps.attacks.box_attack import constants, margins_at
 from keras_taps.attacks.objectives import until_broken, worst_margin
 from keras_taps.bounds.margins import certified, margin_rows
 from keras_taps.checks import check_count, check_labels, check_seed
-from keras_taps.domain import UNIT, Domain, check_images, check_radius
+from keras_taps.domain import UNIT, Domain, check_images
 from keras_taps.interval import Interval, input_box
+from keras_taps.radii import Radii
 
 
 class ImageSearch:
@@ -23,7 +24,7 @@ class ImageSearch:
         network: `IntervalSequential`.
         x: Array `(count, ...)` of images in the domain.
         y: Array `(count,)` of integer labels.
-        eps: Radius, a number or an array that broadcasts to one image.
+        eps: Radius, or one for each image, as for `certify`.
         seed: Whole number from which the random starts are drawn.
         batch_size: Images attacked at a time.
         domain: What values images may take, as for `input_box`.
@@ -41,7 +42,6 @@ class ImageSearch:
     def __init__(self, network, x, y, eps, seed=0, batch_size=256, domain=UNIT):
         shape = network.input_shape[1:]
         self.domain = Domain.of(domain).fitted(shape)
-        self.eps = check_radius("eps", eps, self.domain, shape)
         self.seed = check_seed(seed)
         check_images(x, shape, self.domain)
         check_labels(y, network.num_classes)
@@ -53,6 +53,7 @@ class ImageSearch:
                 "`y` must hold one label for each image. "
                 f"Received: {len(self.x)} images, {len(self.y)} labels"
             )
+        self.radii = Radii.of(eps, shape, len(self.x), self.domain)
         self.batch_size = min(check_count("batch_size", batch_size, low=1), max(len(self.x), 1))
         self.images = self.x.copy()
         self._look_at_the_images()
@@ -91,8 +92,9 @@ class ImageSearch:
             number = np.resize(number, self.batch_size)
             noise = [self._noise(stream, n, i) for n, i in zip(number, chosen, strict=True)]
             owners = np.unique(chosen, return_inverse=True)[1].reshape(-1)
-            tensors = self.x[chosen], self.y[chosen], self.hardest[chosen, number % variants]
-            found = attack(*self._tensors(*tensors, np.stack(noise), owners))
+            given = self.x[chosen], self.y[chosen], self.radii.batch(chosen, self.x.shape[1:])
+            targets = self.hardest[chosen, number % variants]
+            found = attack(*self._tensors(*given, targets, np.stack(noise), owners))
             self._keep(chosen[: len(runs)], *(ops.convert_to_numpy(t) for t in found))
 
     def _look_at_the_images(self):
@@ -113,9 +115,9 @@ class ImageSearch:
         self.hardest = np.argsort(-margins, axis=-1, kind="stable").astype("int32")
 
     def _compiled(self, maximise, objective):
-        segment, eps, domain = self.segment, self.eps, self.domain
+        segment, domain = self.segment, self.domain
 
-        def attack(images, labels, targets, noise, owners):
+        def attack(images, labels, eps, targets, noise, owners):
             box = input_box(images, eps, domain)
             box = Interval(*(ops.expand_dims(bound, 1) for bound in box))
             start = ops.minimum(box.lower + noise[:, None] * box.width, box.upper)

@@ -46,7 +46,8 @@ def attack_suite(
             takes, or the path of a `.keras` file or a run folder with one of them.
         x: Array `(count, ...)` of images in the domain.
         y: Array `(count,)` of integer labels.
-        eps: Radius in units of the images: a number, or an array that broadcasts to one image.
+        eps: Radius in units of the images: a number, an array that broadcasts to one image, or one
+            for each image, as for `certify`.
         steps: Gradient steps >= 0 of every run.
         restarts: Random starts >= 1 of every attack.
         targets: How many wrong classes the targeted attacks try, those with the largest margins

@@ -40,6 +40,42 @@ class Lagrangian(NamedTuple):
     inner: object
 
 
+def given_lines(lines, box):
+    """Lines that somebody says of a function: of his slopes, or of any others between his two.
+
+    Args:
+        lines: Function from the bounds of a box to the slope and the intercept of a line below the
+            function and those of a line above it.
+        box: `Interval` of inputs.
+
+    Returns:
+        `Lines`.
+
+    Example:
+
+    >>> box = Interval(ops.array([0.0]), ops.array([2.0]))  # x**2 from a tangent to the chord
+    >>> square = given_lines(lambda l, u: (l + u, -(((l + u) / 2) ** 2), l + u, -l * u), box)
+    >>> [float(side[0]) for side in square.around(ops.zeros(1))]
+    [-1.0, 4.0]
+    """
+    low_slope, low, up_slope, up = lines(*box)
+
+    def around(slope):
+        below, above = low_slope - slope, up_slope - slope  # what is left is largest at an end
+        under = ops.minimum(below * box.lower, below * box.upper) + low
+        return under, ops.maximum(above * box.lower, above * box.upper) + up
+
+    return Lines(up_slope, up, low_slope, low, around)
+
+
+def parallel_given_lines(lines, box):
+    """The same with one slope for both lines, the mean of the two."""
+    found = given_lines(lines, box)
+    slope = (found.lower_slope + found.upper_slope) / 2
+    under, over = found.around(slope)
+    return Lines(slope, over, slope, under, found.around)
+
+
 def kinked_lines(slope, box):
     """Lines of a ReLU or leaky ReLU, `max(x, slope x)`: the chord above, a slope through 0 below.
 

@@ -15,7 +15,15 @@ from keras import ops
 from keras_taps import backend
 from keras_taps import layers as interval_layers
 from keras_taps.bounds.curves import curve_lines, parallel_curve_lines, slope_range
-from keras_taps.bounds.lines import Lagrangian, Lines, kinked_lines, monotone_lines, parallel_lines
+from keras_taps.bounds.lines import (
+    Lagrangian,
+    Lines,
+    given_lines,
+    kinked_lines,
+    monotone_lines,
+    parallel_given_lines,
+    parallel_lines,
+)
 from keras_taps.interval import Interval
 from keras_taps.layers.activations import ActivatedLayer, activate, activation_name
 from keras_taps.layers.base import refuse_coarse_precision
@@ -326,6 +334,10 @@ def _nodes(layer, given):
         return [_curved(layer, layer, elu_curve(layer.alpha))]
     if isinstance(layer, interval_layers.IntervalOwn) and layer.rule.curve is not None:
         return [_curved(layer, layer.layer, replace(layer.rule.curve, slope=layer.slope))]
+    if isinstance(layer, interval_layers.IntervalOwn) and layer.rule.lines is not None:
+        said = partial(layer.rule.lines, layer.layer)
+        lines, parallel = (partial(f, said) for f in (given_lines, parallel_given_lines))
+        return [Elementwise(layer, lines, parallel=parallel)]
     if isinstance(layer, keras.layers.MaxPooling2D):
         apart = layer.padding == "valid" and tuple(layer.strides) == tuple(layer.pool_size)
         return [Maximum(layer, apart)]
@@ -337,7 +349,7 @@ def _nodes(layer, given):
     raise ValueError(
         f"Layer '{layer.name}' of type {type(getattr(layer, 'layer', layer)).__name__} has no "
         "linear relaxation. Accepted: the interval layers of keras_taps, and layers of one's own "
-        "that expand to them or name a function."
+        "that expand to them, name a function or have `lines`."
     )
 
 

@@ -19,7 +19,11 @@ NAME = "attack"
 
 def run(
     target: Path = typer.Argument(..., help="Run folder, or a .keras file with --dataset."),
-    eps: str = typer.Option(None, "--eps", help="Radius: 0.1 or 2/255. Default: the model's."),
+    eps: str = typer.Option(
+        None,
+        "--eps",
+        help="Radius: 0.1, 2/255, or an .npy file with one for each image. Default: the model's.",
+    ),
     domain: str = DOMAIN,
     dataset: str = typer.Option(
         None, "--dataset", help="Test images of a .keras file: a name, or an .npz with x and y."

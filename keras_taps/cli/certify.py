@@ -30,7 +30,10 @@ def run(
         ..., help="Run folders, or .keras files with --dataset; several make one table."
     ),
     eps: str = typer.Option(
-        None, "--eps", help='Radius: 0.1, 2/255, or "0.05,0.1" for a curve. Default: the model\'s.'
+        None,
+        "--eps",
+        help='Radius: 0.1, 2/255, "0.05,0.1" for a curve, or an .npy file with one for each image. '
+        "Default: the model's.",
     ),
     domain: str = DOMAIN,
     dataset: str = typer.Option(

@@ -7,8 +7,9 @@ import typer
 
 from keras_taps.cli.bar import progress_bar
 from keras_taps.cli.output import console, print_json
-from keras_taps.cli.target import Target, check_limit
-from keras_taps.domain import UNIT, plain, radius_text
+from keras_taps.cli.target import Target, check_limit, read_radius
+from keras_taps.domain import UNIT, plain
+from keras_taps.radii import radii_text
 
 NAME = "recheck"
 _SHOWN = 10  # reasons
@@ -23,7 +24,11 @@ def run(
         None, "--dataset", help="See that it is about all test images of this data set."
     ),
     limit: int = typer.Option(None, "--limit", help="Only this many test images."),
-    eps: str = typer.Option(None, "--eps", help="See that it is about this radius."),
+    eps: str = typer.Option(
+        None,
+        "--eps",
+        help="See that it is about this radius, or those in a .npy file, one for each image.",
+    ),
     domain: str = typer.Option(
         None,
         "--domain",
@@ -57,6 +62,7 @@ def run(
     check_limit(limit)
     from keras_taps.verification import recheck
 
+    radius = None if eps is None else read_radius(eps)
     trusted = [name for path in trust or () for name in _registered(path)]
     graph, x, y = None, None, None
     if model is not None:
@@ -72,7 +78,7 @@ def run(
         known = None if domain == "report" else domain
         x, y = (part[:limit] for part in read_test_images(dataset, data_dir, known))
     with progress_bar("records", as_json) as bar:
-        found = recheck(report, graph, x, y, eps, bar, domain, trusted)
+        found = recheck(report, graph, x, y, radius, bar, domain, trusted)
     if as_json:
         print_json(_content(report, found, partial))
     else:
@@ -95,7 +101,9 @@ def _registered(path):
 def _content(report, found, partial):
     return {
         "report": str(report),
-        "eps": plain(found.eps),
+        "eps": {str(index): plain(eps) for index, eps in found.eps.items()}
+        if isinstance(found.eps, dict)
+        else plain(found.eps),
         "domain": found.domain.to_config(),
         "images": found.images,
         "records": found.records,
@@ -130,8 +138,9 @@ def _show(found, partial):
     for name, count in rows.items():
         say(f"{name:<{width}}{count:6}")
     shares = found.accuracies()
+    each = found.eps.values() if isinstance(found.eps, dict) else [found.eps]
     say(
-        f"Confirmed at eps {radius_text(found.eps)}, inputs in {found.domain}: "
+        f"Confirmed at eps {radii_text(each)}, inputs in {found.domain}: "
         f"natural {shares['natural']:.2%}, certified "
         f"{shares['certified']:.2%}, as deployed in float32 {shares['certified_as_deployed']:.2%}."
     )

@@ -90,10 +90,10 @@ class Target:
 
 
 def parse_radii(text, domain=None):
-    """List of radii from text such as "0.1", "2/255" or "0.05,0.1"; `None` stays `None`.
+    """List of radii from text such as "0.1", "2/255" or "0.05,0.1", or of an array in a file.
 
     Args:
-        text: Of `--eps`, or `None`.
+        text: Of `--eps`; `None` stays `None`.
         domain: Of `--domain`; without it only the model will know how large a radius may be.
 
     Example:
@@ -104,7 +104,21 @@ def parse_radii(text, domain=None):
     known = Domain.of("none" if domain is None else domain)
     if text is None:
         return None
+    if text.endswith(".npy"):
+        return [check_radius("eps", read_radius(text), known)]
     return list(dict.fromkeys(check_radius("eps", part, known) for part in text.split(",")))
+
+
+def read_radius(text):
+    """What an option says of a radius: the array of an `.npy` file, or the text itself."""
+    if not text.endswith(".npy"):
+        return text
+    try:
+        return np.load(text, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(
+            f"--eps must be a radius or an .npy file of radii. Received: {error}"
+        ) from error
 
 
 def parse_one_radius(text, domain=None):

@@ -23,12 +23,14 @@ class Rule:
     Args:
         expand: Its method from the shape of one input to known layers.
         box: Its method from the bounds of a box of inputs to those of the outputs.
+        lines: Beside `box`, its method from such bounds to two lines for each coordinate.
         function: The name of the function that it applies to each coordinate.
         curve: The `Curve` of that function, whose slope is the derivative of the layer.
     """
 
     expand: object = None
     box: object = None
+    lines: object = None
     function: str | None = None
     curve: Curve | None = None
 

@@ -38,6 +38,30 @@ def test_all_is_confirmed(capsys, stock, softmax, report):
     refused(capsys, "Received: eps='0.02'", "recheck", report, "--eps", "0.02")
 
 
+def test_radii_of_a_file(capsys, stock, tmp_path):
+    """One for each image, from the attack to the receiver; others are not taken for them."""
+    eps, file, report = np.linspace(0.01, 0.06, 6), tmp_path / "radii.npy", tmp_path / "r.jsonl"
+    np.save(file, eps)
+    own = (stock, "--dataset", "digits", "--limit", "6", "--eps", file)
+    code, out, err = call(capsys, "attack", *own, "--steps", "1", "--restarts", "1", "--json")
+    assert code == 0, err
+    assert json.loads(out)["eps"] == eps.tolist()
+    options = ("--stages", "ibp,attack", "--certificates", "--plot", "--out", report)
+    code, out, err = call(capsys, "certify", *own, *options)
+    assert code == 0, err
+    assert "eps 0.01 to 0.06 for each input its own" in out
+    code, out, err = call(capsys, "recheck", report, "--model", *own, "--json")
+    assert code == 0, err
+    assert json.loads(out)["eps"] == {str(i): each for i, each in enumerate(eps)}
+    code, out, err = call(capsys, "recheck", report, "--model", *own[:-1], "0.03")
+    assert code == 1
+    assert "it is about eps 0.01, not 0.03" in out
+    np.save(file, eps[:5])
+    refused(capsys, "one radius for each of 6 inputs", "recheck", report, "--model", *own)
+    file.write_text("0.1")
+    refused(capsys, "--eps must be a radius or an .npy file", "certify", *own)
+
+
 def test_images_that_are_missing(capsys, stock, report):
     code, out, _ = call(capsys, "recheck", report, "--model", stock, "--dataset", "digits")
     assert code == 1

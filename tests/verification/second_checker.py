@@ -713,10 +713,15 @@ class Report:
         others = (i for i in range(self.network.outputs) if i != label)
         return [({i: Fraction(1), label: Fraction(-1)}, Fraction(0)) for i in others]
 
-    def of_each_entry(self, shape):
+    def radius(self, record):
+        """What the header says, or the record if that says nothing."""
+        assert ("eps" in record) == (self.header["eps"] is None)
+        return record.get("eps", self.header["eps"])
+
+    def of_each_entry(self, record, shape):
         """Radius and the two ends of the domain, for each entry of an input."""
-        for name, nothing in (("eps", None), (0, -INFINITE), (1, INFINITE)):
-            value = self.header[name] if name == "eps" else self.header["domain"][name]
+        low, high = self.header["domain"]
+        for value, nothing in ((self.radius(record), None), (low, -INFINITE), (high, INFINITE)):
             yield [nothing if v is None else Fraction(v) for v in broadcast(value, shape)]
 
     def look(self, record):
@@ -728,9 +733,9 @@ class Report:
         assert hashlib.sha256(as_hash(*arrays["x"])).hexdigest() == record["input"]
         assert arrays["label"][2][0] == record["label"]
         kind, shape, values = arrays["eps"]
-        assert list(values) == broadcast(self.header["eps"], shape)
+        assert list(values) == broadcast(self.radius(record), shape)
         x = exact(arrays["x"][2])
-        eps, low, high = self.of_each_entry(arrays["x"][1])
+        eps, low, high = self.of_each_entry(record, arrays["x"][1])
         assert all(a <= value <= b for a, value, b in zip(low, x, high, strict=True))
         point = [(value, value) for value in x]
         at = Walk(self.network, point, "ibp")

@@ -229,9 +229,10 @@ def _kinked(layer, shape):
 def _own(layer, shape):
     if layer.rule.function is None:
         raise ValueError(
-            f"Layer '{layer.name}' of type {type(layer.layer).__name__} has no rule but that for "
-            "boxes, which nobody can check, so it cannot be verified. Accepted: layers of one's "
-            "own that expand to known layers or name a function (`keras_taps.register_layer`)."
+            f"Layer '{layer.name}' of type {type(layer.layer).__name__} has no rule but those "
+            "for boxes and lines, which nobody can check, so it cannot be verified. Accepted: "
+            "layers of one's own that expand to known layers or name a function "
+            "(`keras_taps.register_layer`)."
         )
     return [Curve(shape, layer.rule.function)]
 

@@ -21,7 +21,10 @@ def register_layer(cls: Class) -> Class:
     - `expand(self, shape)`: the layers, or the model, that do the same to inputs of this shape.
       Everything works with them, from training to ONNX files, and nobody has to trust anything new.
     - `box(self, lower, upper)`: bounds of the outputs for bounds of the inputs, tensors with a
-      batch. The layer trains with interval bounds and is attacked. It cannot be certified.
+      batch. The layer trains with interval bounds and is attacked. It cannot be certified. One
+      that acts on each coordinate may have `lines(self, lower, upper)` as well: four tensors, the
+      slope and the intercept of a line below and of a line above it. It then trains with linear
+      bounds too.
     - `function = "name"`: it applies to each coordinate a function that
       `keras_taps.verification.register_function` has told the checker of. It trains with all
       bounds and is certified; whoever rechecks the proofs has to register and trust the function.
@@ -57,6 +60,8 @@ def register_layer(cls: Class) -> Class:
             "`box(self, lower, upper)`, or the name of a `function`. Received: "
             f"{', '.join(said) or 'none'}"
         )
+    if "box" in said:
+        said["lines"] = getattr(cls, "lines", None)
     rule = Rule(**said)
     if rule.function is not None:
         rule = Rule(function=rule.function, curve=_curve(rule.function))

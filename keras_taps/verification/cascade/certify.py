@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike
 
 from keras_taps.checks import check_real
 from keras_taps.choices import DEFAULT_STAGES
-from keras_taps.domain import check_radius, plain
+from keras_taps.domain import plain
 from keras_taps.networks.load import ModelLike
 from keras_taps.processes import one_writer
 from keras_taps.provenance import provenance
+from keras_taps.radii import Radii
 from keras_taps.typing import StrPath
 from keras_taps.verification.cascade.evidence import Evidence
 from keras_taps.verification.cascade.given import (
@@ -76,8 +77,11 @@ def certify(
             takes, or the path of a `.keras` file or a run folder with one of them.
         x: Array `(count, ...)` of inputs in the domain; boxes are about their float32 values.
         y: Integer array `(count,)` of labels.
-        eps: Radius in units of the inputs: a number, text such as "2/255", or an array that
-            broadcasts to one input, such as one radius a channel or a feature.
+        eps: Radius in units of the inputs: a number, text such as "2/255", an array that
+            broadcasts to one input, such as one radius a channel or a feature, or one radius for
+            each input: an array `(count,)`, or one with an axis more than an input and `count`
+            along its first. `count` numbers that would fit as many features are refused:
+            `eps[:, None]` is one for each row, `eps[None]` one for each feature.
         domain: What values inputs may take: `(low, high)`, numbers or arrays that broadcast to one
             input; `None` for no bounds; or 'model', those of a trained model, [0, 1] for others.
         stages: Names out of `STAGES`, in order: a list, or text with commas.
@@ -182,7 +186,7 @@ class Certifier:
         Args:
             x: Array `(count, ...)` of inputs in the domain.
             y: Integer array `(count,)` of labels.
-            eps: Radius, a number or an array that broadcasts to one input.
+            eps: Radius, or one for each input.
             timeout: Seconds an input.
             out: Path of the report, or `None`.
             shard: Text "i/n", or `None`.
@@ -197,8 +201,8 @@ class Certifier:
             ValueError: If an argument is out of range, `out` holds a report about something else,
                 or the weights of the network have changed.
         """
-        eps = check_radius("eps", eps, self.domain, self.graph.in_shape)
         x, y = checked_data(x, y, self.network, self.domain)
+        radii = Radii.of(eps, self.graph.in_shape, len(x), self.domain)
         check_real("timeout", timeout, 0, math.inf, low_open=True)
         first, step = parse_shard(shard)
         now = self.network.get_weights()
@@ -210,7 +214,7 @@ class Certifier:
         header = {
             "format": FORMAT,
             "network": self.graph.hash,
-            "eps": plain(eps),
+            "eps": None if radii.differ else plain(radii.shared),
             "domain": self.domain.to_config(),
             "data": array_hash(x.astype("<f4"), y.astype("<i8")),
             "count": len(range(first, len(x), step)),
@@ -226,22 +230,26 @@ class Certifier:
 
         def knows(record):
             i = record["index"]
-            inside = i in indices
-            return inside and record["input"] == input_hash(x[i]) and record["label"] == int(y[i])
+            return (
+                i in indices
+                and record["input"] == input_hash(x[i])
+                and record["label"] == int(y[i])
+                and record.get("eps") == _own(radii, i).get("eps")
+            )
 
         with one_writer(None if out is None else files_of(out), f"Report '{out}'"):
             writer = ReportWriter(out, header, knows)
-            return self._decide(writer, x, y, indices, certificates, progress)
+            return self._decide(writer, x, y, radii, indices, certificates, progress)
 
-    def _decide(self, writer, x, y, indices, certificates, progress):
+    def _decide(self, writer, x, y, radii, indices, certificates, progress):
         """Send the inputs that a report has no records of through the cascade."""
         out, header = writer.path, writer.report.header
-        eps, timeout = header["eps"], header["timeout"]
+        timeout = header["timeout"]
         files = None if out is None else Evidence(out, self.graph, fresh=not writer.report.records)
         if files and certificates:
             writer.forget(files.without_certificate(writer.report.records))
             for record in writer.report.records:
-                files.keep_image(record, x[record["index"]], eps)
+                files.keep_image(record, x[record["index"]], radii[record["index"]])
         done = {record["index"] for record in writer.report.records}
         waiting = [index for index in indices if index not in done]
         stages, verifier = self.stages, self._verifier
@@ -254,13 +262,16 @@ class Certifier:
             ended = [task for task in batch if task.verdict is not None]
             if files is not None:
                 for task in ended:
-                    files.write(
-                        task, x[task.query.index], int(y[task.query.index]), eps, certificates
-                    )
+                    i = task.query.index
+                    files.write(task, x[i], int(y[i]), radii[i], certificates)
             for task in ended:  # the claim is about float32
                 task.deployed = task.deployed and self._float32
+            mine = [task.query.index for task in ended]
             writer.add(
-                [_record(task, x[task.query.index], int(y[task.query.index])) for task in ended]
+                [
+                    _record(task, x[i], int(y[i])) | _own(radii, i)
+                    for task, i in zip(ended, mine, strict=True)
+                ]
             )
             if progress and ended:
                 progress(writer.report, header["count"])
@@ -276,7 +287,7 @@ class Certifier:
             tasks = []
             for index, guess in zip(chosen, predicted, strict=True):
                 task = Task.around(
-                    x[index], int(y[index]), eps, self.graph.outputs, index, self.domain
+                    x[index], int(y[index]), radii[index], self.graph.outputs, index, self.domain
                 )
                 task.predicted = int(guess)
                 task.spend(NATURAL, natural)
@@ -317,6 +328,11 @@ def _why(task, stages, timeout):
     if task.total_seconds >= timeout:
         why = f"the time was over, {why}"
     return f"{last}: {why}"
+
+
+def _own(radii, index):
+    """What a record says of its radius: nothing if the header does."""
+    return {"eps": plain(radii[index])} if radii.differ else {}
 
 
 def _record(task, x, label):

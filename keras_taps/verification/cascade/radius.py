@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_taps.checks import check_real
-from keras_taps.domain import check_radius
 from keras_taps.networks.load import ModelLike
+from keras_taps.radii import Radii
 from keras_taps.typing import Progress
 from keras_taps.verification.cascade.given import (
     check_stages,
@@ -51,8 +51,9 @@ def certified_radius(
         y: Integer array `(count,)` of labels.
         high: Largest radius to try, above 0 and at most the width of the domain.
         tolerance: Width > 0 at which the bisection ends.
-        eps: Radius in which radii are measured: a number, or an array that broadcasts to one input,
-            such as the deviation of each feature. A box of radius r has the radius `r * eps`.
+        eps: Radius in which radii are measured, as for `certify`: a number, an array that
+            broadcasts to one input, such as the deviation of each feature, or one for each input. A
+            box of radius r has the radius `r * eps`.
         domain: What values inputs may take, as for `certify`.
         stages: Names out of `STAGES` that decide about one radius.
         timeout: Seconds for one radius of one input.
@@ -75,10 +76,11 @@ def certified_radius(
     network, graph, domain = load_network(model, domain)
     x, y = checked_data(x, y, network, domain)
     stages = check_stages(stages)
-    unit = check_radius("eps", eps, domain, graph.in_shape)
-    if not np.any(unit):
+    units = Radii.of(eps, graph.in_shape, len(x), domain)
+    largest = np.max(units.shared if units.rows is None else units.rows)
+    if not largest > 0:
         raise ValueError(f"`eps` must be above 0 somewhere. Received: {eps=}")
-    most = domain.width / np.max(unit)
+    most = domain.width / largest
     check_real("high", high, 0, most, low_open=True)
     check_real("tolerance", tolerance, 0, most, low_open=True)
     own = own_outputs(network, Options.of(options).batch_size)
@@ -89,7 +91,8 @@ def certified_radius(
 
     def proved(eps, chosen):
         tasks = [
-            Task.around(x[i], int(y[i]), eps[i] * unit, graph.outputs, i, domain) for i in chosen
+            Task.around(x[i], int(y[i]), eps[i] * units[i], graph.outputs, i, domain)
+            for i in chosen
         ]
         for stage in stages:
             verifier.run(stage, tasks, timeout, budget=None if stage == "bab" else EACH)

@@ -17,6 +17,7 @@ from keras_taps.verification.cascade.task import Task
 from keras_taps.verification.certificate.checker import METHODS, Checker
 from keras_taps.verification.certificate.deadline import Deadline, OutOfTime
 from keras_taps.verification.certificate.many_boxes import ManyBoxes
+from keras_taps.verification.certificate.nested_boxes import NestedBoxes
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.traverse import nonlinear
@@ -25,7 +26,8 @@ from keras_taps.verification.graph.unsafe import Unsafe, safe
 from keras_taps.verification.search.ascent import ascend
 from keras_taps.verification.search.input_splitting import CLOSED, split_inputs
 
-MOST_INPUTS, MOST_NEURONS = 20, 2048  # for which inputs are split first
+MOST_INPUTS = 20  # of which the box is split first
+MOST_NEURONS = 2048  # for which boxes are bounded many at a time
 SHARE = 0.5  # of the time that is left, before the other stages
 STARTS = {"attack": 3, "strong-attack": 256}  # of each set that is open
 ATTACKS = 0.1  # of the time that is left
@@ -72,8 +74,7 @@ def verify(
         unsafe_sets: List of `Unsafe`.
         timeout: Seconds for everything.
         stages: Names out of `PROPERTY_STAGES`, in order. By default `STAGES`, and before them
-            'input-split', branch and bound over the inputs, where few inputs vary and the network
-            is small.
+            'input-split', branch and bound over the inputs, where few of them vary.
         trust_solver: Whether the word of the exact solver (stage 'milp') is enough for 'unsat'; it
             rests on floating-point arithmetic that nothing confirms.
         **options: Fields of `Options` but `batch_size`, which is 1.
@@ -131,7 +132,10 @@ class _Runner:
 
     @cached_property
     def bounder(self):
-        """What bounds many boxes of inputs; `ValueError` if the graph has nodes that it cannot."""
+        """What bounds boxes of inputs; `ValueError` if the graph has nodes that it cannot."""
+        neurons = sum(math.prod(node.out_shape) for node in nonlinear(self.graph.nodes))
+        if neurons > MOST_NEURONS:
+            return NestedBoxes(self.graph)
         return ManyBoxes(without_pooling(self.graph))
 
     @cached_property
@@ -144,7 +148,8 @@ class _Runner:
     def run(self, task, stages):
         """Send a task through stages, by default those that fit the network."""
         if stages is None:
-            stages = PROPERTY_STAGES if few_inputs(self.graph, task) else STAGES
+            varying = np.count_nonzero(task.query.lower < task.query.upper)
+            stages = PROPERTY_STAGES if varying <= MOST_INPUTS else STAGES
         for stage in stages:
             left = self.deadline - time.perf_counter()
             if task.verdict is not None:
@@ -212,13 +217,6 @@ class _Runner:
             task.method, task.checked = "input-split", True
             task.decide(CERTIFIED, "input-split")
         return f"{outcome.left} boxes open after {outcome.boxes}"
-
-
-def few_inputs(graph, task):
-    """Whether splitting inputs comes first: few of them vary, and the network is small."""
-    varying = np.count_nonzero(task.query.lower < task.query.upper)
-    neurons = sum(math.prod(node.out_shape) for node in nonlinear(graph.nodes))
-    return varying <= MOST_INPUTS and neurons <= MOST_NEURONS
 
 
 def _check(graph, unsafe):

@@ -54,7 +54,7 @@ class ReportWriter:
             if before[name] is not None and before[name] > header[name]:
                 self._refuse(f"about {before[name]} {what}. Received: {header[name]}")
         if not all(map(knows, found.records)):
-            self._refuse("about other images or labels than those received")
+            self._refuse("about other images, labels or radii than those received")
         if before["timeout"] < header["timeout"]:
             found.records = [each for each in found.records if each["verdict"] != UNKNOWN]
         twice = set(named_twice(found.records))  # of two processes: those inputs are open again
@@ -88,5 +88,7 @@ class ReportWriter:
 
 def _brief(value):
     """A value for a message; of a hash the beginning is enough."""
+    if value is None:
+        return "one of its own for each input"
     is_hash = isinstance(value, str) and len(value) == 64
     return f"{value[:12]}..." if is_hash else repr(value)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_taps.domain import UNIT, Domain
+from keras_taps.domain import UNIT, Domain, check_radius, radius_text, same
 from keras_taps.verification.certificate.checker import METHODS, Checker
 from keras_taps.verification.certificate.counterexamples import surely_reached
 from keras_taps.verification.certificate.deployed import DeployedNetwork
@@ -57,15 +57,17 @@ class Claims:
 
     Args:
         graph: `Graph`.
-        eps: Radius, a number or an array that broadcasts to one input.
+        eps: Radius, a number or an array that broadcasts to one input; `None` if each record says
+            its own.
         images: float32 array `(count, ...)` of the receiver's images, or `None`: then an image is
             what the file of a proof says.
         labels: Integer array `(count,)`, or `None`.
         domain: `Domain` of the inputs.
+        radii: The receiver's `Radii`, which those of the records must equal, or `None`.
     """
 
-    def __init__(self, graph, eps, images=None, labels=None, domain=UNIT):
-        self.graph, self.eps, self.domain = graph, eps, domain
+    def __init__(self, graph, eps, images=None, labels=None, domain=UNIT, radii=None):
+        self.graph, self.eps, self.domain, self.radii = graph, eps, domain, radii
         self.images, self.labels = images, labels
         self.checker, self.deployed = Checker(graph), DeployedNetwork(graph)
         self._branched = None
@@ -87,8 +89,9 @@ class Claims:
             raise Doubt("the network has one output, and classes need two")
         if not max(record["label"], record["predicted"]) < self.graph.outputs:
             raise Doubt(f"the network has {self.graph.outputs} classes")
-        proof = {} if path is None else self._read(record, path)
-        subject = Subject(record, self._image(record, proof), self.eps, self.domain)
+        eps = self.radius(record)
+        proof = {} if path is None else self._read(record, eps, path)
+        subject = Subject(record, self._image(record, proof), eps, self.domain)
         if not self.domain.holds(subject.x):  # its box could be empty, and prove anything
             raise Doubt(f"the image has values outside {self.domain}")
         self._check_class(subject)
@@ -101,6 +104,28 @@ class Claims:
         return False
 
     # What it is about
+
+    def radius(self, record):
+        """Radius of a record: its own or that of the report, and the receiver's, if he has one.
+
+        Raises:
+            Doubt: If it is another one, or does not fit the inputs.
+        """
+        shape, eps = self.graph.in_shape, self.eps
+        if eps is None:
+            try:
+                eps = check_radius("eps", record["eps"], Domain.of(None), shape)
+            except ValueError as error:
+                raise Doubt(f"its radius does not fit: {error}") from error
+        if self.radii is None:
+            return eps
+        try:
+            asked = self.radii[record["index"]]
+        except IndexError:
+            raise Doubt("there is no radius for such an image") from None
+        if not same(eps, asked, shape):
+            raise Doubt(f"it is about eps {radius_text(eps)}, not {radius_text(asked)}")
+        return eps
 
     def _image(self, record, proof):
         index = record["index"]
@@ -115,12 +140,12 @@ class Claims:
             raise Doubt("the label is another in the data")
         return x
 
-    def _read(self, record, path):
+    def _read(self, record, eps, path):
         shape = self.graph.in_shape
         expected = {
             "x": Expected(("<f4",), shape),
             "label": Expected(("<i8",), ()),
-            "eps": Expected(("<f8",), np.shape(self.eps)),
+            "eps": Expected(("<f8",), np.shape(eps)),
         }
         if record["verdict"] == FALSIFIED:
             expected["point"] = Expected(("<f4", "<f8"), shape)
@@ -131,7 +156,7 @@ class Claims:
             proof = read_arrays(path, expected, others)
         except (ValueError, OSError) as error:
             raise Doubt(f"the file cannot be used: {error}") from error
-        if int(proof["label"]) != record["label"] or np.any(proof["eps"] != self.eps):
+        if int(proof["label"]) != record["label"] or np.any(proof["eps"] != eps):
             raise Doubt("the file is about another label or eps")
         if input_hash(proof["x"]) != record["input"]:
             raise Doubt("the file is about another input")

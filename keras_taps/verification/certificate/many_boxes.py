@@ -53,6 +53,9 @@ class ManyBoxes:
     Args:
         graph: `Graph` without max pooling.
 
+    Attributes:
+        batch: How many boxes are best bounded together.
+
     Raises:
         ValueError: If the graph has a node of another kind.
 
@@ -65,6 +68,8 @@ class ManyBoxes:
     >>> found.values.round(6).tolist()
     [[-0.5], [-1.0]]
     """
+
+    batch = 256
 
     def __init__(self, graph):
         _check(graph.nodes)

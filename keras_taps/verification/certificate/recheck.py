@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_taps.domain import UNIT, Domain, check_radius, same
+from keras_taps.radii import Radii
 from keras_taps.verification.certificate.claims import Claims, Doubt, Undecided
 from keras_taps.verification.certificate.report import (
     file_of,
@@ -35,7 +36,8 @@ class Recheck:
         images: Number of images that the report must speak of: those of the data, if they were
             given, else as many as its header says.
         records: Number of its records.
-        eps: Radius that it is about, a number or an array that broadcasts to one input.
+        eps: Radius that it is about, a number or an array that broadcasts to one input; or, where
+            each record has its own, a dictionary from each confirmed index to its radius.
         domain: `Domain` that its inputs lie in.
         confirmed: Indices of the images whose record holds.
         rejected: Dictionary from an index to the reason.
@@ -108,7 +110,8 @@ def recheck(
         graph: `Graph` that the report must be about, by default the one stored beside it.
         x: Array of all images that the report must speak of, `x[index]` for each record, or `None`.
         y: Integer array of their labels, with `x`.
-        eps: Radius that the report must be about, by default the one in it.
+        eps: Radius that the report must be about, by default the one in it; or one for each image,
+            as for `certify`: each record must be about that of its image, neither more nor less.
         progress: Called as `progress(done, total)`.
         domain: `(low, high)` or `None`: what values the inputs of the report must be allowed to
             take, by default [0, 1], for a narrow domain makes a small box of any radius; 'report'
@@ -143,12 +146,13 @@ def recheck(
         )
     said = isinstance(domain, str) and domain == "report"
     own_domain = None if said else Domain.of(domain).fitted(graph.in_shape)
-    radius, told = _boxes(header, graph.in_shape, eps, own_domain)
     images = None if x is None else np.asarray(x, "float32")
     labels = None if y is None else np.asarray(y).reshape(-1)
     given = {"network": own, "images": images, "labels": labels, "eps": eps, "domain": own_domain}
     total = header["count"] if images is None else len(images)
-    found = Recheck(total, len(records), radius, told, twice=named_twice(records))
+    radius, told, radii = _boxes(header, graph.in_shape, eps, total, own_domain)
+    own_radii = {} if radius is None else radius
+    found = Recheck(total, len(records), own_radii, told, twice=named_twice(records))
     found.trusted = tuple(strange)
     found.compared = tuple(name for name, value in given.items() if value is not None)
     known = {record["index"] for record in records}
@@ -157,7 +161,7 @@ def recheck(
         raise ValueError(f"The report has {len(known)} inputs; its header says {header['count']}.")
     found.missing = max(total, header["count"]) - len(inside)
     try:
-        claims = Claims(graph, radius, images, labels, told)
+        claims = Claims(graph, radius, images, labels, told, radii)
     except _BEYOND as error:
         raise ValueError(f"The network of '{path}' cannot be checked: {error!r:.200}.") from error
     todo = [record for record in records if record["index"] not in found.twice]
@@ -168,8 +172,8 @@ def recheck(
     return found
 
 
-def _boxes(header, shape, eps, domain):
-    """Radius and `Domain` of a report.
+def _boxes(header, shape, eps, count, domain):
+    """Radius and `Domain` of a report, and the receiver's `Radii` or `None`.
 
     Raises:
         ValueError: If they do not fit inputs of this shape, or are not those of the receiver.
@@ -177,7 +181,9 @@ def _boxes(header, shape, eps, domain):
     told = Domain.of(header["domain"])
     try:
         told.fitted(shape)
-        radius = check_radius("eps", header["eps"], Domain.of(None), shape)
+        radius = header["eps"]
+        if radius is not None:
+            radius = check_radius("eps", radius, Domain.of(None), shape)
     except ValueError as error:
         raise ValueError(f"The report does not fit its network: {error}") from error
     if domain is not None and not domain.agrees(told, shape):
@@ -185,9 +191,11 @@ def _boxes(header, shape, eps, domain):
             f"The report is about inputs in {told}. Received: domain={domain}. If it is what your "
             "inputs may be, say so by `domain`"
         )
-    if eps is not None and not same(check_radius("eps", eps, told, shape), radius, shape):
+    radii = None if eps is None else Radii.of(eps, shape, count, told)
+    one = radii is not None and radius is not None and not radii.differ
+    if one and not same(radii.shared, radius, shape):
         raise ValueError(f"The report is about eps {header['eps']!s:.200}. Received: eps={eps!r}")
-    return radius, told
+    return radius, told, radii
 
 
 def _look(found, claims, record, folder):
@@ -210,6 +218,8 @@ def _look(found, claims, record, folder):
         found.rejected[index] = f"it cannot be checked: {error!r:.200}"
         return
     found.confirmed.append(index)
+    if claims.eps is None:
+        found.eps[index] = claims.radius(record)
     found.verdicts[index] = verdict
     if deployed:
         found.deployed.append(index)

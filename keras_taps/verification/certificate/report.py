@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_taps.domain import UNIT, Domain, radius_text
+from keras_taps.domain import UNIT, Domain
 from keras_taps.files import write_atomically
+from keras_taps.radii import radii_of, radii_text
 from keras_taps.verification.certificate.schema import (
     CERTIFIED,
     FALSIFIED,
@@ -34,7 +35,8 @@ class Report:
     Args:
         header: What the verdicts are about: network hash, eps, domain, stages, versions.
         records: List of dictionaries, one an input: `index`, `input`, `label`, `predicted`,
-            `verdict`, `stage`, `bound`, `checked`, `seconds`, `stage_seconds`.
+            `verdict`, `stage`, `bound`, `checked`, `seconds`, `stage_seconds`; and `eps`, if that
+            of the header is `None`.
         path: File it was read from or is written to, or `None`.
 
     Example:
@@ -60,9 +62,19 @@ class Report:
         shares, header = self.accuracies(), self.header
         return (
             f"Report({shares['count']} of {header.get('count', shares['count'])} inputs, "
-            f"{_boxes(header)}, certified {shares['certified']:.2%}, "
+            f"{self._boxes}, certified {shares['certified']:.2%}, "
             f"unknown {shares['unknown']:.2%})"
         )
+
+    @property
+    def _boxes(self):
+        """The boxes that it is about, as text; pixels go without saying."""
+        each = " for each input its own" if self.header.get("eps", 0) is None else ""
+        text, domain = (
+            f"eps {radii_text(radii_of(self))}{each}",
+            Domain.of(self.header.get("domain", UNIT)),
+        )
+        return text if domain is UNIT else f"{text}, inputs in {domain}"
 
     def counterexample(self, index: int) -> np.ndarray:
         """The input that breaks the network near one of the images.
@@ -170,7 +182,7 @@ class Report:
         shares = self.accuracies()
         lines = [
             f"{shares['count']} of {self.header.get('count', shares['count'])} inputs, "
-            f"{_boxes(self.header)}, network {self.header.get('network', '')[:12]}",
+            f"{self._boxes}, network {self.header.get('network', '')[:12]}",
             f"natural {shares['natural']:.2%}  adversarial {shares['adversarial']:.2%}  "
             f"certified {shares['certified']:.2%}  unknown {shares['unknown']:.2%}",
             f"{'stage':<14}{'certified':>10}{'falsified':>10}{'seconds':>10}",
@@ -227,13 +239,6 @@ class Report:
                 "`certify` as before decides them again."
             )
         return cls(header, records, Path(path))
-
-
-def _boxes(header):
-    """The boxes that a report is about, as text; pixels go without saying."""
-    eps, domain = header.get("eps"), Domain.of(header.get("domain", UNIT))
-    text = f"eps {radius_text(eps) if isinstance(eps, list) else eps}"
-    return text if domain is UNIT else f"{text}, inputs in {domain}"
 
 
 def read_report(path):

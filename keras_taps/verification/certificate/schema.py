@@ -86,7 +86,7 @@ def _domain(value):
 _HEADER = {
     "format": _text,
     "network": _hash,
-    "eps": _radius,
+    "eps": _or_none(_radius),  # none if each record has its own
     "domain": _domain,
     "count": _whole,
     "stages": _names,
@@ -111,7 +111,12 @@ _RECORD = {
     "seconds": _seconds,
     "stage_seconds": _accounts,
 }
-_RECORD_ALSO = {"deployed": _truth, "error": _text, "solver": lambda value: value == CERTIFIED}
+_RECORD_ALSO = {
+    "eps": _radius,
+    "deployed": _truth,
+    "error": _text,
+    "solver": lambda value: value == CERTIFIED,
+}
 
 
 def read_header(line):
@@ -145,6 +150,8 @@ def read_record(line, header):
     for name in record:
         if name not in _RECORD and name not in _RECORD_ALSO:
             raise ValueError(f"it has a field {name[:40]!r} that it should not have")
+    if ("eps" in record) != (header["eps"] is None):
+        raise ValueError("its radius must stand in the header, or else in each record")
     verdict, stage = record["verdict"], record["stage"]
     known = [NATURAL, *header["stages"]]
     decided = {MISCLASSIFIED: [NATURAL], UNKNOWN: [None]}.get(verdict, header["stages"])

@@ -12,7 +12,6 @@ import numpy as np
 from keras_taps.verification.certificate.clipping import clipped
 from keras_taps.verification.certificate.deadline import OutOfTime
 
-BATCH = 256  # boxes at a time
 EVENLY = 0.3  # weight of an input's own width in the choice of what to split
 CLOSED, REACHED, OPEN = "closed", "reached", "open"
 
@@ -33,16 +32,15 @@ class Outcome:
     left: int
 
 
-def split_inputs(bounder, task, attempt, deadline, batch=BATCH):
+def split_inputs(bounder, task, attempt, deadline):
     """Search a box of inputs for unsafe points, or prove that it has none.
 
     Args:
-        bounder: `ManyBoxes` of the graph.
+        bounder: `ManyBoxes` or `NestedBoxes` of the graph.
         task: `Task`.
         attempt: Function from points `(n, ...)` that says whether one of them was accepted as a
             counterexample.
         deadline: `Deadline`.
-        batch: Boxes at a time, at most.
 
     Returns:
         `Outcome`.
@@ -54,7 +52,7 @@ def split_inputs(bounder, task, attempt, deadline, batch=BATCH):
     bounded, stuck = 0, 0
     edges = blocks[0][1] - blocks[0][0]
     while blocks:
-        low, high = _next(blocks, min(batch, 2 * bounded + 1))
+        low, high = _next(blocks, min(bounder.batch, 2 * bounded + 1))
         box = low.reshape(-1, *shape), high.reshape(-1, *shape)
         try:
             found = bounder.bounds(*box, task.query.forms, task.query.offset, deadline)

@@ -1,4 +1,6 @@
-"""Layers of one's own, in the three ways that a class can describe itself."""
+"""Layers of one's own, in the ways that a class can describe itself."""
+
+from functools import partial
 
 import keras
 import numpy as np
@@ -6,7 +8,8 @@ import pytest
 from keras import layers, ops
 
 import keras_taps as kt
-from keras_taps.bounds import crown_ibp_margins
+from keras_taps.bounds import crown_ibp_margins, fixed_slope_margins, ibp_margins
+from keras_taps.bounds.lines import given_lines, parallel_given_lines
 from keras_taps.interval import Interval, input_box
 from keras_taps.layers import IntervalOwn
 from keras_taps.layers.own import RULES, layer_of
@@ -182,10 +185,66 @@ def test_a_box_is_trained_and_not_certified(tmp_path):
     x, y = np.abs(numbers(16, 4)), np.arange(16) % 3
     losses = model.fit(x, y, batch_size=8, epochs=3, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
-    with pytest.raises(ValueError, match="type Norm has no rule but that for boxes"):
+    with pytest.raises(ValueError, match="type Norm has no rule but those for boxes"):
         certify(model, x, y, 0.01)
     with pytest.raises(ValueError, match="type Norm has no linear relaxation"):
         crown_ibp_margins(found, box, ops.array([0]))
+
+
+class Square(layers.Layer):
+    """A function of each coordinate: below its tangents, above the chord."""
+
+    def call(self, x):
+        return x * x
+
+    def box(self, lower, upper):
+        ends = lower * lower, upper * upper
+        least = ops.where(ops.logical_and(lower < 0, upper > 0), 0.0, ops.minimum(*ends))
+        return least, ops.maximum(*ends)
+
+    def lines(self, lower, upper):
+        slope, middle = lower + upper, (lower + upper) / 2
+        return slope, -middle * middle, slope, -lower * upper
+
+
+def test_lines_train_with_linear_bounds_and_prove_nothing():
+    """They hold, whatever slope they are given, are better than boxes, and `certify` refuses."""
+    found = network(kt.register_layer(Square)())
+    x = numbers(3, 4)
+    box, labels = input_box(x, 0.2, None), ops.array([0, 1, 2])
+    ibp, crown, deep = jitted(
+        lambda lower, upper: (
+            ibp_margins(found, Interval(lower, upper), labels),
+            crown_ibp_margins(found, Interval(lower, upper), labels),
+            fixed_slope_margins(found, Interval(lower, upper), labels),
+        )
+    )(*box)
+    for bound in (crown, deep):
+        assert np.mean(numpy(bound) < numpy(ibp)) > 0.5
+        for i in range(3):
+            points = sample(numpy(box.lower)[i], numpy(box.upper)[i], 300).astype("float32")
+            logits = numpy(found(ops.convert_to_tensor(points)))
+            margins = np.delete(logits, i, 1) - logits[:, i : i + 1]
+            assert np.all(margins <= numpy(bound)[i] + 1e-4)
+    given = Interval(*(ops.convert_to_tensor(side) for side in (-x[:1] - 1, x[:1] + 2)))
+    square = partial(Square.lines, None)
+    t = np.linspace(0, 1, 50)[:, None]
+    inputs = numpy(given.lower) * (1 - t) + numpy(given.upper) * t
+    for lines in (given_lines(square, given), parallel_given_lines(square, given)):
+        for slope in (None, -3.0, 0.0, 5.0):
+            under, over = lines[3], lines[1]
+            slopes = lines.lower_slope, lines.upper_slope
+            if slope is not None:
+                slopes = (ops.full_like(under, slope),) * 2
+                under, over = lines.around(slopes[0])
+            assert np.all(inputs * numpy(slopes[0]) + numpy(under) <= inputs**2 + 1e-5)
+            assert np.all(inputs * numpy(slopes[1]) + numpy(over) >= inputs**2 - 1e-5)
+    model = kt.CrownIBPModel(found, eps=0.02, domain=None)
+    model.compile(keras.optimizers.Adam(0.02))
+    losses = model.fit(x, np.arange(3), batch_size=3, epochs=3, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    with pytest.raises(ValueError, match="type Square has no rule but those for boxes and lines"):
+        certify(model, x, np.arange(3), 0.01)
 
 
 @pytest.mark.once

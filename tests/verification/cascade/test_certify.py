@@ -122,7 +122,7 @@ def test_more_images_are_added(problem, tmp_path):
     assert whole.verdicts[:8].tolist() == first.verdicts.tolist()
     with pytest.raises(ValueError, match=f"is about {COUNT} inputs"):
         certify(network, x[:8], y[:8], EPS, timeout=9, **options)
-    with pytest.raises(ValueError, match="other images or labels"):
+    with pytest.raises(ValueError, match="other images, labels or radii"):
         certify(network, x[::-1], y[::-1], EPS, timeout=9, **options)
 
 

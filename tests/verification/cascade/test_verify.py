@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_taps.verification.cascade.task import Task
-from keras_taps.verification.cascade.verify import few_inputs, verify
+from keras_taps.verification.cascade.verify import _Runner, verify
 from keras_taps.verification.formats.onnx_reader import read_onnx
 from keras_taps.verification.formats.vnnlib import read_vnnlib
 from keras_taps.verification.graph.graph import Graph
@@ -75,14 +74,19 @@ def test_conjunctions_are_not_taken_apart():
     assert verify(GRAPH, [APART], stages=["ibp", "milp"]).verdict == "unsat"
 
 
-def test_few_inputs_are_split_first():
-    """Chosen by the network; Keras is not needed, and an open property says why."""
+def test_few_inputs_are_split_first(monkeypatch):
+    """Chosen by how many vary; Keras is not needed, and an open property says why."""
     found = verify(GRAPH, [APART, FAR])
     assert (found.verdict, found.stage, found.checked) == ("unsat", "input-split", True)
     assert verify(GRAPH, [BOTH], stages=["input-split"]).verdict == "sat"
+    monkeypatch.setattr("keras_taps.verification.cascade.verify.MOST_NEURONS", 0)  # box by box
+    assert verify(GRAPH, [APART, FAR], stages=["input-split"]).verdict == "unsat"
+    assert verify(GRAPH, [BOTH], stages=["input-split"]).verdict == "sat"
     wide = Graph((Dense(np.ones((30, 1)), np.zeros(1)),))
-    assert not few_inputs(wide, Task.of(np.zeros(30), np.ones(30), *[np.ones((1, 1))] * 3))
-    assert few_inputs(wide, Task.of(np.zeros(30), np.eye(30)[0], *[np.ones((1, 1))] * 3))
+    monkeypatch.setattr(_Runner, "_run", lambda *arguments: "not tried")
+    for upper, split in ((np.ones(30), False), (np.eye(30)[0], True)):
+        found = verify(wide, [Unsafe(np.zeros(30), upper, np.ones((1, 1)), np.zeros(1))])
+        assert ("input-split" in dict(found.ended)) == split
 
 
 def test_why_nothing_was_decided():

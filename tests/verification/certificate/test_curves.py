@@ -337,6 +337,10 @@ def test_trees_split_curves():
     ):
         with pytest.raises(ValueError, match=reason):
             check_trees(root, form, np.zeros(1), group, [Tree.unpack({**packed, **changed})])
-    cut = Cuts(np.array([[0, 1, 2]]), np.ones((1, 3)), np.ones((1, 3)))
-    with pytest.raises(ValueError, match="neurons of one ReLU"):
-        root.upper_bounds(form, np.zeros(1), cuts=cut, gammas=np.ones((1, 1)))
+    for members in ([[0, 1, 2]], [[4, 5, 6], [0, 1, 2]]):  # beside a cut that is about a ReLU too
+        ones = np.ones((len(members), 3))
+        cuts, gammas = Cuts(np.array(members), ones, ones), np.ones((1, len(members)))
+        with pytest.raises(ValueError, match="neurons of one ReLU"):
+            root.upper_bounds(form, np.zeros(1), cuts=cuts, gammas=gammas)
+    only = Cuts(np.array([[4, 5, 6]]), np.ones((1, 3)), np.ones((1, 3)))
+    root.upper_bounds(form, np.zeros(1), cuts=only, gammas=np.ones((1, 1)))

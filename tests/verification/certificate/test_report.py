@@ -148,7 +148,7 @@ def test_a_report_grows(tmp_path):
     for name, value, message in [("count", 5, "about 6 inputs"), ("timeout", 1, "about 2 seconds")]:
         with pytest.raises(ValueError, match=f"{message}.*Received: {value}.*Choose another file"):
             ReportWriter(path, {**grown, name: value})
-    with pytest.raises(ValueError, match="other images or labels"):
+    with pytest.raises(ValueError, match="other images, labels or radii"):
         ReportWriter(path, grown, knows=lambda record: record["index"] < 4)
     assert len(Report.load(path).records) == 4
 

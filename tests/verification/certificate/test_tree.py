@@ -216,6 +216,8 @@ def test_what_unpacks():
         ({"group": np.zeros(0)}, "`group`"),
         ({"group": 0.5}, "`group`"),
         ({"group": [0, 1]}, "`group`"),
+        ({"rebased": np.zeros(5, "int64")}, "`rebased` must be true or false"),
+        ({"rebased": np.zeros(4, bool)}, "`rebased` must be true or false"),
         ({"slopes": np.zeros((2, 2), "uint8")}, "byte for each leaf"),
         ({"slopes": np.zeros((3, 1), "uint8")}, "byte for each leaf"),
         ({"slopes": np.zeros((3, 2))}, "byte for each leaf"),

@@ -6,6 +6,7 @@ import pytest
 from keras_taps.verification.cascade.task import Task
 from keras_taps.verification.certificate.deadline import Deadline
 from keras_taps.verification.certificate.many_boxes import ManyBoxes
+from keras_taps.verification.certificate.nested_boxes import NestedBoxes
 from keras_taps.verification.exact.milp import exact_bound
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import Dense, Relu
@@ -15,7 +16,7 @@ from tests.verification.helpers import interval_boxes, random_box, random_graph
 pytestmark = pytest.mark.once
 
 
-def search(graph, task, seconds=60.0, batch=16):
+def search(graph, task, seconds=60.0, bounder=ManyBoxes):
     """The state, and the unsafe point that was accepted."""
     accepted = []
 
@@ -24,20 +25,22 @@ def search(graph, task, seconds=60.0, batch=16):
         accepted.extend(p for p, v in zip(points, values, strict=True) if task.query.reached(v))
         return bool(accepted)
 
-    found = split_inputs(ManyBoxes(graph), task, attempt, Deadline.after(seconds), batch)
+    found = split_inputs(bounder(graph), task, attempt, Deadline.after(seconds))
     return found, accepted
 
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("gap", [-1e-3, 1e-3])
-@pytest.mark.parametrize("kind", ["dense", "leaky"])
-def test_as_the_exact_solver(kind, gap, seed):
+@pytest.mark.parametrize(
+    ("kind", "bounder"), [("dense", ManyBoxes), ("leaky", ManyBoxes), ("leaky", NestedBoxes)]
+)
+def test_as_the_exact_solver(kind, bounder, gap, seed):
     """A threshold just above the largest value is proved, one just below it is reached."""
     graph = random_graph(kind, seed)
     box, form = random_box(graph, seed, 0.7), np.array([[1.0, -1.0, 0.0]])
     most = exact_bound(graph, *box, form[0], 0.0, interval_boxes(graph, *box)).value
     task = Task.of(*box, form, np.array([-most - gap]), np.array([0]))
-    outcome, accepted = search(graph, task)
+    outcome, accepted = search(graph, task, bounder=bounder)
     assert outcome.state == ("closed" if gap > 0 else "reached")
     assert bool(accepted) == (gap < 0)
 
