@@ -45,10 +45,8 @@ def split_inputs(bounder, task, attempt, deadline):
     Returns:
         `Outcome`.
     """
-    shape, blocks = (
-        task.query.lower.shape,
-        [(task.query.lower.reshape(1, -1), task.query.upper.reshape(1, -1))],
-    )
+    shape = task.query.lower.shape
+    blocks = [(task.query.lower.reshape(1, -1), task.query.upper.reshape(1, -1))]
     bounded, stuck = 0, 0
     edges = blocks[0][1] - blocks[0][0]
     while blocks:
