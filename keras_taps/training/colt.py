@@ -29,7 +29,6 @@ from keras_taps.typing import Tensor
 
 _SEED_OFFSET = 1_000_003  # the stream of attacked images, which stage 0 is about
 _STREAM = 7_000_003  # another for the stage before
-_DRAWS = 5_000_011  # of random projections, the same for both
 
 
 @serializable
@@ -165,7 +164,7 @@ class COLTModel(CertifiedModel):
         return ops.mean(cross_entropy(self._margins(classifier, points, batch)))
 
     def _zonotope(self, extractor, region, batch):
-        return LatentZonotope.of(extractor, region, batch.seed + _DRAWS, self.projections)
+        return LatentZonotope.of(extractor, region, batch.seed, self.projections)
 
     def _margins(self, classifier, points, batch):
         rows = margin_rows(classifier.last, batch.labels)

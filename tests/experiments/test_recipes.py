@@ -52,7 +52,7 @@ def test_schedules(setting, batch, epochs, start, annealing, decays, expressive)
     found = [entry for name, entry in RECIPES.items() if name.rsplit("-", 1)[0] == setting]
     assert {entry.method for entry in found} >= {"ibp", "sabr", "taps", "staps"}
     for entry in found:
-        if entry.method in ("ibp-r", "colt", "sortnet"):  # of other families
+        if entry.method in ("ibp-r", "colt", "convex", "sortnet"):  # of other families
             continue
         own = expressive if "alpha" in entry.options and expressive else (epochs, annealing, decays)
         assert entry.batch_size == batch

@@ -10,13 +10,24 @@ from keras import ops
 
 from keras_taps.bounds import fixed_slope_margins, ibp_margins
 from keras_taps.bounds.margins import certified, cross_entropy, logit_margins
+from keras_taps.bounds.projections import Projected, projected_margins, projected_traces
 from keras_taps.callbacks import EpsAnneal
 from keras_taps.interval import input_box
 from keras_taps.networks import convert
+from keras_taps.networks.segment import Segment
 from keras_taps.training import METHODS, IBPModel, SABRModel, STAPSModel, TAPSModel
-from tests.helpers import BACKEND, close, conv_network, dense_network, images, numpy
+from keras_taps.verification import certify
+from tests.helpers import (
+    BACKEND,
+    close,
+    conv_network,
+    dense_network,
+    images,
+    numpy,
+    seed_tensor,
+)
 from tests.training import golden
-from tests.training.steps import batch_of, loss_and_gradients
+from tests.training.steps import batch_of, loss_and_gradients, outcome_of
 
 EPS = 0.05
 FAST = {
@@ -318,6 +329,7 @@ BAD = [
     ("diffai", "bound_weight", 2),
     ("diffai", "box_share", -1),
     ("diffai", "abstraction", "zonotope"),
+    ("convex", "projections", 0),
     ("ibp-r", "stability", -1),
     ("ibp-r", "mask", "image"),
     ("ibp-r", "include_logits", "no"),
@@ -341,6 +353,42 @@ def test_network_without_relus(method):
 def test_convex_training_names_the_layer_without_a_slope():
     with pytest.raises(ValueError, match="is a maximum over windows"):
         METHODS["convex"](convert(vgg()), EPS)
+
+
+def test_convex_training_by_projections():
+    """Many draws give the exact loss; parts of a batch change nothing; estimates are no metric."""
+    network, (x, y) = dense_network(hidden=(16, 12, 10), batch_norm=True), images(5, (6,))
+    exact, estimated = (
+        loss_and_gradients(METHODS["convex"](network, EPS, projections=k, seed=1), x, y)
+        for k in (None, 1000)
+    )
+    assert estimated[0] == pytest.approx(exact[0], rel=0.03)
+    assert all(np.all(np.isfinite(gradient)) for gradient in estimated[1])
+    model = METHODS["convex"](network, EPS, projections=2, seed=1)
+    batch = batch_of(x, y, EPS)
+    whole, parts = (
+        projected_margins(network.segment, batch.box, batch.labels, batch.seed, 2, floats)
+        for floats in (10**6, 2 * 2 * 4 * 16)
+    )
+    close(parts, whole, 1e-5)
+    assert outcome_of(model, batch).convex_margins is None
+    found = outcome_of(model, batch_of(x, y, EPS, training=False)).convex_margins
+    close(found, fixed_slope_margins(network, batch.box, y))
+    with pytest.raises(TypeError, match="no option `projections`"):
+        certify(network, x, y, EPS, projections=2)
+
+
+@pytest.mark.once
+def test_projections_have_the_right_median():
+    """An estimate by an odd number of draws is too small as often as too large."""
+    segment, (x, _) = Segment(dense_network().layers[:1]), images(1, (6,))
+    box = input_box(x, EPS)
+    exact = numpy(segment(box).radius)[0]
+    _, _, projected = projected_traces(segment, box, seed_tensor(), 7 * 4000)
+    draws = ops.reshape(projected.images, (4000, 1, 7, len(exact)))
+    found = numpy(Projected(projected.box, draws).estimate.radius)
+    np.testing.assert_allclose(np.mean(found < exact, axis=0), 0.5, atol=0.04)
+    np.testing.assert_allclose(np.median(found, axis=0), exact, rtol=0.05)
 
 
 def test_convex_training_is_about_its_bound():
