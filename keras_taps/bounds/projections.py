@@ -18,6 +18,7 @@ from keras_taps.bounds.lines import Lines
 from keras_taps.bounds.margins import margin_rows
 from keras_taps.bounds.nodes import Elementwise, Sum, concretise, propagate, substitute
 from keras_taps.interval import Interval
+from keras_taps.layers import IntervalNormalization
 from keras_taps.layers.residual import add_all
 from keras_taps.typing import Tensor
 
@@ -73,6 +74,9 @@ def projected_margins(segment, box, labels, seed, count, floats=_FLOATS):
     References:
         Wong et al., "Scaling Provable Adversarial Defenses", 2018.
     """
+    while isinstance(segment.layers[0], IntervalNormalization):
+        # Before the parts: TensorFlow's loops have no gradient around constants of a layer.
+        box, segment = segment.layers[0](box), replace(segment, layers=segment.layers[1:])
     variables, given = segment.variables, segment.given
 
     def margins(segment, box, labels):

@@ -13,7 +13,7 @@ from keras_taps.bounds.margins import certified, cross_entropy, logit_margins
 from keras_taps.bounds.projections import Projected, projected_margins, projected_traces
 from keras_taps.callbacks import EpsAnneal
 from keras_taps.interval import input_box
-from keras_taps.networks import convert
+from keras_taps.networks import cnn3, convert
 from keras_taps.networks.segment import Segment
 from keras_taps.training import METHODS, IBPModel, SABRModel, STAPSModel, TAPSModel
 from keras_taps.verification import certify
@@ -25,6 +25,7 @@ from tests.helpers import (
     images,
     numpy,
     seed_tensor,
+    weight_gradients,
 )
 from tests.training import golden
 from tests.training.steps import batch_of, loss_and_gradients, outcome_of
@@ -356,24 +357,36 @@ def test_convex_training_names_the_layer_without_a_slope():
 
 
 def test_convex_training_by_projections():
-    """Many draws give the exact loss; parts of a batch change nothing; estimates are no metric."""
+    """One step, of so many draws that the batch is taken in two parts; estimates are no metric."""
+    network, (x, y) = cnn3((8, 8, 1), 3, width=1, mean=0.4, std=0.5), images(44, (8, 8, 1))
+    model = METHODS["convex"](network, EPS, projections=2000, seed=1)
+    model.compile(keras.optimizers.SGD(1e-3))
+    logs = model.train_on_batch(x, y, return_dict=True)
+    assert set(logs) == {"loss", "eps", "natural_accuracy"}
+    assert np.isfinite(logs["loss"])
+    assert all(np.all(np.isfinite(numpy(w))) for w in network.weights)
+
+
+@pytest.mark.once
+def test_projections_against_exact_bounds():
+    """Many draws give the exact margins; parts change neither value nor gradient."""
     network, (x, y) = dense_network(hidden=(16, 12, 10), batch_norm=True), images(5, (6,))
-    exact, estimated = (
-        loss_and_gradients(METHODS["convex"](network, EPS, projections=k, seed=1), x, y)
-        for k in (None, 1000)
-    )
-    assert estimated[0] == pytest.approx(exact[0], rel=0.03)
-    assert all(np.all(np.isfinite(gradient)) for gradient in estimated[1])
-    model = METHODS["convex"](network, EPS, projections=2, seed=1)
     batch = batch_of(x, y, EPS)
-    whole, parts = (
-        projected_margins(network.segment, batch.box, batch.labels, batch.seed, 2, floats)
-        for floats in (10**6, 2 * 2 * 4 * 16)
-    )
-    close(parts, whole, 1e-5)
-    assert outcome_of(model, batch).convex_margins is None
-    found = outcome_of(model, batch_of(x, y, EPS, training=False)).convex_margins
-    close(found, fixed_slope_margins(network, batch.box, y))
+    drawn = (network.segment, batch.box, batch.labels, batch.seed)
+    exact = fixed_slope_margins(network, batch.box, y)
+    close(projected_margins(*drawn, 3000), exact, 0.05)
+
+    def difference():
+        whole, parts = (projected_margins(*drawn, 2, floats) for floats in (10**6, 500))
+        return ops.sum(cross_entropy(whole) - cross_entropy(parts))
+
+    value, found = weight_gradients(difference, network.trainable_variables)
+    close(value, 0, 1e-5)
+    for gradient in found:
+        close(gradient, np.zeros_like(gradient), 1e-4)
+    model = METHODS["convex"](network, EPS, projections=2)
+    evaluated = outcome_of(model, batch_of(x, y, EPS, training=False)).convex_margins
+    close(evaluated, exact)
     with pytest.raises(TypeError, match="no option `projections`"):
         certify(network, x, y, EPS, projections=2)
 
