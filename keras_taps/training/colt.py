@@ -95,6 +95,12 @@ class COLTModel(CertifiedModel):
         **options: Any,
     ):
         super().__init__(network, eps, train_eps, **options)
+        if self.robust_weight != 1 or self.smoothing_std:
+            raise ValueError(
+                "`robust_weight` must be 1 and `smoothing_std` 0: COLT freezes its extractor, "
+                "which clean images would train and noise would move. Received: "
+                f"robust_weight={self.robust_weight}, smoothing_std={self.smoothing_std}"
+            )
         self.stage = check_count("stage", stage)
         # A network without ReLUs has stage 0 alone.
         stages = [network.relus - split for split in network.legal_splits if split] or [0]
