@@ -27,7 +27,13 @@ if TYPE_CHECKING:  # for editors and type checkers alone
     )
     from keras_taps.attacks import adversarial_accuracy, pgd_attack
     from keras_taps.bounds import crown_ibp_margins, ibp_margins
-    from keras_taps.callbacks import BatchNormReestimation, BestModel, EpsAnneal, TAPSEarlyStopping
+    from keras_taps.callbacks import (
+        BatchNormReestimation,
+        BestModel,
+        EpsAnneal,
+        TAPSEarlyStopping,
+        WeightAveraging,
+    )
     from keras_taps.experiments import recipes
     from keras_taps.interval import Interval, input_box
     from keras_taps.layers import Pass
@@ -76,6 +82,7 @@ _NAMES = {
         "BestModel",
         "EpsAnneal",
         "TAPSEarlyStopping",
+        "WeightAveraging",
     ),
     "keras_taps.interval": ("Interval", "input_box"),
     "keras_taps.layers": ("Pass",),

@@ -33,6 +33,8 @@ DIMENSIONS = (
     "train_eps_factor",
     "l1",
     "warmup_weight",
+    "robust_weight",
+    "smoothing_std",
     "anneal_share",
     "learning_rate",
     "decay",

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_taps.callbacks import BatchNormReestimation, BestModel, EpsAnneal, TAPSEarlyStopping
+from keras_taps.callbacks import (
+    BatchNormReestimation,
+    BestModel,
+    EpsAnneal,
+    TAPSEarlyStopping,
+    WeightAveraging,
+)
 from keras_taps.schedules import smooth_eps
 from keras_taps.training import IBPModel
 from tests.helpers import BACKEND, dense_network, images, numpy
@@ -155,6 +161,52 @@ def test_best_model_keeps_the_averaged_weights(tmp_path):
     assert np.abs(validated - trained).max() > 1e-3
     kept = keras.saving.load_model(tmp_path / "best.keras")
     np.testing.assert_allclose(numpy(kept.network.layers[0].kernel), validated, atol=1e-6)
+
+
+AVERAGING = {"batch_size": 6, "shuffle": False, "verbose": 0}
+
+
+def test_weights_are_averaged_over_the_last_epochs(tmp_path):
+    """By hand; what is validated is kept, and training goes on with its own weights."""
+    made = model(keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=1.0))
+    kernel = made.trainable_variables[0]
+    validated, trained = [], []
+    look = keras.callbacks.LambdaCallback(
+        on_test_begin=lambda logs: validated.append(numpy(kernel).copy()),
+        on_epoch_end=lambda epoch, logs: trained.append(numpy(kernel).copy()),
+    )
+    best = BestModel(tmp_path / "best.keras", monitor="epoch", averaged=True)
+    keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(epoch=epoch))
+    callbacks = [WeightAveraging(1), look, keep, best]
+    made.fit(X, Y, epochs=4, validation_data=(X, Y), callbacks=callbacks, **AVERAGING)
+    means = [trained[0], *(np.mean(trained[1:end], axis=0) for end in (2, 3, 4))]
+    np.testing.assert_allclose(validated, means, atol=1e-6)
+    assert np.abs(validated[-1] - trained[-1]).max() > 1e-3
+    kept = keras.saving.load_model(tmp_path / "best.keras")
+    np.testing.assert_allclose(numpy(kept.trainable_variables[0]), means[-1], atol=1e-6)
+
+
+@pytest.mark.once
+def test_an_average_goes_on_where_it_is_resumed(tmp_path):
+    """The optimizer brings it along; Keras leaves it in the model when training ends."""
+    ends = []
+    for stops in ((4,), (3, 4)):
+        made, seen = model(keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=1.0)), 0
+        for stop in stops:
+            save = keras.callbacks.ModelCheckpoint(str(tmp_path / "last.keras"))
+            epochs = {"initial_epoch": seen, "epochs": stop}
+            made.fit(X, Y, callbacks=[WeightAveraging(1), save], **epochs, **AVERAGING)
+            ends.append(numpy(made.trainable_variables[0]))
+            made, seen = keras.saving.load_model(tmp_path / "last.keras"), stop
+    np.testing.assert_allclose(ends[2], ends[0], atol=1e-6)
+    assert np.abs(ends[1] - ends[0]).max() > 1e-3
+
+
+def test_averaging_needs_an_optimizer_with_an_average():
+    made = model()
+    made.compile(keras.optimizers.SGD(0.5, use_ema=True))
+    with pytest.raises(ValueError, match=r"ema_momentum=1.0\), .*Received: .*ema_momentum=0.99"):
+        made.fit(X, Y, callbacks=[WeightAveraging(1)], verbose=0)
 
 
 def test_early_stopping_waits_for_the_final_radius():

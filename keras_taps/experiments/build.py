@@ -3,7 +3,7 @@
 import keras
 
 from keras_taps import networks
-from keras_taps.callbacks import BatchNormReestimation, EpsAnneal
+from keras_taps.callbacks import BatchNormReestimation, EpsAnneal, WeightAveraging
 from keras_taps.datasets import Dataset, dataset_info, load
 from keras_taps.training import METHODS
 
@@ -65,6 +65,9 @@ def build_model(recipe, steps_per_epoch, seed, network=None):
         classifier_relus=recipe.classifier_relus,
         warmup_weight=recipe.warmup_weight,
         l1=recipe.l1 / len(network.affine_layers) if recipe.l1_per_layer else recipe.l1,
+        robust_weight=recipe.robust_weight,
+        smoothing_std=recipe.smoothing_std,
+        smoothing_samples=recipe.smoothing_samples,
         seed=seed,
         **recipe.options,
     )
@@ -86,8 +89,8 @@ def build_optimizer(recipe, steps_per_epoch):
     options = {} if recipe.optimizer == "sgd" else {"epsilon": 1e-8}
     if recipe.clipnorm is not None:
         options["global_clipnorm"] = recipe.clipnorm
-    if recipe.ema_momentum:
-        options |= {"use_ema": True, "ema_momentum": recipe.ema_momentum}
+    if recipe.averaged:  # at 1 the average stays as it is: `WeightAveraging` makes it
+        options |= {"use_ema": True, "ema_momentum": recipe.ema_momentum or 1.0}
     try:
         return make(_learning_rate(recipe, steps_per_epoch), **options | recipe.optimizer_options)
     except (TypeError, ValueError) as error:
@@ -123,6 +126,8 @@ def training_callbacks(recipe, data, begin=0):
         callbacks.append(EpsAnneal(recipe.anneal_epochs, start, shape=shape))
     if recipe.ema_momentum:
         callbacks.append(keras.callbacks.SwapEMAWeights())
+    if recipe.swa_start:
+        callbacks.append(WeightAveraging(begin + recipe.swa_start))
     if recipe.bn_reestimation:
         batches = data.train_batches(recipe.batch_size, augment=False)
         callbacks.append(BatchNormReestimation(batches))

@@ -1,4 +1,4 @@
-"""One training run as data: its fields and their checks."""
+"""One training run as data: its fields and their checks, one class and so one long file."""
 
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -62,11 +62,16 @@ class Recipe:
         l1_per_layer: Whether that sum is divided by the number of affine layers, as the codes of
             TAPS do; those of IBP-R, COLT and the expressive losses do not.
         warmup_weight: Weight of the warm-up regulariser.
+        robust_weight: Weight in [0, 1] of the loss of the method beside that of clean images.
+        smoothing_std: Deviation of Gaussian noise on weights, over which the loss is smoothed.
+        smoothing_samples: Draws of that noise in a step.
         classifier_relus: ReLUs after the split; `None` for the smallest split but 0.
         validation: Share of the training images held out to choose the best epoch.
         augment: Whether to augment, where the data set has an augmentation.
         ema_momentum: Momentum in [0, 1) of an exponential average of the weights, which is then
             validated and kept; 0 for none.
+        swa_start: Epochs after which the weights at the ends of epochs are averaged, all alike,
+            and that average is validated and kept; 0 for none.
         early_stopping: Epochs without a better validation TAPS accuracy at the final radius after
             which training stops; 0 for never.
         bn_reestimation: Whether batch statistics and mean shifts are taken over all training
@@ -107,10 +112,14 @@ class Recipe:
     l1: float = 0.0
     l1_per_layer: bool = True
     warmup_weight: float = 0.5
+    robust_weight: float = 1.0
+    smoothing_std: float = 0.0
+    smoothing_samples: int = 1
     classifier_relus: int | None = None
     validation: float = 0.1
     augment: bool = True
     ema_momentum: float = 0.0
+    swa_start: float = 0.0
     early_stopping: int = 0
     bn_reestimation: bool = False
     options: dict = field(default_factory=dict)
@@ -131,13 +140,13 @@ class Recipe:
             object.__setattr__(self, name, plain(radius))
         check_choice("method", self.method, METHODS)
         check_choice("network", self.network, NETWORKS)
-        for name in ("width", "epochs", "batch_size"):
+        for name in ("width", "epochs", "batch_size", "smoothing_samples"):
             check_count(name, getattr(self, name), low=1)
         check_count("early_stopping", self.early_stopping)
         if self.classifier_relus is not None:
             check_count("classifier_relus", self.classifier_relus)
-        times = ("anneal_epochs", "anneal_start_epoch", "decay_every")
-        for name in (*times, "l1", "warmup_weight"):
+        times = ("anneal_epochs", "anneal_start_epoch", "decay_every", "swa_start")
+        for name in (*times, "l1", "warmup_weight", "smoothing_std"):
             check_real(name, getattr(self, name), 0, _LARGEST)
         check_real("learning_rate", self.learning_rate, 0, _LARGEST, low_open=True)
         if self.clipnorm is not None:
@@ -151,8 +160,15 @@ class Recipe:
             )
         check_real("decay", self.decay, 0, 1, low_open=True)
         check_real("validation", self.validation, 0, 0.99)
+        check_real("robust_weight", self.robust_weight, 0, 1)
         check_real("ema_momentum", self.ema_momentum, 0, 0.999999)
-        for name in ("ema_momentum", "early_stopping"):
+        if self.swa_start and (self.ema_momentum or self.swa_start >= self.epochs):
+            raise ValueError(
+                "`swa_start` must be below `epochs`, and there is one average of weights: set it "
+                f"or `ema_momentum`. Received: swa_start={self.swa_start}, epochs={self.epochs}, "
+                f"ema_momentum={self.ema_momentum}"
+            )
+        for name in ("ema_momentum", "swa_start", "early_stopping"):
             if getattr(self, name) and not self.validation:
                 raise ValueError(
                     f"`{name}` needs validation images, which choose the epoch. Received: "
@@ -260,6 +276,11 @@ class Recipe:
                 f"after {self.epochs}. --epochs scales all times, --set epochs= this one alone."
             )
         return found
+
+    @property
+    def averaged(self) -> bool:
+        """Whether averaged weights are validated and kept."""
+        return bool(self.ema_momentum or self.swa_start)
 
     @property
     def own_options(self) -> dict[str, Any]:

@@ -204,7 +204,7 @@ class Run:
             self.path("best.keras"),
             monitor,
             best=max(past, default=None),
-            averaged=bool(recipe.ema_momentum),
+            averaged=recipe.averaged,
         )
         if not recipe.early_stopping:
             return [best]

@@ -2,7 +2,10 @@
 
 from typing import Any, NamedTuple
 
-TIMES = ("epochs", "anneal_epochs", "anneal_start_epoch", "decay_epochs", "decay_every")
+TIMES = (
+    *("epochs", "anneal_epochs", "anneal_start_epoch"),
+    *("decay_epochs", "decay_every", "swa_start"),
+)
 CHANGED = ("train_eps", "learning_rate", "decay", "cosine", "l1", "warmup_weight", *TIMES)
 
 

@@ -17,13 +17,15 @@ from numpy.typing import ArrayLike
 from keras_taps import backend
 from keras_taps.attacks.latent import taps_margins
 from keras_taps.bounds.ibp import ibp_margins
-from keras_taps.checks import check_real, check_seed, did_you_mean
+from keras_taps.bounds.margins import cross_entropy, logit_margins
+from keras_taps.checks import check_count, check_real, check_seed, did_you_mean
 from keras_taps.domain import Domain, check_radius, plain
 from keras_taps.interval import Interval, all_inside, as_interval
 from keras_taps.layers.residual import walk
 from keras_taps.networks.segment import CleanPass
 from keras_taps.networks.sequential import IntervalSequential
 from keras_taps.objectives.l1 import l1_penalty
+from keras_taps.objectives.smoothing import perturbed
 from keras_taps.objectives.warmup import warmup_regulariser
 from keras_taps.training.batch import Batch, Outcome
 from keras_taps.training.checked_model import CheckedModel
@@ -32,6 +34,7 @@ from keras_taps.training.radius import RadiusSchedule
 from keras_taps.typing import Tensor
 
 _SMALLEST_EPS = 1e-6  # while annealing: a box without width has no tightness
+_NOISE = 11_000_027  # the stream of noise on weights
 
 
 class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
@@ -57,7 +60,13 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         warmup_weight: Weight >= 0 of the warm-up regulariser at radius 0; it falls to 0 with the
             annealing.
         l1: Coefficient >= 0 of the sum of absolute kernel entries.
-        seed: Whole number, for the attacks' random starts; by default drawn from the global seed.
+        robust_weight: Weight w in [0, 1] of the method's loss L in `(1 - w) L_clean + w L`, with
+            the cross-entropy of the clean images.
+        smoothing_std: Standard deviation >= 0 of Gaussian noise on every trainable weight, over
+            which the loss is smoothed (RGS): training minimises the mean over the noise. Training
+            then reports no metrics of bounds and attacks, which would be of noisy networks.
+        smoothing_samples: Draws >= 1 of the noise in a step, each of which costs a step without.
+        seed: Whole number, for random starts and noise; by default drawn from the global seed.
         domain: What values inputs may take, to which boxes are cut: `(low, high)`, numbers or
             arrays that broadcast to one input, with `None` where there is no bound; or `None` for
             no bounds at all. By default pixels in [0, 1].
@@ -69,7 +78,10 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         TypeError: For an argument that the method does not have.
 
     References:
-        Mao et al. 2023, appendix B.1 and Algorithm 1; Shi et al. 2021.
+        Mao et al. 2023, appendix B.1 and Algorithm 1; Shi et al. 2021; the code of "CTBench: A
+        Library and Benchmark for Certified Training", 2025 (robust weight); Balauca et al.,
+        "Gaussian Loss Smoothing Enables Certified Training with Tight Convex Relaxations", 2025
+        (smoothing; that a draw takes batch moments of its own is our reading).
     """
 
     monitor = "val_taps_accuracy"  # what chooses the best epoch of a run
@@ -84,6 +96,9 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         classifier_relus: int | None = None,
         warmup_weight: float = 0.5,
         l1: float = 0.0,
+        robust_weight: float = 1.0,
+        smoothing_std: float = 0.0,
+        smoothing_samples: int = 1,
         seed: int | None = None,
         domain: Any = (0, 1),
         name: str | None = None,
@@ -114,6 +129,9 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
             )
         self.warmup_weight = check_real("warmup_weight", warmup_weight, 0, float("inf"))
         self.l1 = check_real("l1", l1, 0, float("inf"))
+        self.robust_weight = check_real("robust_weight", robust_weight, 0, 1)
+        self.smoothing_std = check_real("smoothing_std", smoothing_std, 0, float("inf"))
+        self.smoothing_samples = check_count("smoothing_samples", smoothing_samples, low=1)
         # Attacks draw from (seed, step): the step is saved with the model, as a generator is not.
         self.seed = check_seed(random.randrange(2**31) if seed is None else seed)
         self.create_counters()
@@ -229,7 +247,7 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         else:
             logits = y_pred
             outcome, final = self._evaluation_outcome(x, classes, y_pred), 1.0
-            loss = self.combine(outcome)
+            loss = self._with_clean(self.combine(outcome), logits, classes)
         self.measure(labels, logits, outcome, training, final)
         loss = loss + sum(self.losses)
         if self.l1:
@@ -250,6 +268,19 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         seed = backend.seed_tensor(self.seed, self.step * 1)
         self.step.assign_add(1)  # here, because a branch must not write variables
         self.eps_tracker.update_state(ops.mean(eps))
+        final = 1.0 - ops.cast(annealing, "float32")
+        given = (x, labels, annealing, eps, seed)
+        if not self.smoothing_std:
+            return *self._loss_at(clean, *given), final
+        losses = []
+        for draw in range(self.smoothing_samples):
+            with perturbed(self, self.smoothing_std, seed + _NOISE * (draw + 1)):
+                losses.append(self._loss_at(self.call(x, training=True), *given)[0])
+        loss = sum(losses) / len(losses)
+        return loss, Outcome(loss), final
+
+    def _loss_at(self, clean, x, labels, annealing, eps, seed):
+        """`(loss, Outcome)` of a training step with the weights as they are."""
         smallest = np.minimum(self.train_eps, _SMALLEST_EPS).astype("float32")
         width = ops.where(annealing, ops.maximum(eps, smallest), eps)
         relu_boxes = []
@@ -268,8 +299,14 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
             lambda: ops.cast(self.warmup_penalty(region, relu_boxes, eps), outcome.loss.dtype),
             lambda: ops.zeros_like(outcome.loss),
         )
-        loss = ops.where(annealing, outcome.loss + penalty, self.combine(outcome))
-        return loss, outcome, 1.0 - ops.cast(annealing, "float32")
+        robust = ops.where(annealing, outcome.loss, self.combine(outcome))
+        return self._with_clean(robust, clean.logits, labels) + penalty, outcome
+
+    def _with_clean(self, robust, logits, labels):
+        if self.robust_weight == 1:
+            return robust
+        clean = ops.cast(ops.mean(cross_entropy(logit_margins(logits, labels))), robust.dtype)
+        return (1 - self.robust_weight) * clean + self.robust_weight * robust
 
     def _evaluation_outcome(self, x, labels, logits):
         # Always the same seed: evaluating twice gives the same figures and disturbs no training.
@@ -321,6 +358,9 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
             "classifier_relus": self.classifier_relus,
             "warmup_weight": self.warmup_weight,
             "l1": self.l1,
+            "robust_weight": self.robust_weight,
+            "smoothing_std": self.smoothing_std,
+            "smoothing_samples": self.smoothing_samples,
             "seed": self.seed,
             "domain": self.domain.to_config(),
         }

@@ -29,7 +29,6 @@ from keras_taps.typing import Tensor
 
 _SEED_OFFSET = 1_000_003  # the stream of attacked images, which stage 0 is about
 _STREAM = 7_000_003  # another for the stage before
-_DRAWS = 5_000_011  # of random projections, the same for both
 
 
 @serializable
@@ -96,6 +95,12 @@ class COLTModel(CertifiedModel):
         **options: Any,
     ):
         super().__init__(network, eps, train_eps, **options)
+        if self.robust_weight != 1 or self.smoothing_std:
+            raise ValueError(
+                "`robust_weight` must be 1 and `smoothing_std` 0: COLT freezes its extractor, "
+                "which clean images would train and noise would move. Received: "
+                f"robust_weight={self.robust_weight}, smoothing_std={self.smoothing_std}"
+            )
         self.stage = check_count("stage", stage)
         # A network without ReLUs has stage 0 alone.
         stages = [network.relus - split for split in network.legal_splits if split] or [0]
@@ -165,7 +170,7 @@ class COLTModel(CertifiedModel):
         return ops.mean(cross_entropy(self._margins(classifier, points, batch)))
 
     def _zonotope(self, extractor, region, batch):
-        return LatentZonotope.of(extractor, region, batch.seed + _DRAWS, self.projections)
+        return LatentZonotope.of(extractor, region, batch.seed, self.projections)
 
     def _margins(self, classifier, points, batch):
         rows = margin_rows(classifier.last, batch.labels)

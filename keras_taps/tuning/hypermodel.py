@@ -52,8 +52,8 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
             classifier_relus (by default every legal split of the network), w_taps, c,
             attack_steps, attack_step_size, tau_ratio, alpha, final_crown_weight, bound_weight,
             box_share, pgd_steps, pgd_step_size, pgd_radius, train_eps_factor (of eps), l1,
-            warmup_weight, anneal_share (of the epochs), learning_rate, decay, decay_share (of the
-            epochs, the first decay).
+            warmup_weight, robust_weight, smoothing_std, anneal_share (of the epochs),
+            learning_rate, decay, decay_share (of the epochs, the first decay).
         methods: Names of methods; several make the method a choice, and each dimension exists
             only under the methods that take it. By default that of the recipe.
         objective: Quantity to maximise, one of `OBJECTIVES`. By default the certified accuracy if
@@ -271,7 +271,7 @@ class CertifiedHyperModel(keras_tuner.HyperModel):
             # KerasTuner's checkpoint of the best epoch would count epochs of smaller radius.
             savers = [c for c in callbacks if type(c).__name__ == "SaveBestEpoch"]
             path = savers[0].filepath if savers else str(Path(temporary) / "best.weights.h5")
-            selection = BestModel(path, model.monitor, averaged=bool(recipe.ema_momentum))
+            selection = BestModel(path, model.monitor, averaged=recipe.averaged)
             chosen = [selection, *(c for c in callbacks if c not in savers), *self.callbacks]
             train_seconds = train(
                 model, recipe, self.data, self.seed, initial_epoch, chosen, folder

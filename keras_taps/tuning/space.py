@@ -71,6 +71,8 @@ RANGES = {
     "train_eps_factor": Range(1, 2.5),
     "l1": Range(1e-8, 1e-4, "log"),
     "warmup_weight": Range(0, 1),
+    "robust_weight": Range(0.5, 1),
+    "smoothing_std": Range(0, 0.1),
     "anneal_share": Range(0.1, 0.75),
     "learning_rate": Range(1e-4, 2e-2, "log"),
     "decay": Range(0.1, 0.5),
@@ -89,7 +91,7 @@ _OWN = (
 _RADIUS = "train_eps_factor"  # one of their own for methods that take ReLU boxes of it
 _COMMON = ("train_eps_factor", "l1")  # of methods without anything of their own
 _IDLE = {  # methods that propagate no box
-    "standard": ("train_eps_factor", "anneal_share", "warmup_weight"),
+    "standard": ("train_eps_factor", "anneal_share", "warmup_weight", "robust_weight"),
     "pgd": ("warmup_weight",),
 }
 

@@ -52,7 +52,7 @@ def test_schedules(setting, batch, epochs, start, annealing, decays, expressive)
     found = [entry for name, entry in RECIPES.items() if name.rsplit("-", 1)[0] == setting]
     assert {entry.method for entry in found} >= {"ibp", "sabr", "taps", "staps"}
     for entry in found:
-        if entry.method in ("ibp-r", "colt", "sortnet"):  # of other families
+        if entry.method in ("ibp-r", "colt", "convex", "sortnet"):  # of other families
             continue
         own = expressive if "alpha" in entry.options and expressive else (epochs, annealing, decays)
         assert entry.batch_size == batch
@@ -220,6 +220,8 @@ def test_changes():
         (lambda: recipe("digits-0.1-ibp", eps="1e400"), "Received: eps='1e400'"),
         (lambda: recipe("digits-0.1-ibp", validation=1), "Received: validation=1"),
         (lambda: recipe("digits-0.1-ibp", validation=0, ema_momentum=0.9), "needs validation"),
+        (lambda: recipe("digits-0.1-ibp", swa_start=60), "`swa_start` must be below"),
+        (lambda: recipe("digits-0.1-ibp", swa_start=9, ema_momentum=0.9), "one average"),
         (lambda: recipe("digits-0.1-ibp", validation=0, early_stopping=3), "needs validation"),
         (lambda: recipe("digits-0.1-ibp", augment="no"), "Received: augment='no'"),
         (lambda: recipe("digits-0.1-ibp", eps="2/0"), "Received: eps='2/0'"),

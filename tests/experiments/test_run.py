@@ -12,6 +12,7 @@ from keras_taps.experiments.recipes import recipe
 from keras_taps.experiments.run import Run, TrainingDiverged, load_model
 
 LIMIT = 96
+FILES = ("best", "last")
 RECIPE = recipe("digits-0.1-taps", width=2, epochs=4, anneal_epochs=1.5, decay_epochs=(2, 3),
                 attack_steps=2)  # fmt: skip
 
@@ -77,6 +78,29 @@ def test_a_stopped_run_resumes_to_the_same_numbers(whole, tmp_path):
         ours, theirs = (load_model(r.path(name)).get_weights() for r in (run, whole))
         for a, b in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.once
+def test_averaged_and_smoothed_runs_resume(tmp_path):
+    """Bit for bit; the epoch that is kept has the averaged weights, and the recipe is saved."""
+    noise = {"smoothing_std": 0.01, "smoothing_samples": 2, "robust_weight": 0.9}
+    changed = RECIPE.changed(method="ibp", swa_start=2, **noise)
+    assert changed.scaled(8).swa_start == 4
+    whole, run = (Run.create(tmp_path / name, changed, limit=LIMIT) for name in ("whole", "run"))
+    whole.train()
+    with pytest.raises(KeyboardInterrupt):
+        run.train([_StopAfter(3)])
+    Run.open(run.folder).train()
+    assert _equal_with_nan(_figures(run), _figures(whole))
+    models = [load_model(each.path(f"{name}.keras")) for each in (run, whole) for name in FILES]
+    best, last, *theirs = models
+    for ours, other in zip((best, last), theirs, strict=True):
+        assert (ours.robust_weight, ours.smoothing_std) == (0.9, 0.01)
+        for a, b in zip(ours.get_weights(), other.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+    shares = best.evaluate(*whole.data.validation, verbose=0, return_dict=True)
+    rows = [row["val_taps_accuracy"] for row in whole.history()[1:]]
+    assert shares["taps_accuracy"] == pytest.approx(max(rows))
 
 
 @pytest.mark.once

@@ -10,13 +10,25 @@ from keras import ops
 
 from keras_taps.bounds import fixed_slope_margins, ibp_margins
 from keras_taps.bounds.margins import certified, cross_entropy, logit_margins
+from keras_taps.bounds.projections import Projected, projected_margins, projected_traces
 from keras_taps.callbacks import EpsAnneal
 from keras_taps.interval import input_box
-from keras_taps.networks import convert
+from keras_taps.networks import cnn3, convert
+from keras_taps.networks.segment import Segment
 from keras_taps.training import METHODS, IBPModel, SABRModel, STAPSModel, TAPSModel
-from tests.helpers import BACKEND, close, conv_network, dense_network, images, numpy
+from keras_taps.verification import certify
+from tests.helpers import (
+    BACKEND,
+    close,
+    conv_network,
+    dense_network,
+    images,
+    numpy,
+    seed_tensor,
+    weight_gradients,
+)
 from tests.training import golden
-from tests.training.steps import batch_of, loss_and_gradients
+from tests.training.steps import batch_of, loss_and_gradients, outcome_of
 
 EPS = 0.05
 FAST = {
@@ -318,6 +330,7 @@ BAD = [
     ("diffai", "bound_weight", 2),
     ("diffai", "box_share", -1),
     ("diffai", "abstraction", "zonotope"),
+    ("convex", "projections", 0),
     ("ibp-r", "stability", -1),
     ("ibp-r", "mask", "image"),
     ("ibp-r", "include_logits", "no"),
@@ -341,6 +354,54 @@ def test_network_without_relus(method):
 def test_convex_training_names_the_layer_without_a_slope():
     with pytest.raises(ValueError, match="is a maximum over windows"):
         METHODS["convex"](convert(vgg()), EPS)
+
+
+def test_convex_training_by_projections():
+    """One step, of so many draws that the batch is taken in two parts; estimates are no metric."""
+    network, (x, y) = cnn3((8, 8, 1), 3, width=1, mean=0.4, std=0.5), images(44, (8, 8, 1))
+    model = METHODS["convex"](network, EPS, projections=2000, seed=1)
+    model.compile(keras.optimizers.SGD(1e-3))
+    logs = model.train_on_batch(x, y, return_dict=True)
+    assert set(logs) == {"loss", "eps", "natural_accuracy"}
+    assert np.isfinite(logs["loss"])
+    assert all(np.all(np.isfinite(numpy(w))) for w in network.weights)
+
+
+@pytest.mark.once
+def test_projections_against_exact_bounds():
+    """Many draws give the exact margins; parts change neither value nor gradient."""
+    network, (x, y) = dense_network(hidden=(16, 12, 10), batch_norm=True), images(5, (6,))
+    batch = batch_of(x, y, EPS)
+    drawn = (network.segment, batch.box, batch.labels, batch.seed)
+    exact = fixed_slope_margins(network, batch.box, y)
+    close(projected_margins(*drawn, 3000), exact, 0.05)
+
+    def difference():
+        whole, parts = (projected_margins(*drawn, 2, floats) for floats in (10**6, 500))
+        return ops.sum(cross_entropy(whole) - cross_entropy(parts))
+
+    value, found = weight_gradients(difference, network.trainable_variables)
+    close(value, 0, 1e-5)
+    for gradient in found:
+        close(gradient, np.zeros_like(gradient), 1e-4)
+    model = METHODS["convex"](network, EPS, projections=2)
+    evaluated = outcome_of(model, batch_of(x, y, EPS, training=False)).convex_margins
+    close(evaluated, exact)
+    with pytest.raises(TypeError, match="no option `projections`"):
+        certify(network, x, y, EPS, projections=2)
+
+
+@pytest.mark.once
+def test_projections_have_the_right_median():
+    """An estimate by an odd number of draws is too small as often as too large."""
+    segment, (x, _) = Segment(dense_network().layers[:1]), images(1, (6,))
+    box = input_box(x, EPS)
+    exact = numpy(segment(box).radius)[0]
+    _, _, projected = projected_traces(segment, box, seed_tensor(), 7 * 4000)
+    draws = ops.reshape(projected.images, (4000, 1, 7, len(exact)))
+    found = numpy(Projected(projected.box, draws).estimate.radius)
+    np.testing.assert_allclose(np.mean(found < exact, axis=0), 0.5, atol=0.04)
+    np.testing.assert_allclose(np.median(found, axis=0), exact, rtol=0.05)
 
 
 def test_convex_training_is_about_its_bound():
