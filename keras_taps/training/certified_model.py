@@ -116,6 +116,8 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         self.l1 = check_real("l1", l1, 0, float("inf"))
         # Attacks draw from (seed, step): the step is saved with the model, as a generator is not.
         self.seed = check_seed(random.randrange(2**31) if seed is None else seed)
+        # As a variable: a constant would make another program, to be compiled, of each seed.
+        self._seed_variable = keras.random.SeedGenerator(self.seed)
         self.create_counters()
         self.create_metrics()
         self.built = True
@@ -247,7 +249,7 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
             `(loss, Outcome, final)`: the last is 0 while the radius grows, else 1.
         """
         annealing, eps = self.scheduled_eps()
-        seed = backend.seed_tensor(self.seed, self.step * 1)
+        seed = self.step_seed()
         self.step.assign_add(1)  # here, because a branch must not write variables
         self.eps_tracker.update_state(ops.mean(eps))
         smallest = np.minimum(self.train_eps, _SMALLEST_EPS).astype("float32")
@@ -270,6 +272,10 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         )
         loss = ops.where(annealing, outcome.loss + penalty, self.combine(outcome))
         return loss, outcome, 1.0 - ops.cast(annealing, "float32")
+
+    def step_seed(self) -> Tensor:
+        """Seed of the random numbers of this step, a tensor of two integers."""
+        return backend.seed_tensor(self._seed_variable.state[0], self.step * 1)
 
     def _evaluation_outcome(self, x, labels, logits):
         # Always the same seed: evaluating twice gives the same figures and disturbs no training.
