@@ -116,7 +116,6 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         self.l1 = check_real("l1", l1, 0, float("inf"))
         # Attacks draw from (seed, step): the step is saved with the model, as a generator is not.
         self.seed = check_seed(random.randrange(2**31) if seed is None else seed)
-        # As a variable: a constant would make another program, to be compiled, of each seed.
         self._seed_variable = keras.random.SeedGenerator(self.seed)
         self.create_counters()
         self.create_metrics()
@@ -275,7 +274,9 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
 
     def step_seed(self) -> Tensor:
         """Seed of the random numbers of this step, a tensor of two integers."""
-        return backend.seed_tensor(self._seed_variable.state[0], self.step * 1)
+        # As a constant, every seed would make another program to be compiled.
+        seed = self._seed_variable.state[0] if backend.compiles() else self.seed
+        return backend.seed_tensor(seed, self.step * 1)
 
     def _evaluation_outcome(self, x, labels, logits):
         # Always the same seed: evaluating twice gives the same figures and disturbs no training.
