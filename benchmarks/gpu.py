@@ -58,6 +58,7 @@ class Runner:
         self.environment = {
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "JAX_ENABLE_COMPILATION_CACHE": "false",  # first steps compile
             "PYTHONUNBUFFERED": "1",
             **os.environ,
         }

@@ -228,6 +228,7 @@ def main(arguments=None):
     if options.backend:
         os.environ["KERAS_BACKEND"] = options.backend  # Keras reads it when it is imported
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")  # first steps compile
     import keras
 
     import keras_taps as kt

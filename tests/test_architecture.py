@@ -76,6 +76,7 @@ MAY_TRUST = {"numpy", "keras_taps", *sys.stdlib_module_names}
 BACKENDS = {"tensorflow", "jax", "torch", "tensorflow_datasets"}
 MAY_NAME_BACKENDS = {
     "backend/jax.py": {"jax"},
+    "backend/jax_cache.py": {"jax"},
     "backend/jax_convolution.py": {"jax"},
     "backend/tensorflow.py": {"tensorflow"},
     "backend/torch.py": {"torch"},

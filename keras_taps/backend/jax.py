@@ -5,10 +5,13 @@ import keras
 from keras import ops
 
 from keras_taps.backend.ascent import clipped_step as ascend  # noqa: F401
+from keras_taps.backend.jax_cache import keep_compilations
 from keras_taps.backend.jax_convolution import convolve, is_plain
 
 COMPILES = True
 REPEATS_BORDERS = False  # in `keras.ops.average_pool`
+
+keep_compilations()
 
 
 def input_gradient(function, x):

@@ -81,12 +81,3 @@ def import_keras():
         sys.stderr.flush()
         os.dup2(kept, 2)
         os.close(kept)
-
-
-def keep_compilations(folder):
-    """Let JAX keep in a folder what it compiles: networks of one shape are compiled once.
-
-    To be called before JAX is imported; what the user has set stays.
-    """
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from keras_taps.checks import did_you_mean
-from keras_taps.cli.backend import import_keras, keep_compilations, switch_backend
+from keras_taps.cli.backend import import_keras, switch_backend
 from keras_taps.cli.bar import progress_bar
 from keras_taps.cli.output import console, duration, print_json, stages
 
@@ -48,7 +48,6 @@ def run(
             "The paper's tables are no part of the installed package. They come with its sources: "
             "clone the repository, and run this there, after `pip install --editable .`"
         )
-    keep_compilations(out / "compiled")
     switch_backend(backend)
     import_keras()
     from keras_taps.reproduction import SCALES, TARGETS, Workshop, reproduce

@@ -134,6 +134,7 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         self.smoothing_samples = check_count("smoothing_samples", smoothing_samples, low=1)
         # Attacks draw from (seed, step): the step is saved with the model, as a generator is not.
         self.seed = check_seed(random.randrange(2**31) if seed is None else seed)
+        self._seed_variable = keras.random.SeedGenerator(self.seed)
         self.create_counters()
         self.create_metrics()
         self.built = True
@@ -265,7 +266,7 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
             `(loss, Outcome, final)`: the last is 0 while the radius grows, else 1.
         """
         annealing, eps = self.scheduled_eps()
-        seed = backend.seed_tensor(self.seed, self.step * 1)
+        seed = self.step_seed()
         self.step.assign_add(1)  # here, because a branch must not write variables
         self.eps_tracker.update_state(ops.mean(eps))
         final = 1.0 - ops.cast(annealing, "float32")
@@ -307,6 +308,12 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
             return robust
         clean = ops.cast(ops.mean(cross_entropy(logit_margins(logits, labels))), robust.dtype)
         return (1 - self.robust_weight) * clean + self.robust_weight * robust
+
+    def step_seed(self) -> Tensor:
+        """Seed of the random numbers of this step, a tensor of two integers."""
+        # As a constant, every seed would make another program to be compiled.
+        seed = self._seed_variable.state[0] if backend.compiles() else self.seed
+        return backend.seed_tensor(seed, self.step * 1)
 
     def _evaluation_outcome(self, x, labels, logits):
         # Always the same seed: evaluating twice gives the same figures and disturbs no training.

@@ -8,7 +8,6 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
-from keras_taps import backend
 from keras_taps.bounds.ibp import ibp_margins
 from keras_taps.bounds.margins import certified, cross_entropy, logit_margins
 from keras_taps.checks import check_real
@@ -149,7 +148,7 @@ class DistanceNetModel(CertifiedModel):
         """The `Relaxation` of the step to come."""
         _, step, _, end = self.ramp()
         power = ops.where(step < end, self._along(0, self.power, self.final_power), _INFINITE)
-        return Relaxation(power, backend.seed_tensor(self.seed, self.step * 1))
+        return Relaxation(power, self.step_seed())
 
     def _along(self, taken, first, last):
         """What grows exponentially from one number to another, so many steps ago."""

@@ -2,11 +2,9 @@
 
 import importlib.util
 import json
-import os
 
 import pytest
 
-from keras_taps.cli.backend import keep_compilations
 from keras_taps.reproduction import SCALES, TARGETS
 from tests.cli.helpers import call, refused
 from tests.reproduction.helpers import SCALE, target
@@ -68,12 +66,3 @@ def test_a_wheel_lacks_it(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     refused(capsys, "clone the repository", "reproduce", "list", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_compilations_are_kept_where_the_user_wants(monkeypatch, tmp_path):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "mine")
-    keep_compilations(tmp_path)
-    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "mine"
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
-    keep_compilations(tmp_path)
-    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path)
