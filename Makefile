@@ -1,7 +1,8 @@
 # Every target builds the environment it needs, in .venv.
 PYTHON ?= python3
 BACKENDS ?= tensorflow jax torch
-PYTEST ?= --numprocesses auto --maxprocesses 4 --dist loadfile
+# Files in their order: the default begins those of one long test last, on one worker alone.
+PYTEST ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 2

@@ -6,14 +6,20 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # The tests compile many tiny functions and run each of them once.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-# Half of the time goes into code generation if XLA fuses what it compiles.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+# Half of the time goes into code generation if XLA fuses what it compiles, a tenth of the rest
+# into splitting small functions for many threads.
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1"
+)
 # Many are alike, so compilations are kept. Workers of one run share them, for they inherit the
 # variable: what another is still writing is compiled again, with a warning.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "jax")
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+import gc
 
 import hypothesis
 import keras
@@ -50,6 +56,13 @@ def memory():
         import jax
 
         jax.clear_caches()
+
+
+def pytest_collection_finish():
+    """Tracing makes many objects that live on: they are looked at less often, imports never."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
 
 
 def pytest_collection_modifyitems(config, items):

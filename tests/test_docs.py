@@ -117,6 +117,7 @@ def test_commands_parse(page, line):
     app.make_context(name, rest)
 
 
+@pytest.mark.once
 def test_recipe_in_the_docs(tmp_path):
     found = []
     for block in blocks("docs/methods.md", "yaml"):
@@ -128,6 +129,7 @@ def test_recipe_in_the_docs(tmp_path):
     assert own.bn_reestimation is True
 
 
+@pytest.mark.once
 def test_table_of_methods_is_complete():
     page = (ROOT / "docs" / "methods.md").read_text()
     for name, cls in kt.training.METHODS.items():

@@ -30,6 +30,7 @@ def test_other_backends_are_not_imported():
     assert result.stdout.strip() == "[]", result.stderr
 
 
+@pytest.mark.once
 def test_other_keras_backends_are_refused():
     result = run("from keras_taps import TAPSModel", backend="numpy")
     assert "Received: KERAS_BACKEND='numpy'" in result.stderr
@@ -43,6 +44,7 @@ def test_public_names_exist():
         assert all(hasattr(room, name) for name in room.__all__)
 
 
+@pytest.mark.once
 def test_type_checkers_see_the_same_names():
     tree = ast.parse(Path(keras_taps.__file__).read_text())
     block = next(node for node in tree.body if isinstance(node, ast.If))

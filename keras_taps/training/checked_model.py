@@ -52,6 +52,12 @@ class CheckedModel(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
+    def make_train_function(self, force: bool = False) -> Any:
+        """As Keras; the optimizer is built before, or TensorFlow would trace the step twice."""
+        if self.optimizer is not None and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
     def fit(self, x: Any = None, y: Any = None, **options: Any) -> keras.callbacks.History:
         """Train as `keras.Model.fit` does, after a check of the data.
 

@@ -16,6 +16,7 @@ from tests.cli.helpers import call
 from tests.helpers import BACKEND
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("command", [command.NAME for command in COMMANDS])
 def test_help_shows_an_example(capsys, command):
     code, out, _ = call(capsys, command, "--help")
@@ -23,6 +24,7 @@ def test_help_shows_an_example(capsys, command):
     assert ": keras-taps " + command in " ".join(out.replace("│", " ").split())
 
 
+@pytest.mark.once
 def test_the_list_of_commands_has_an_example_of_each(capsys):
     code, out, _ = call(capsys, "--help")
     assert code == 0
@@ -34,6 +36,7 @@ def test_version(capsys):
     assert call(capsys, "--version")[1].startswith("keras-taps 0.")
 
 
+@pytest.mark.once
 def test_recipes(capsys):
     code, out, _ = call(capsys, "recipes", "--json")
     assert code == 0
@@ -41,6 +44,7 @@ def test_recipes(capsys):
     assert "classifier_relus   3" in call(capsys, "recipes", "mnist-0.1-taps")[1]
 
 
+@pytest.mark.once
 def test_datasets(capsys):
     code, out, _ = call(capsys, "datasets", "--json")
     assert code == 0
@@ -128,6 +132,7 @@ def test_a_backend_that_is_not_installed():
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -159,6 +164,7 @@ def test_bad_input_ends_with_2_and_no_traceback(capsys, tmp_path, arguments, mes
     assert "Traceback" not in out + err
 
 
+@pytest.mark.once
 def test_a_path_that_cannot_be_made_ends_with_1(capsys, tmp_path):
     (tmp_path / "file").write_text("")
     arguments = ("train", "digits-0.1-ibp", "--set", "width=1", "--out", tmp_path / "file" / "run")

@@ -33,6 +33,7 @@ def test_the_data_are_what_the_catalogue_says(name):
     assert x.std() == pytest.approx(data.info.std[0], abs=2e-3)
 
 
+@pytest.mark.once  # runs on every backend: test_run.py
 def test_a_run_on_real_images(tmp_path):
     needs("mnist")
     small = recipe("mnist-0.1-cnn3-taps", width=1, attack_steps=1).scaled(2)

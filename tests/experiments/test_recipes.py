@@ -22,6 +22,7 @@ def test_a_recipe_names_its_source_and_survives_its_config(name):
     assert len(set(times[1:])) >= (1 if entry.cosine else 3)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_network_of_a_recipe_has_its_split_and_its_method_takes_the_options(name):
     chosen = recipe(name, width=1)

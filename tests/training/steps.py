@@ -1,9 +1,10 @@
 """One training step without an optimizer, and TAPS with latent points that are given."""
 
+import keras
 from keras import ops
 
 from keras_taps.training import Batch, TAPSModel
-from tests.helpers import numbers, seed_tensor, weight_gradients
+from tests.helpers import jitted, numbers, numpy, seed_tensor, weight_gradients
 
 
 def batch_of(x, y, eps, **options):
@@ -23,6 +24,24 @@ def loss_and_gradients(model, x, y, training=True):
     return weight_gradients(
         lambda: model.compute_loss(x=x, y=y, training=training), model.trainable_variables
     )
+
+
+def loss_function(model, training=True):
+    """`loss(x, y)` of a batch alone, for tests of no gradient; on JAX compiled once."""
+
+    def pure(x, y):
+        # What it writes is undone; regularisers read trainable variables from the scope alone.
+        values = [(v, v.value) for v in model.trainable_variables]
+        with keras.StatelessScope(state_mapping=values):
+            return model.compute_loss(x=x, y=y, training=training)
+
+    compiled = jitted(pure)
+    return lambda x, y: float(numpy(compiled(ops.convert_to_tensor(x), ops.convert_to_tensor(y))))
+
+
+def loss_of(model, x, y, training=True):
+    """Loss of a batch, as `loss_and_gradients` has it."""
+    return loss_function(model, training)(x, y)
 
 
 def fixed_shares(count, shape):

@@ -25,7 +25,7 @@ from keras_taps.objectives import warmup_regulariser
 from keras_taps.schedules import smooth_eps
 from keras_taps.training import CertifiedModel, IBPModel, TAPSModel
 from tests.helpers import BACKEND, close, dense_network, images, numpy
-from tests.training.steps import loss_and_gradients
+from tests.training.steps import loss_and_gradients, loss_of
 
 EPS, TRAIN_EPS, STEPS = 0.05, 0.1, 3
 X, Y = images(12, (6,))
@@ -146,7 +146,7 @@ def test_annealing_uses_the_warmup_loss():
         penalty = warmup_regulariser(input_box(X, eps), boxes)
         expected = ops.mean(cross_entropy(margins)) + 0.3 * (1 - eps / TRAIN_EPS) * penalty
     assert float(numpy(penalty)) > 0
-    loss, _ = loss_and_gradients(model, X, Y)
+    loss = loss_of(model, X, Y)
     assert loss == pytest.approx(float(numpy(expected)), rel=1e-4)
 
 
@@ -164,7 +164,7 @@ def test_regulariser_vanishes_with_the_annealing():
 
 
 def test_without_annealing_the_radius_is_final_at_once():
-    loss, _ = loss_and_gradients(IBPModel(dense_network(), EPS, TRAIN_EPS), X, Y)
+    loss = loss_of(IBPModel(dense_network(), EPS, TRAIN_EPS), X, Y)
     margins = ibp_margins(dense_network(), input_box(X, TRAIN_EPS), Y)
     assert loss == pytest.approx(float(numpy(ops.mean(cross_entropy(margins)))), rel=1e-5)
 
@@ -184,14 +184,14 @@ def test_bad_pixels_inside_the_step_make_the_loss_nan(bad, training):
     """Plain generators are not looked at beforehand."""
     x = X.copy()
     x[3, 2] = bad
-    assert math.isnan(loss_and_gradients(IBPModel(dense_network(), EPS), x, Y, training)[0])
+    assert math.isnan(loss_of(IBPModel(dense_network(), EPS), x, Y, training))
 
 
 @pytest.mark.parametrize("bad", [-1, 3])
 def test_bad_labels_inside_the_step_make_the_loss_nan(bad):
     y = Y.copy()
     y[5] = bad
-    assert math.isnan(loss_and_gradients(IBPModel(dense_network(), EPS), X, y)[0])
+    assert math.isnan(loss_of(IBPModel(dense_network(), EPS), X, y))
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_a_method_that_forgets_the_moments_is_told_so(look):
     for layer in network.batch_norms:
         layer.trainable = False
     for right in (Forgetful(network, EPS), Forgetful(dense_network(), EPS)):
-        assert np.isfinite(loss_and_gradients(right, X, Y)[0])
+        assert np.isfinite(loss_of(right, X, Y))
 
 
 def test_predict_gives_logits(fitted):
@@ -396,7 +396,7 @@ def test_a_shared_batch_normalization_is_refused():
     with pytest.raises(ValueError, match="is used twice in the network"):
         IBPModel(network, EPS)
     shared.trainable = False  # its averages serve both uses
-    assert np.isfinite(loss_and_gradients(IBPModel(network, EPS), X, Y)[0])
+    assert np.isfinite(loss_of(IBPModel(network, EPS), X, Y))
 
 
 def test_metrics_given_to_compile_see_logits():

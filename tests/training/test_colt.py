@@ -25,7 +25,7 @@ from tests.helpers import (
     sample_points,
     seed_tensor,
 )
-from tests.training.steps import loss_and_gradients
+from tests.training.steps import loss_and_gradients, loss_of
 
 EPS = 0.05
 OPTIONS = {"attack_steps": 2, "seed": 1}
@@ -99,11 +99,11 @@ def test_at_the_start_of_a_stage_it_is_the_stage_before():
     model = COLTModel(network, EPS, stage=0, stability=1.0, **OPTIONS)
     model.set_annealing(0, 10)
     clean = ops.mean(cross_entropy(logit_margins(network(ops.convert_to_tensor(x)), y)))
-    assert loss_and_gradients(model, x, y)[0] == pytest.approx(float(numpy(clean)), rel=1e-5)
+    assert loss_of(model, x, y) == pytest.approx(float(numpy(clean)), rel=1e-5)
     later = COLTModel(network, EPS, stage=1, stability=1.0, **OPTIONS)
     later.set_annealing(0, 10)
     before = COLTModel(network, EPS, stage=0, seed=1, attack_steps=2)
-    found, expected = (loss_and_gradients(m, x, y)[0] for m in (later, before))
+    found, expected = (loss_of(m, x, y) for m in (later, before))
     assert found == pytest.approx(expected, rel=0.05)  # another start
 
 

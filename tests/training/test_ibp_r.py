@@ -12,14 +12,10 @@ from keras_taps.layers import Pass
 from keras_taps.objectives import instability
 from keras_taps.training import AdversarialModel, IBPRModel
 from tests.helpers import close, conv_network, dense_network, images, numpy
-from tests.training.steps import loss_and_gradients
+from tests.training.steps import loss_and_gradients, loss_function, loss_of
 
 EPS = 0.05
 OPTIONS = {"pgd_steps": 2, "pgd_step_size": 0.5, "seed": 1}
-
-
-def loss_of(model, x, y):
-    return loss_and_gradients(model, x, y)[0]
 
 
 def test_without_regulariser_it_is_adversarial_training_at_its_radius():
@@ -78,13 +74,13 @@ def test_mask(mask):
     right = np.argmax(numpy(network(ops.convert_to_tensor(x))), -1).astype("int32")
     wrong = ((right + 1) % 3).astype("int32")
     plain, whole, masked = (
-        IBPRModel(network, 0.001, 0.001, stability=s, mask=m, **OPTIONS)
+        loss_function(IBPRModel(network, 0.001, 0.001, stability=s, mask=m, **OPTIONS))
         for s, m in ((0, None), (50.0, None), (50.0, mask))
     )
-    assert loss_of(masked, x, wrong) == loss_of(plain, x, wrong)
-    assert loss_of(whole, x, right) > loss_of(plain, x, right)
-    assert loss_of(masked, x, right) == pytest.approx(loss_of(whole, x, right), rel=0.2)
-    assert loss_of(masked, x, right) > loss_of(plain, x, right)
+    assert masked(x, wrong) == plain(x, wrong)
+    assert whole(x, right) > plain(x, right)
+    assert masked(x, right) == pytest.approx(whole(x, right), rel=0.2)
+    assert masked(x, right) > plain(x, right)
 
 
 def test_one_box_for_warm_up_and_regulariser():

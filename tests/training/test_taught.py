@@ -9,7 +9,7 @@ from keras_taps.bounds.margins import cross_entropy
 from keras_taps.training import CCIBPModel, ExpIBPModel, MTLIBPModel
 from keras_taps.training.mtl_ibp import divergence
 from tests.helpers import close, dense_network, images, numbers, numpy
-from tests.training.steps import loss_and_gradients
+from tests.training.steps import loss_of
 
 EPS = 0.05
 OPTIONS = {"alpha": 0.3, "pgd_steps": 1, "seed": 1}
@@ -31,7 +31,7 @@ def test_features_that_have_nowhere_to_go():
     """At radius 0 features are points: their mean squared distance to those of the teacher."""
     (x, y), network, teacher = images(8, (6,)), dense_network(), dense_network(seed=5)
     losses = [
-        loss_and_gradients(CCIBPModel(network, 0.0, distillation=w, teacher=t, **OPTIONS), x, y)[0]
+        loss_of(CCIBPModel(network, 0.0, distillation=w, teacher=t, **OPTIONS), x, y)
         for w, t in ((3.0, teacher), (3.0, None), (0.0, teacher), (3.0, network))
     ]
     apart = numpy(network.segment.body(x)) - numpy(teacher.segment.body(x))

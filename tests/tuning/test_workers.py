@@ -7,6 +7,8 @@ import pytest
 
 from keras_taps.tuning import read_trials, search_with_workers
 
+pytestmark = pytest.mark.once
+
 # A search without networks: trial 1 kills its process, the others return their x.
 DYING = """
 import os, signal, sys
