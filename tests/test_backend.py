@@ -125,3 +125,27 @@ def test_derivatives_of_the_kernel_gradient(longest, monkeypatch):
     stock = second(lambda x, k: ops.conv(x, k, strides=2, padding="same"))
     for one, other in zip(own, stock, strict=True):
         close(one, other, 1e-4)
+
+
+@pytest.mark.skipif(backend.NAME != "jax", reason="JAX compiles again in each process")
+def test_compilations_are_kept_in_a_cache_of_the_user(monkeypatch, tmp_path):
+    import jax
+
+    from keras_taps.backend.jax import keep_compilations
+
+    options = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    before = {name: getattr(jax.config, name) for name in options}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    try:
+        keep_compilations()  # the tests have chosen a folder
+        assert jax.config.jax_compilation_cache_dir == before[options[0]]
+        jax.config.update(options[0], None)
+        (tmp_path / "cache").write_text("no folder")
+        keep_compilations()
+        assert jax.config.jax_compilation_cache_dir is None
+        (tmp_path / "cache").unlink()
+        keep_compilations()
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "cache/keras_taps/jax")
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)

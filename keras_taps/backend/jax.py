@@ -1,5 +1,9 @@
 """What JAX offers; `keras_taps.backend` says what each function does."""
 
+import contextlib
+import os
+from pathlib import Path
+
 import jax
 import keras
 from keras import ops
@@ -11,6 +15,30 @@ COMPILES = True
 REPEATS_BORDERS = False  # in `keras.ops.average_pool`
 
 
+def keep_compilations():
+    """Let JAX keep what it compiles in a cache of the user's, unless a folder was chosen.
+
+    JAX reads JAX_ENABLE_COMPILATION_CACHE by itself, compiles what it cannot read there, and the
+    process has no cache where there is no folder to write into.
+    """
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = folder / "keras_taps" / "jax"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # the second where there is no home
+        return
+    if not os.access(folder, os.W_OK):
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+keep_compilations()
+
+
 def input_gradient(function, x):
     def total(x):
         values = function(x)
@@ -20,10 +48,19 @@ def input_gradient(function, x):
     return values, gradient
 
 
-def convolution(x, kernel, strides, padding, data_format, dilation_rate):
+def convolution(x, kernel, strides, padding, data_format, dilation_rate, bias):
     if is_plain(x, kernel, data_format, dilation_rate):
-        return convolve(x, kernel, strides, padding)
+        y = convolve(x, kernel, strides, padding)
+        return y if bias is None else y + ops.convert_to_tensor(bias)
     return None
+
+
+def normalize(x, axis, gamma, beta, epsilon):
+    return None
+
+
+def move_average(average, value, momentum):
+    average.assign(average.value * momentum + value * (1.0 - momentum))
 
 
 def transposed(function, x, rows):
@@ -49,6 +86,14 @@ def compiled(function, variables):
 
 def replicas():
     return None
+
+
+def on_host():
+    return contextlib.nullcontext()
+
+
+def clips_at_once(optimizer):
+    pass  # the compiled step fuses them
 
 
 def auto_jit_compile():

@@ -248,12 +248,14 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         """
         annealing, eps = self.scheduled_eps()
         seed = backend.seed_tensor(self.seed, self.step * 1)
-        self.step.assign_add(1)  # here, because a branch must not write variables
+        self.count_step()  # here, because a branch must not write variables
         self.eps_tracker.update_state(ops.mean(eps))
-        smallest = np.minimum(self.train_eps, _SMALLEST_EPS).astype("float32")
-        width = ops.where(annealing, ops.maximum(eps, smallest), eps)
+        width = eps
+        if annealing is not False:
+            smallest = np.minimum(self.train_eps, _SMALLEST_EPS).astype("float32")
+            width = ops.where(annealing, ops.maximum(eps, smallest), eps)
         relu_boxes = []
-        given = replace(self.network.replay(clean.moments), relu_boxes=relu_boxes)
+        given = replace(self.network.replay(clean.moments, clean.forms), relu_boxes=relu_boxes)
         batch = Batch(
             *(x, labels, clean.logits, width, seed, annealing),
             given=given,
@@ -263,6 +265,8 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         with self.network.replaying():
             region = self.region(batch)
             outcome = self.certified_loss(batch, region)
+        if annealing is False:
+            return self.combine(outcome), outcome, 1.0
         penalty = ops.cond(
             annealing,
             lambda: ops.cast(self.warmup_penalty(region, relu_boxes, eps), outcome.loss.dtype),
