@@ -48,7 +48,7 @@ def ascend(points, gradient, step, lower, upper):
     return _own.ascend(points, gradient, step, lower, upper)
 
 
-def convolution(x, kernel, strides, padding, data_format, dilation_rate):
+def convolution(x, kernel, strides, padding, data_format, dilation_rate, bias=None):
     """`keras.ops.conv` of images, without its detours on JAX's CPU and on PyTorch.
 
     PyTorch takes channels-last images as they are, except with padding 'same'; Keras copies them.
@@ -57,13 +57,20 @@ def convolution(x, kernel, strides, padding, data_format, dilation_rate):
     Args:
         x: Tensor of a batch of images.
         kernel: Tensor `(height, width, channels in, channels out)`.
-        strides, padding, data_format, dilation_rate: As `keras.ops.conv`.
+        strides, data_format, dilation_rate: As `keras.ops.conv`.
+        padding: 'valid', 'same', or the zeros around the images, `((top, bottom), (left, right))`.
+        bias: Tensor `(channels out,)` to add, or `None`.
     """
     kernel = ops.convert_to_tensor(kernel)  # JAX's derivatives take no Keras variables
-    found = _own.convolution(x, kernel, strides, padding, data_format, dilation_rate)
+    found = _own.convolution(x, kernel, strides, padding, data_format, dilation_rate, bias)
     if found is not None:
         return found
-    return ops.conv(
+    first = data_format == "channels_first"
+    if not isinstance(padding, str):
+        none = (0, 0)
+        x = ops.pad(x, (none, none, *padding) if first else (none, *padding, none))
+        padding = "valid"
+    y = ops.conv(
         x,
         kernel,
         strides=strides,
@@ -71,6 +78,37 @@ def convolution(x, kernel, strides, padding, data_format, dilation_rate):
         data_format=data_format,
         dilation_rate=dilation_rate,
     )
+    if bias is None:
+        return y
+    return ops.add(y, ops.reshape(bias, (1, -1, 1, 1) if first else (1, 1, 1, -1)))
+
+
+def normalize(x, axes, axis, gamma, beta, epsilon):
+    """Batch normalisation by the batch's own biased moments, where a backend has a fused one.
+
+    Args:
+        x: Tensor.
+        axes: The axes over which moments are taken: all but one.
+        axis: The other one.
+        gamma: Scale `(channels,)`, a variable, or `None`.
+        beta: Offset `(channels,)`, a variable, or `None`.
+        epsilon: Number added to the variance.
+
+    Returns:
+        `(y, mean, variance)`, where `y` is `None` if it is left to whoever asks.
+    """
+    found = _own.normalize(x, axis, gamma, beta, epsilon)
+    if found is not None:
+        return found
+    # Two passes: E[x^2] - E[x]^2 loses digits in float32 where the mean dominates.
+    mean = ops.mean(x, axis=axes, keepdims=True)
+    variance = ops.mean(ops.square(x - mean), axis=axes)
+    return None, ops.reshape(mean, variance.shape), variance
+
+
+def move_average(average, value, momentum):
+    """Move a variable, a moving average, by the share `1 - momentum` of the way to a tensor."""
+    _own.move_average(average, value, momentum)
 
 
 def average_pool(x, pool_size, strides, padding, data_format):
@@ -196,6 +234,20 @@ def compiled(function, variables):
 def compiles():
     """Whether the first call of what `compiled` returns takes longer, because it compiles."""
     return _own.COMPILES
+
+
+def on_host():
+    """Context in which PyTorch makes and changes variables in the memory of the host.
+
+    Its steps read the counters that decide what they compute, and reading them from an accelerator
+    would wait until all that was launched there is done. Compiled steps read nothing.
+    """
+    return _own.on_host()
+
+
+def clips_at_once(optimizer):
+    """Let a Keras optimizer clip by the global norm in a few operations, not in two a variable."""
+    _own.clips_at_once(optimizer)
 
 
 def auto_jit_compile():

@@ -1,5 +1,7 @@
 """What JAX offers; `keras_taps.backend` says what each function does."""
 
+import contextlib
+
 import jax
 import keras
 from keras import ops
@@ -23,10 +25,19 @@ def input_gradient(function, x):
     return values, gradient
 
 
-def convolution(x, kernel, strides, padding, data_format, dilation_rate):
+def convolution(x, kernel, strides, padding, data_format, dilation_rate, bias):
     if is_plain(x, kernel, data_format, dilation_rate):
-        return convolve(x, kernel, strides, padding)
+        y = convolve(x, kernel, strides, padding)
+        return y if bias is None else y + ops.convert_to_tensor(bias)
     return None
+
+
+def normalize(x, axis, gamma, beta, epsilon):
+    return None
+
+
+def move_average(average, value, momentum):
+    average.assign(average.value * momentum + value * (1.0 - momentum))
 
 
 def transposed(function, x, rows):
@@ -52,6 +63,14 @@ def compiled(function, variables):
 
 def replicas():
     return None
+
+
+def on_host():
+    return contextlib.nullcontext()
+
+
+def clips_at_once(optimizer):
+    pass  # the compiled step fuses them
 
 
 def auto_jit_compile():

@@ -116,11 +116,13 @@ _derive(
 
 
 def convolve(x, kernel, strides, padding):
-    """A convolution for which `is_plain` holds; arguments as `keras.ops.conv`."""
+    """A convolution for which `is_plain` holds; arguments as `backend.convolution`."""
     strides = (strides, strides) if isinstance(strides, int) else tuple(strides)
     image, window = x.shape[1:3], kernel.shape[:2]
-    pads = jax.lax.padtype_to_pads(image, window, strides, padding.upper())
-    return _correlate(_Window(image, window, strides, tuple(pads)), x, kernel)
+    pads = padding
+    if isinstance(padding, str):
+        pads = jax.lax.padtype_to_pads(image, window, strides, padding.upper())
+    return _correlate(_Window(image, window, strides, tuple(map(tuple, pads))), x, kernel)
 
 
 def is_plain(x, kernel, data_format, dilation_rate):

@@ -1,5 +1,7 @@
 """What TensorFlow offers; `keras_taps.backend` says what each function does."""
 
+import contextlib
+
 import tensorflow as tf
 
 from keras_taps.backend.ascent import clipped_step
@@ -18,8 +20,16 @@ def input_gradient(function, x):
     return values, tape.gradient(values, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
 
-def convolution(x, kernel, strides, padding, data_format, dilation_rate):
+def convolution(x, kernel, strides, padding, data_format, dilation_rate, bias):
     return None
+
+
+def normalize(x, axis, gamma, beta, epsilon):
+    return None
+
+
+def move_average(average, value, momentum):
+    average.assign(average.value * momentum + value * (1.0 - momentum))
 
 
 def transposed(function, x, rows):
@@ -69,6 +79,14 @@ def replicas():
 def mean_over(context, x):
     """Mean of a scalar over the replicas of a context."""
     return context.all_reduce(tf.distribute.ReduceOp.MEAN, x)
+
+
+def on_host():
+    return contextlib.nullcontext()
+
+
+def clips_at_once(optimizer):
+    pass  # the compiled step fuses them
 
 
 def auto_jit_compile():

@@ -1,5 +1,6 @@
 """How a stock Keras layer learns to take a box: two mixins and the affine rule."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -30,7 +31,8 @@ def affine(box, linear, absolute):
     References:
         Gowal et al. 2018, equation 6.
     """
-    centre, radius = linear(box.centre), absolute(box.radius)
+    middle = box.centre
+    centre, radius = linear(middle), absolute(box.upper - middle)
     return Interval(centre - radius, centre + radius)
 
 
@@ -52,6 +54,7 @@ class IntervalLayer:
     """
 
     relus = 0  # how many ReLUs (or other elementwise nonlinearities) it applies; splits count them
+    trains_alike = True  # whether a `Pass` alone says what it does in training
 
     @property
     def input_spec(self) -> None:
@@ -65,8 +68,10 @@ class IntervalLayer:
     def __call__(self, inputs: Tensor | Interval, *args: Any, **kwargs: Any) -> Tensor | Interval:
         box = as_interval(inputs)
         given = kwargs.get("given")
-        if given is not None and given.replays and self._computes_in(box or [inputs]):
-            return self.call(inputs, **kwargs)
+        if given is not None and self.computes_in(box or [inputs]):
+            clean = given.taken is not None and kwargs.get("training") is not False
+            if given.replays or (clean and self.trains_alike):
+                return self.call(inputs, **kwargs)
         if box is None:
             return super().__call__(inputs, *args, **kwargs)
         if not self.built:
@@ -74,13 +79,15 @@ class IntervalLayer:
             self.build(tuple(box.lower.shape))
         return super().__call__(box, *args, **kwargs)
 
-    def _computes_in(self, tensors):
+    def computes_in(self, tensors: Sequence[Tensor]) -> bool:
         """Whether the layer is built and Keras' call would convert neither inputs nor variables.
 
         Keras spends longer around a call than PyTorch on the layer itself, and every backend
-        traces as much. What it does there beside conversions has no part in a replayed pass: the
-        phase is known, and there are no masks and no regularisers of activities.
+        traces as much. What it does there beside conversions has no part in a clean or replayed
+        pass: the phase is known, and there are no masks and no regularisers of activities.
         """
+        if not all(map(keras.ops.is_tensor, tensors)):
+            return False
         dtypes = {keras.backend.standardize_dtype(tensor.dtype) for tensor in tensors}
         return self.built and dtypes == {self.compute_dtype} == {self.variable_dtype}
 

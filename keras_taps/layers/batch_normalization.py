@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_taps import backend
 from keras_taps.interval import Interval, as_interval
 from keras_taps.layers.base import IntervalLayer, serializable
 from keras_taps.layers.passes import PLAIN, Pass
@@ -43,10 +44,13 @@ class IntervalBatchNormalization(IntervalLayer, keras.layers.BatchNormalization)
         self, inputs: Tensor | Interval, training: bool | None = None, given: Pass | None = None
     ) -> Tensor | Interval:
         given = given or PLAIN
+        if training is None:
+            training = given.taken is not None
         takes = training and self.trainable and not given.replays
         if as_interval(inputs) is None:
-            moments = self._clean_moments(inputs, given) if takes else given.moments_of(self)
-            scale, offset = self.affine_form(moments)
+            if takes:
+                return ops.cast(self._clean(inputs, given), self.compute_dtype)
+            scale, offset = self._along_axis(given.form_of(self))
             return ops.cast(inputs * scale + offset, self.compute_dtype)
         if takes:
             raise ValueError(
@@ -57,27 +61,33 @@ class IntervalBatchNormalization(IntervalLayer, keras.layers.BatchNormalization)
         return self.bounds(as_interval(inputs), given)
 
     def propagate(self, box: Interval, given: Pass) -> Interval:
-        scale, offset = self.affine_form(given.moments_of(self))
+        scale, offset = self._along_axis(given.form_of(self))
         a, b = box.lower * scale + offset, box.upper * scale + offset
         rising = scale >= 0  # a negative gamma swaps the bounds
         return Interval(ops.where(rising, a, b), ops.where(rising, b, a))
 
-    def _clean_moments(self, inputs, given):
+    def _clean(self, inputs, given):
+        """Normalise by the moments of the batch and leave them with the averages and the pass."""
         x, axes = ops.cast(inputs, self.variable_dtype), self._reduction_axes
+        y = None
         if self.synchronized:
             mean, variance = ops.moments(x, axes=axes, synchronized=True)
         else:
-            # Two passes: E[x^2] - E[x]^2 loses digits in float32 where the mean dominates.
-            mean = ops.mean(x, axis=axes, keepdims=True)
-            variance = ops.mean(ops.square(x - mean), axis=axes)
-            mean = ops.reshape(mean, variance.shape)
+            gamma, beta = self.gamma if self.scale else None, self.beta if self.center else None
+            y, mean, variance = backend.normalize(x, axes, self.axis, gamma, beta, self.epsilon)
+        form = self.form((mean, variance)) if y is None or given.forms is not None else None
         given.take(self, mean, variance)
+        if given.forms is not None:
+            given.forms[self] = form
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            average.assign(average.value * self.momentum + value * (1.0 - self.momentum))
-        return mean, variance
+            backend.move_average(average, value, self.momentum)
+        if y is None:
+            scale, offset = self._along_axis(form)
+            y = x * scale + offset
+        return y
 
-    def affine_form(self, moments: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """Scale and offset, shaped to broadcast along the normalised axis.
+    def form(self, moments: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Scale and offset `(channels,)` that normalise by moments.
 
         Args:
             moments: `(mean, variance)`, by default the moving averages.
@@ -86,9 +96,14 @@ class IntervalBatchNormalization(IntervalLayer, keras.layers.BatchNormalization)
         scale = ops.rsqrt(ops.convert_to_tensor(variance) + self.epsilon)
         if self.scale:
             scale = scale * self.gamma
-        offset = -mean * scale
-        if self.center:
-            offset = offset + self.beta
-        shape = [1] * (len(self._reduction_axes) + 1)
+        offset = mean * scale
+        return scale, self.beta - offset if self.center else -offset
+
+    def _along_axis(self, form):
+        """A form, shaped to broadcast along the normalised axis."""
+        rank = len(self._reduction_axes) + 1
+        if self.axis in (-1, rank - 1):
+            return form
+        shape = [1] * rank
         shape[self.axis] = -1
-        return ops.reshape(scale, shape), ops.reshape(offset, shape)
+        return tuple(ops.reshape(part, shape) for part in form)

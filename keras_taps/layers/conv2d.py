@@ -1,6 +1,7 @@
 """Convolutions on boxes."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -47,8 +48,28 @@ class IntervalConv2D(_ConvolutionLayer, keras.layers.Conv2D):
 
     def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         """The stock convolution, without the detours of its backend."""
+        return self.affine_map(inputs, kernel, None)
+
+    def affine_map(
+        self, x: Tensor, kernel: Tensor, bias: Tensor | None, pads: Any = None
+    ) -> Tensor:
+        """The affine part with another kernel and bias, or none, in place of the layer's.
+
+        Args:
+            x: Tensor of a batch of images.
+            kernel: Tensor like that of the layer.
+            bias: Tensor `(filters,)` or `None`.
+            pads: `((top, bottom), (left, right))`, the zeros around the images, by default as the
+                layer pads.
+        """
         return backend.convolution(
-            inputs, kernel, self.strides, self.padding, self.data_format, self.dilation_rate
+            x,
+            kernel,
+            self.strides,
+            self.padding if pads is None else pads,
+            self.data_format,
+            self.dilation_rate,
+            bias,
         )
 
 

@@ -28,6 +28,9 @@ class Pass:
             alone: such a box does not hold every output any more, so it proves nothing.
         relu_boxes: List that each box which enters a ReLU is appended to.
         relaxation: `Relaxation` of distance layers: the norms that training takes for maxima.
+        forms: Mapping from normalisation layers to the `(scale, offset)`, tensors `(channels,)`,
+            that their moments give: the clean pass computed them and a replay need not again. In
+            a clean pass the dictionary that layers add theirs to.
 
     Example:
 
@@ -47,6 +50,7 @@ class Pass:
     relu_shrinkage: float = 1.0
     relu_boxes: list[Interval] | None = None
     relaxation: Any = None  # a `Relaxation`, whose module imports this one
+    forms: dict[keras.Layer, tuple[Tensor, Tensor]] | None = None
 
     @property
     def replays(self) -> bool:
@@ -56,6 +60,11 @@ class Pass:
     def moments_of(self, layer: keras.Layer) -> tuple[Tensor, Tensor] | None:
         """Moments `(mean, variance)` given for `layer`, or `None`."""
         return self.moments.get(layer) if self.replays else None
+
+    def form_of(self, layer: keras.Layer) -> tuple[Tensor, Tensor]:
+        """Scale and offset `(channels,)` of a normalisation layer in this pass."""
+        form = self.forms.get(layer) if self.forms and self.replays else None
+        return form or layer.form(self.moments_of(layer))
 
     def take(self, layer: keras.Layer, *moments: Tensor) -> None:
         """Keep the moments that `layer` takes of its batch, if somebody asked for them.
@@ -79,7 +88,8 @@ class Pass:
         if not self.replays:
             return self
         stop = ops.stop_gradient
-        return replace(self, moments={k: (stop(m), stop(v)) for k, (m, v) in self.moments.items()})
+        moments = {k: (stop(m), stop(v)) for k, (m, v) in self.moments.items()}
+        return replace(self, moments=moments, forms=None)  # gammas are no moments
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -91,7 +101,7 @@ class Pass:
         if not self.replays:
             return self
         pairs = zip(tensors[::2], tensors[1::2], strict=True)
-        return replace(self, moments=dict(zip(self.moments, pairs, strict=True)))
+        return replace(self, moments=dict(zip(self.moments, pairs, strict=True)), forms=None)
 
 
 def used_twice(layer):

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_taps.interval import Interval, as_interval
 from keras_taps.layers.base import IntervalLayer, serializable
+from keras_taps.layers.blocks import blocks
 from keras_taps.layers.passes import PLAIN, Pass
 from keras_taps.typing import Shape, Tensor
 
@@ -133,8 +134,14 @@ def walk(layers, inputs, given=None):
         inputs: Tensor or `Interval`.
         given: `Pass` to hand to each of them.
     """
+    if given is None or given is PLAIN:
+        for layer in layers:
+            inputs = layer(inputs)
+        return inputs
+    if given.replays or given.taken is not None:
+        layers = blocks(layers, norms=given.replays)
     for layer in layers:
-        inputs = layer(inputs) if given is None or given is PLAIN else layer(inputs, given=given)
+        inputs = layer(inputs, given=given)
     return inputs
 
 

@@ -120,6 +120,8 @@ class IntervalDropout(MonotoneLayer, keras.layers.Dropout):
     (1, 2)
     """
 
+    trains_alike = False
+
     def call(
         self, inputs: Tensor | Interval, training: bool = False, given: Pass | None = None
     ) -> Tensor | Interval:
@@ -145,6 +147,8 @@ class IntervalTrainingOnly(IntervalLayer, keras.layers.Layer):
     >>> float(layer(Interval(ops.zeros((1, 2)), ops.ones((1, 2)))).upper[0, 0])
     1.0
     """
+
+    trains_alike = False
 
     def __init__(self, layer: keras.Layer, **kwargs: Any):
         super().__init__(**{"autocast": False, **kwargs})  # the layer casts for itself

@@ -56,8 +56,11 @@ class CleanPass(NamedTuple):
         moments: Tuple of pairs `(mean, variance)`, one for each trainable normalisation layer in
             the order of `IntervalSequential.batch_norms`.
         features: Outputs of the distance layers, of a network that has some, else `()`.
+        forms: Pairs `(scale, offset)` that the moments give, likewise; a replay without them
+            computes them again.
     """
 
     logits: Tensor
     moments: tuple[tuple[Tensor, Tensor], ...]
     features: Tensor | tuple[()] = ()
+    forms: tuple[tuple[Tensor, Tensor], ...] = ()

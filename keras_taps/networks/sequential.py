@@ -6,6 +6,7 @@ It is long because what Keras asks of a model (building, weights, files) stands 
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
@@ -120,8 +121,13 @@ class IntervalSequential(keras.Model):
     @property
     def batch_norms(self) -> list[keras.Layer]:
         """Batch normalisation layers, those inside residual blocks included."""
+        return list(self._norms)
+
+    @cached_property
+    def _norms(self):
+        # Looked for once: each step asks, and layers do not change.
         kind = keras.layers.BatchNormalization
-        return [layer for layer in self._flatten_layers() if isinstance(layer, kind)]
+        return tuple(layer for layer in self._flatten_layers() if isinstance(layer, kind))
 
     @property
     def trainable_batch_norms(self) -> list[keras.Layer]:
@@ -168,12 +174,26 @@ class IntervalSequential(keras.Model):
             ValueError: If a trainable BatchNormalization is used twice in the network.
         """
         taken: dict[keras.Layer, tuple[Tensor, Tensor]] = {}
-        logits = self(images, training=True, given=Pass(taken=taken))
-        return CleanPass(logits, tuple(taken[layer] for layer in self.trainable_batch_norms))
+        forms: dict[keras.Layer, tuple[Tensor, Tensor]] = {}
+        logits = self(images, training=True, given=Pass(taken=taken, forms=forms))
+        pairs = ([kept[layer] for layer in self.trainable_batch_norms] for kept in (taken, forms))
+        moments, used = map(tuple, pairs)
+        return CleanPass(logits, moments, forms=used)
 
-    def replay(self, moments: Iterable[tuple[Tensor, Tensor]]) -> Pass:
-        """The `Pass` in which normalisation layers use the moments of a `CleanPass`."""
-        return Pass(moments=dict(zip(self.trainable_batch_norms, moments, strict=True)))
+    def replay(
+        self,
+        moments: Iterable[tuple[Tensor, Tensor]],
+        forms: Iterable[tuple[Tensor, Tensor]] = (),
+    ) -> Pass:
+        """The `Pass` in which normalisation layers use the moments of a `CleanPass`.
+
+        Args:
+            moments: Its `moments`.
+            forms: Its `forms`, from which nothing has to be computed again.
+        """
+        norms = self.trainable_batch_norms
+        given = {"moments": dict(zip(norms, moments, strict=True))}
+        return Pass(**given, forms=dict(zip(norms, forms, strict=True)) if forms else None)
 
     @contextmanager
     def replaying(self) -> Iterator[None]:

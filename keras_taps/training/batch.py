@@ -20,7 +20,8 @@ class Batch:
         logits: Tensor `(batch, classes)` of the clean pass, with its gradient.
         eps: The radius of this step, a scalar tensor or one that broadcasts to one image.
         seed: Tensor of two integers, for random starts.
-        annealing: Boolean tensor, whether eps still grows; `False` in an evaluation.
+        annealing: Boolean tensor, whether eps still grows; `False` in an evaluation, and
+            where steps are not compiled after the annealing.
         training: Whether this is a training step, in which a method may shrink its box; an
             evaluation is always about the whole box.
         given: `Pass` of everything that follows the clean pass: its moments are replayed.

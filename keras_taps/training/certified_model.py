@@ -267,9 +267,9 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         """
         annealing, eps = self.scheduled_eps()
         seed = self.step_seed()
-        self.step.assign_add(1)  # here, because a branch must not write variables
+        self.count_step()  # here, because a branch must not write variables
         self.eps_tracker.update_state(ops.mean(eps))
-        final = 1.0 - ops.cast(annealing, "float32")
+        final = 1.0 if annealing is False else 1.0 - ops.cast(annealing, "float32")
         given = (x, labels, annealing, eps, seed)
         if not self.smoothing_std:
             return *self._loss_at(clean, *given), final
@@ -282,10 +282,12 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
 
     def _loss_at(self, clean, x, labels, annealing, eps, seed):
         """`(loss, Outcome)` of a training step with the weights as they are."""
-        smallest = np.minimum(self.train_eps, _SMALLEST_EPS).astype("float32")
-        width = ops.where(annealing, ops.maximum(eps, smallest), eps)
+        width = eps
+        if annealing is not False:
+            smallest = np.minimum(self.train_eps, _SMALLEST_EPS).astype("float32")
+            width = ops.where(annealing, ops.maximum(eps, smallest), eps)
         relu_boxes = []
-        given = replace(self.network.replay(clean.moments), relu_boxes=relu_boxes)
+        given = replace(self.network.replay(clean.moments, clean.forms), relu_boxes=relu_boxes)
         batch = Batch(
             *(x, labels, clean.logits, width, seed, annealing),
             given=given,
@@ -295,6 +297,8 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
         with self.network.replaying():
             region = self.region(batch)
             outcome = self.certified_loss(batch, region)
+        if annealing is False:
+            return self._with_clean(self.combine(outcome), clean.logits, labels), outcome
         penalty = ops.cond(
             annealing,
             lambda: ops.cast(self.warmup_penalty(region, relu_boxes, eps), outcome.loss.dtype),

@@ -38,15 +38,16 @@ class Measures:
             logits: Tensor `(batch, classes)` of the clean images.
             outcome: `Outcome` of the method.
             training: Whether this is a training step.
-            final: Scalar tensor, 0 while the radius grows and there is no TAPS estimate, else 1.
+            final: Scalar tensor, 0 while the radius grows and there is no TAPS estimate, else 1;
+                or the number 1.
         """
         correct = ops.cast(ops.argmax(logits, axis=-1), "int32") == labels
         self.natural_accuracy.update_state(correct)
         found = self.measured(outcome)
         for metric, values in found:
             if values is not None:
-                only_final = metric.name.startswith("taps_")
-                weight = final * ops.ones_like(labels, "float32") if only_final else None
+                weighs = metric.name.startswith("taps_") and ops.is_tensor(final)
+                weight = final * ops.ones_like(labels, "float32") if weighs else None
                 metric.update_state(values, weight)
         self._without[training] = {metric.name for metric, values in found if values is None}
 

@@ -3,6 +3,7 @@
 import numpy as np
 from keras import ops
 
+from keras_taps import backend
 from keras_taps.checks import check_choice, check_count
 from keras_taps.schedules import SHAPES, progress, smooth_eps
 from keras_taps.typing import Tensor
@@ -22,20 +23,31 @@ class RadiusSchedule:
         self.anneal_end = self._counter("anneal_end")
 
     def _counter(self, name):
-        return self.add_weight(
-            name=name,
-            shape=(),
-            dtype="int32",
-            initializer="zeros",
-            trainable=False,
-            aggregation="only_first_replica",
-        )
+        with backend.on_host():  # where reading it waits for no accelerator
+            return self.add_weight(
+                name=name,
+                shape=(),
+                dtype="int32",
+                initializer="zeros",
+                trainable=False,
+                aggregation="only_first_replica",
+            )
 
-    def scheduled_eps(self) -> tuple[Tensor, Tensor]:
-        """`(annealing, eps)` of the step to come: a boolean tensor and the radius."""
+    def count_step(self) -> None:
+        """Count a training step."""
+        with backend.on_host():
+            self.step.assign_add(1)
+
+    def scheduled_eps(self) -> tuple[Tensor | bool, Tensor]:
+        """`(annealing, eps)` of the step to come: a boolean tensor and the radius.
+
+        Where steps are not compiled, `annealing` is `False` once it has ended.
+        """
+        final = ops.convert_to_tensor(self.train_eps, dtype="float32")
+        if not backend.compiles() and self.annealed():
+            return False, final
         straight, *ramp = self.ramp()
         step, _, end = ramp
-        final = ops.convert_to_tensor(self.train_eps, dtype="float32")
         line = final * progress(*ramp)
         return step < end, ops.where(straight, line, smooth_eps(*ramp, final))
 

@@ -93,7 +93,7 @@ def test_small_convolutions_become_matrices():
 
 @pytest.mark.parametrize("padding", [1, ((2, 0), (1, 3))])
 @pytest.mark.parametrize("largest", [0, 10**6], ids=["convolution", "matrix"])
-def test_matrices_take_the_padding_before_them(padding, largest, monkeypatch):
+def test_affine_maps_take_the_padding_before_them(padding, largest, monkeypatch):
     monkeypatch.setattr(folding, "_MATRIX_SIZE", largest)
     layers = [
         IntervalZeroPadding2D(padding),
@@ -109,7 +109,7 @@ def test_matrices_take_the_padding_before_them(padding, largest, monkeypatch):
     net = network(layers, shape)
     folded = fold(net.layers, shape)
     # Of paddings one after another the last is taken; one before a ReLU stays.
-    assert len(folded) == len(net.layers) - (3 if largest else 1)
+    assert len(folded) == len(net.layers) - 3
     x = ops.convert_to_tensor(numbers(3, *shape))
     close(walk(folded, x), ops.convert_to_numpy(net(x)), 1e-4)
 

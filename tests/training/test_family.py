@@ -207,7 +207,7 @@ def test_exp_ibp_of_confident_samples_has_a_finite_gradient():
 
 def test_crown_ibp_ends_as_ibp():
     network = conv_network()
-    same_step(METHODS["crown-ibp"](network, EPS), IBPModel(network, EPS), 1e-6)
+    same_step(METHODS["crown-ibp"](network, EPS), IBPModel(network, EPS), 1e-5)
 
 
 def test_crown_weight_falls_with_the_radius():
