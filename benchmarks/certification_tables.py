@@ -1,6 +1,7 @@
 """Sections of docs/benchmarks.md about certification."""
 
 from collections import Counter
+from pathlib import Path
 from statistics import median
 
 from tables_format import BACKENDS, NOT_MEASURED, machine, table
@@ -56,6 +57,27 @@ def competition(records):
             "missing the share that was solved says nothing."
         )
     return "\n\n".join([text, table(head, rows), machine([r["provenance"] for r in records])])
+
+
+def tried(records):
+    """Section of `competition_tried.json`: what was tried on rows that need splits."""
+    if not records:
+        return NOT_MEASURED
+    rows = [
+        [
+            r["what"],
+            f"{r['benchmark']} {Path(r['onnx']).stem.removeprefix('mnist-net_')}",
+            Path(r["vnnlib"])
+            .stem.removeprefix("cifar10_spec_idx_")
+            .removeprefix("mnist_spec_idx_"),
+            r["verdict"],
+            f"{r['cpu_s']:.1f}",
+            f"{r['domains']:d}" if "domains" in r else "",
+        ]
+        for r in records
+    ]
+    head = ["Setting", "Network", "Property", "Verdict", "CPU s", "Domains"]
+    return "\n\n".join([table(head, rows), machine([r["provenance"] for r in records])])
 
 
 def certification(records):

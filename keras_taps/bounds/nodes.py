@@ -113,6 +113,29 @@ def with_slopes(traces, slopes):
     return _replaced(traces, change)
 
 
+def with_signs(traces, signs):
+    """The traces where the signs of some inputs of ReLUs are known: there both lines are one.
+
+    Args:
+        traces: Traces of a chain of ReLUs.
+        signs: Iterator over pairs, one for each activation: a tensor `(batch, n, ...)` of 1, -1, or
+            0 where nothing is known, and the slope for negative inputs.
+    """
+
+    def change(lines):
+        sign, kink = next(signs)
+        slope = ops.where(sign > 0, 1.0, kink)
+        steep, over, below, under = lines[:4]
+        return Lines(
+            ops.where(sign == 0, steep, slope),
+            ops.where(sign == 0, over, 0.0),
+            ops.where(sign == 0, below, slope),
+            ops.where(sign == 0, under, 0.0),
+        )
+
+    return _replaced(traces, change)
+
+
 def with_shift(traces, shifts):
     """The traces with lines moved upward, one tensor `(batch, n, ...)` for each activation.
 

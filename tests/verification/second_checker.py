@@ -204,12 +204,13 @@ def grid(value):
 class Walk:
     """A box through a network; `known` and `signs` narrow the boxes of its ReLUs.
 
-    `tight` has the slopes for both bounds on a neuron, each a dictionary of neurons.
+    `tight` has the slopes for both bounds on a neuron, each a dictionary of neurons; `cases` a list
+    for a neuron of its bounds by cases, each a side and what is known in the cases.
     """
 
-    def __init__(self, network, box, method, known=None, signs=None, tight=None):
+    def __init__(self, network, box, method, known=None, signs=None, tight=None, cases=None):
         self.method, self.box, self.known, self.signs = method, box, known, signs or {}
-        self.tight = tight or {}
+        self.tight, self.cases = tight or {}, cases or {}
         self.boxes, self.relus, self.empty = [], [], False
         nodes, tail = network.nodes, len(network.nodes)
         while tail and nodes[tail - 1][0] in ("affine", "same"):
@@ -304,6 +305,10 @@ class Walk:
                 under, over = ({"slopes": slopes} for slopes in self.tight[first + i])
                 low = max(low, -pull(({i: Fraction(-1)}, Fraction(0)), under))
                 found[i] = low, min(high, pull(({i: Fraction(1)}, Fraction(0)), over))
+            for side, leaves in self.cases.get(first + i, ()):
+                sign, (low, high) = Fraction(1 if side else -1), found[i]
+                worst = max(pull(({i: sign}, Fraction(0)), leaf) for leaf in leaves)
+                found[i] = (low, min(high, worst)) if side else (max(low, -worst), high)
         return found
 
     def narrowed(self, box):
@@ -698,6 +703,35 @@ def tightening(arrays, relus):
     return {neuron: (row(), row()) for neuron in asked}
 
 
+def by_cases(arrays, relus):
+    """For each neuron its bounds by cases: the side, and slopes, signs and betas of every case."""
+    asked, sides, columns = (arrays[n][2] for n in ("case_asked", "case_sides", "box_columns"))
+    kinks = [slope for size, slope, *_ in relus for _ in range(size)]
+    _, (rows, most), splits = arrays["case_splits"]
+    assert rows == len(asked) == len(sides)
+    assert list(asked) == sorted(asked)
+    assert most <= 12
+    levels, betas, found, count = iter(arrays["case_slopes"][2]), arrays["case_betas"][2], {}, 0
+    for row, (neuron, side) in enumerate(zip(asked, sides, strict=True)):
+        known = [n for n in splits[row * most : (row + 1) * most] if n >= 0]
+        assert list(splits[row * most : row * most + len(known)]) == known
+        leaves = []
+        for case in range(2 ** len(known)):
+            slopes = {c: kinks[c] + (1 - kinks[c]) * Fraction(next(levels), 255) for c in columns}
+            own = betas[count * most :]
+            leaf = {"slopes": slopes, "signs": {}, "betas": {}}
+            for i, split in enumerate(known):
+                leaf["signs"][split] = 1 if case >> i & 1 else -1
+                given = Fraction(own[i]) if math.isfinite(own[i]) else Fraction(0)
+                leaf["betas"][split] = max(given, Fraction(0))
+            leaves.append(leaf)
+            count += 1
+        found.setdefault(neuron, []).append((side, leaves))
+    assert arrays["case_slopes"][1] == (count, len(columns))
+    assert arrays["case_betas"][1] == (count, most)
+    return found
+
+
 class Report:
     """The records of a report, and what becomes of each."""
 
@@ -765,7 +799,8 @@ class Report:
         walk = Walk(self.network, box, "crown" if method == "bab" else method)
         if "box_asked" in arrays and method in ("alpha-crown", "bab"):
             tight = tightening(arrays, walk.relus)
-            walk = Walk(self.network, box, "given", walk.boxes, None, tight)
+            cases = by_cases(arrays, walk.relus) if "case_asked" in arrays else None
+            walk = Walk(self.network, box, "given", walk.boxes, None, tight, cases)
         slopes = [{} for _ in forms]
         if "slopes" in arrays and method in ("alpha-crown", "bab"):
             _, (count, neurons), values = arrays["slopes"]

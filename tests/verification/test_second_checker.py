@@ -1,5 +1,7 @@
 """Two checkers, one of them written from the documentation, agree on whole reports."""
 
+from functools import partialmethod
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from keras_taps.verification.certificate.rounding import input_interval
 from keras_taps.verification.certificate.tree import Tree
 from keras_taps.verification.graph.arrays import read_arrays
 from keras_taps.verification.graph.unsafe import margin_forms
+from keras_taps.verification.search.tighten import TighteningEngine
 from tests.helpers import dense_network, numpy, randomise
 from tests.verification import second_checker
 from tests.verification.certificate.test_recheck import DIAMOND, branched
@@ -66,6 +69,7 @@ CASES = {
     "steep": (steep, 0.2, ["attack", "bab"], {"recompute": 2, "cuts": 8}),
     "batch norm": (lambda: dense_network(3, (4, 4), batch_norm=True), 0.05, BOUNDS, {}),
     "boxes with slopes": (leaky, 0.3, TREES, {}),
+    "boxes by cases": (leaky, 0.3, TREES, {}),
     "leaky": (leaky, 0.4, ["attack", "bab"], {"recompute": 1}),
     "residual": (residual, 0.01, BOUNDS, {}),
     "pooled": (pooled, 0.03, BOUNDS, {}),
@@ -78,8 +82,11 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_they_agree(name, tmp_path):
+def test_they_agree(name, tmp_path, monkeypatch):
     make, eps, stages, options = CASES[name]
+    if name == "boxes by cases":
+        given = partialmethod(TighteningEngine.tighten, affords=lambda done, left: 8.0)
+        monkeypatch.setattr(TighteningEngine, "tighten", given)
     model = make()
     graph = read_network(model)
     domain = Domain.of(options.get("domain", (0, 1)))
@@ -108,6 +115,8 @@ def test_they_agree(name, tmp_path):
     proofs = [file_of(files_of(path), r["index"], r["verdict"]) for r in theirs.records]
     if stages == TREES and "domain" not in options:
         assert any("box_slopes" in np.load(file) for file in proofs)
+    if name == "boxes by cases":
+        assert any("case_slopes" in np.load(file) for file in proofs)
     if "recompute" in options:
         assert any(np.any(np.load(file).get("tree0_rebased", False)) for file in proofs)
 

@@ -33,6 +33,7 @@ from keras_taps.verification.search.tighten import TighteningEngine
 QUICK = {"steps": 20, "restarts": 1}
 TOGETHER = 64  # inputs in one branch and bound
 STRONG = {"steps": 100, "restarts": 20}  # for each class left twice the paper's 5 x 200 steps
+FIRST = 0.3  # of the time that is left: branch and bound, before boxes are tightened by cases
 STRONG_SHARE = 0.25  # of the timeout, so that the complete stages have the rest
 
 
@@ -284,12 +285,48 @@ class Verifier:
             for task in tasks:
                 task.forget_boxes()
                 task.slopes = None  # of other neurons
-        search.solve(tasks, np.inf if timeout is None else timeout, budget, account)
+        solve = partial(search.solve, timeout=np.inf if timeout is None else timeout)
+        if search.graph is self.graph and account == "bab":
+            if budget is None:  # nobody else has rounds
+                self._first_round(tasks, timeout, solve)
+            self._by_cases(tasks, timeout, budget)
+        solve([task for task in tasks if task.verdict is None], budget=budget, account=account)
         for task in tasks:
             if task.verdict == CERTIFIED and task.checked:
                 asked = task.query.asked
                 _, task.proved = self.checker.bounds_and_boxes(*asked, boxes=task.proved)
                 self._deployer.look(task, task.bound, task.proved)
+
+    def _first_round(self, tasks, timeout, solve):
+        """A little branch and bound for the tasks whose boxes are tightened if it fails."""
+        pairs = [(task, FIRST * self._deadline(task, timeout).left) for task in tasks]
+        pairs = [pair for pair in pairs if self._tightener.affords(*pair)]
+        if pairs:
+            solve([task for task, _ in pairs], budget=min(seconds for _, seconds in pairs))
+
+    def _charged_clock(self):
+        """Seconds now, without those of compilation if they are not charged."""
+        return self.clock() - (0.0 if self.charge_compilation else self.engine.compile_s)
+
+    def _by_cases(self, tasks, timeout, budget):
+        """Tighter boxes, by cases, for tasks that a round of branch and bound left open.
+
+        It has had as long in vain, so at most half of the time is lost by either.
+        """
+        found = []
+        for task in tasks:
+            left = np.inf if timeout is None else timeout - task.total_seconds
+            tried = task.seconds.get("bab", 0.0)
+            left = left if budget is None else min(left, budget - tried)
+            seconds = min(tried, left / 2)
+            if task.verdict is None and tried > 0 and self._tightener.affords(task, seconds):
+                found.append((task, Deadline.after(left, self._charged_clock), seconds))
+        for start in range(0, len(found), self.batch_size):
+            part, deadlines, seconds = zip(*found[start : start + self.batch_size], strict=True)
+            spent, given = self._tightener.stopwatch(), (_box(part), self._boxes(part))
+            self._sloped(self._tightener.by_cases(part, *given, deadlines, sum(seconds)))
+            for task in part:
+                task.spend("bab", spent() / len(part))
 
     def branch_and_bound(self) -> BranchAndBound:
         """The `BranchAndBound` of the network, whose pooling is rewritten as ReLUs."""

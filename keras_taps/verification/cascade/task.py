@@ -95,6 +95,7 @@ class Task:
         boxes: Boxes of the inputs of ReLUs and max pooling from CROWN in float32, or `None`.
         proved: The checker's in float64, which are believed in later stages, or `None`.
         tightening: The `Tightening` by which `proved` is tighter than CROWN's boxes, or `None`.
+        pass_seconds: Seconds of a whole pass over the neurons for it, or `None`.
         slopes: Array `(n, neurons)` of optimised slopes, NaN where there are none, or `None`.
         trees: List of the proof trees (`Tree`) of branch and bound, of an open task those from
             which it goes on; or `None`.
@@ -118,6 +119,7 @@ class Task:
     boxes: list = None
     proved: list = None
     tightening: Tightening | None = None
+    pass_seconds: float | None = None
     slopes: np.ndarray = None
     trees: list = None
     cuts: object = None
@@ -180,7 +182,8 @@ class Task:
     def bytes(self) -> int:
         """Bytes of the boxes and of what they are derived from."""
         boxes = (side for box in [*(self.boxes or ()), *(self.proved or ())] for side in box)
-        return sum(array.nbytes for array in [*boxes, *(self.tightening or ())])
+        tightening = 0 if self.tightening is None else self.tightening.bytes
+        return sum(array.nbytes for array in boxes) + tightening
 
     @property
     def total_seconds(self) -> float:

@@ -12,6 +12,7 @@ from keras_taps.verification.search.tighten import TighteningEngine
 
 SHARES = {True: 0.4, False: 0.03}  # of the time that is left, at most, by whether 0 is far
 EACH = 1.0  # seconds an input at most where there are many, as in branch and bound's first round
+LEAST = 6.0  # times a pass without cases that cases must have: two splits a bound win too little
 FAR = 3.0  # times what slopes of the last forms have won: a few splits do not win as much
 
 
@@ -42,7 +43,7 @@ class Tightener:
             deadlines: Their `Deadline`s.
             most: Seconds a task.
         """
-        began, compiled = self.clock(), self.engine.compile_s
+        spent = self.stopwatch()
         shares = [
             SHARES[_far(bound, task.bound)] for task, bound in zip(tasks, before, strict=True)
         ]
@@ -50,13 +51,50 @@ class Tightener:
         budget = sum(min(share * deadline.left, most) for share, deadline in pairs)
 
         def going(done):
-            spent = self.clock() - began
-            if not self.charged:
-                spent -= self.engine.compile_s - compiled
             # What is done took so long: all of it must fit.
-            return spent <= budget * done if done else budget > 0
+            return spent() <= budget * done if done else budget > 0
 
-        boxes, tightenings = self.engine.tighten(*box, boxes, going=going)
+        asked = []
+        boxes, tightenings = self.engine.tighten(
+            *box, boxes, going=lambda done: asked.append(going(done)) or asked[-1]
+        )
+        for task in tasks if all(asked) else ():
+            task.pass_seconds = spent() / len(tasks)
+        return self._taken(tasks, tightenings, boxes, deadlines)
+
+    def by_cases(self, tasks, box, boxes, deadlines, budget):
+        """The tasks whose boxes became tighter, by cases.
+
+        Args:
+            tasks: List of open `Task`, a batch, that `affords` picked.
+            box: As in `tightened`, like the rest.
+            boxes: Boxes.
+            deadlines: List.
+            budget: Seconds for all of them.
+        """
+        spent = self.stopwatch()
+
+        def affords(done, left):
+            return (budget - spent()) * done / (max(spent(), 1e-6) * left)
+
+        before = [task.tightening for task in tasks]
+        boxes, tightenings = self.engine.tighten(*box, boxes, affords=affords, before=before)
+        return self._taken(tasks, tightenings, boxes, deadlines)
+
+    @staticmethod
+    def affords(task, seconds):
+        """Whether boxes of a task may be tightened by cases in so many seconds."""
+        known = task.tightening is not None and task.pass_seconds is not None
+        new = known and task.tightening.cases is None
+        return new and LEAST * task.pass_seconds <= seconds < math.inf
+
+    def stopwatch(self):
+        """Function that returns the seconds since now, those of compilation only if they count."""
+        began, compiled = self.clock(), self.engine.compile_s
+        charged = 0.0 if self.charged else 1.0
+        return lambda: self.clock() - began - charged * (self.engine.compile_s - compiled)
+
+    def _taken(self, tasks, tightenings, boxes, deadlines):
         found = []
         for i, task in enumerate(tasks):
             own = [(low[i], high[i]) for low, high in boxes]

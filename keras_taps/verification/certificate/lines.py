@@ -184,15 +184,39 @@ def by_layer(array, lines):
         yield array[:, start:stop].reshape(-1, *own.size.shape)
 
 
-def with_shares(records, shares):
-    """The records with other slopes beneath, as shares of their ranges; NaN keeps the usual.
+@dataclass(frozen=True)
+class OwnLines:
+    """Lines of the neurons before for each form of a pass: arrays `(n, neurons)`.
 
     Args:
-        records: Records of a chain.
-        shares: Array `(n, neurons)`, or with more columns after those of these records.
+        shares: Slopes beneath, as shares of their ranges; NaN keeps the usual.
+        signs: Signs of those that are split, 0 of the others; or `None`.
+        pushes: With signs `sign * beta`, 0 of the others.
     """
-    parts = by_layer(shares, lines_of(records))
-    return replaced(records, lambda own: own.with_slopes(own.slope + (1 - own.slope) * next(parts)))
+
+    shares: np.ndarray
+    signs: np.ndarray = None
+    pushes: np.ndarray = None
+
+    def on(self, records, start):
+        """The records of a chain that begins after `start` neurons with these lines."""
+        lines = lines_of(records)
+        parts = zip(*(by_layer(part[:, start:], lines) for part in self._parts), strict=True)
+
+        def change(own):
+            shares, *split = next(parts)
+            own = own.with_slopes(own.slope + (1 - own.slope) * shares)
+            return LeafLines(**vars(own), **_leaf(*split)) if split else own
+
+        return replaced(records, change)
+
+    @property
+    def _parts(self):
+        return (self.shares,) if self.signs is None else (self.shares, self.signs, self.pushes)
+
+
+def _leaf(signs, pushes):
+    return {"signs": signs, "pushes": pushes, "cuts": None, "gammas": None}
 
 
 def multipliers(values):

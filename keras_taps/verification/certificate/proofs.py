@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from keras_taps.verification.certificate.leaves import Cuts
-from keras_taps.verification.certificate.tightening import Tightening
+from keras_taps.verification.certificate.tightening import Cases, Tightening
 from keras_taps.verification.certificate.tree import Tree
 from keras_taps.verification.graph.arrays import Expected
 
@@ -33,6 +33,13 @@ _TIGHTENING = {
     "columns": Expected(("<i4",), _LIST, low=0),
     "slopes": Expected(("|u1",), (None, 2, None)),
 }
+_CASES = {
+    "asked": Expected(("<i4",), _LIST, low=0),
+    "sides": Expected(("|u1",), _LIST),
+    "splits": Expected(("<i4",), _ROWS, low=-1),
+    "slopes": Expected(("|u1",), _ROWS),
+    "betas": Expected(("<f4",), _ROWS),
+}
 _SLOPES = Expected(("<f4",), _ROWS, nan=True)
 _TREE_NAME = re.compile(r"tree(?:0|[1-9][0-9]{0,5})_([a-z_]+)")
 
@@ -52,6 +59,8 @@ def pattern(name):
         return _CUTS.get(name.removeprefix("cut_"))
     if name.startswith("box_"):
         return _TIGHTENING.get(name.removeprefix("box_"))
+    if name.startswith("case_"):
+        return _CASES.get(name.removeprefix("case_"))
     found = _TREE_NAME.fullmatch(name)
     return _TREE.get(found[1]) if found else None
 
@@ -60,9 +69,16 @@ def pack_tightening(tightening):
     """A `Tightening` as a flat dictionary of arrays, for a certificate; of `None` an empty one."""
     if tightening is None:
         return {}
+    packed = _packed("box", _TIGHTENING, tightening)
+    return (
+        packed if tightening.cases is None else packed | _packed("case", _CASES, tightening.cases)
+    )
+
+
+def _packed(prefix, rules, values):
     return {
-        f"box_{name}": np.asarray(array, _TIGHTENING[name].types[0])
-        for name, array in tightening._asdict().items()
+        f"{prefix}_{name}": np.asarray(getattr(values, name), rule.types[0])
+        for name, rule in rules.items()
     }
 
 
@@ -72,10 +88,21 @@ def unpack_tightening(proof):
     Raises:
         ValueError: If a part of it is missing.
     """
-    given = [name for name in Tightening._fields if f"box_{name}" in proof]
-    if given and len(given) < len(Tightening._fields):
-        raise ValueError("The boxes lack asked neurons, columns or slopes.")
-    return Tightening(*(proof[f"box_{name}"] for name in given)) if given else None
+    boxes, cases = _given("box", _TIGHTENING, proof), _given("case", _CASES, proof)
+    if boxes is None:
+        if cases is not None:
+            raise ValueError("The cases lack the boxes' columns.")
+        return None
+    return Tightening(*boxes, None if cases is None else Cases(*cases))
+
+
+def _given(prefix, rules, proof):
+    """The arrays with a prefix, or `None` if there is none."""
+    names = [f"{prefix}_{name}" for name in rules]
+    given = [proof[name] for name in names if name in proof]
+    if given and len(given) < len(names):
+        raise ValueError(f"The proof must have all of {', '.join(names)}, or none.")
+    return given or None
 
 
 def pack_proof(trees, cuts=None):

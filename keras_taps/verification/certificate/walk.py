@@ -1,4 +1,7 @@
-"""One box through one graph in float64: forward with boxes, backward with linear forms."""
+"""One box through one graph in float64: forward with boxes, backward with linear forms.
+
+It is long, because all ways in which a neuron is asked for its bounds are steps of one walk.
+"""
 
 from dataclasses import replace
 
@@ -16,9 +19,9 @@ from keras_taps.verification.certificate.deadline import NEVER
 from keras_taps.verification.certificate.distance import distance_box
 from keras_taps.verification.certificate.lines import (
     Branches,
+    OwnLines,
     ReluLines,
     through_relu,
-    with_shares,
 )
 from keras_taps.verification.certificate.places import Crops
 from keras_taps.verification.certificate.rounding import (
@@ -30,6 +33,7 @@ from keras_taps.verification.certificate.rounding import (
     size_of,
     unit,
 )
+from keras_taps.verification.certificate.tightening import rows_of, signs_of
 from keras_taps.verification.graph.curves import Curve
 from keras_taps.verification.graph.distance import Distance
 from keras_taps.verification.graph.nodes import Linear, MaxPool, Relu, Reshape
@@ -89,7 +93,7 @@ class Walk:
         """Largest values of a form of the inputs of the network."""
         return largest(form, self.input)
 
-    def _at_the_input(self, form, shares=None):
+    def _at_the_input(self, form, own=None):
         return self.concretise(form)
 
     # Forward
@@ -98,17 +102,16 @@ class Walk:
         """Box after the nodes, and what each needs on the way back.
 
         `ask` bounds a form of the inputs of these nodes by the inputs of the network; like `pull`
-        it takes slopes `(n, ...)` of all neurons met before, in the form of shares of their ranges.
+        it takes `OwnLines` of all neurons met before.
         """
         records, start = [], self.neurons
         for index, node in enumerate(nodes):
             before, known = nodes[:index], tuple(records)
 
-            def pull(form, shares=None, before=before, known=known):
-                if shares is None:
+            def pull(form, own=None, before=before, known=known):
+                if own is None:
                     return self.pull(before, known, form, ask)
-                form = self.backward(before, with_shares(known, shares[:, start:]), form)
-                return ask(form, shares)
+                return ask(self.backward(before, own.on(known, start), form), own)
 
             box, record = self._forward(node, box, pull)
             if not all(np.all(np.isfinite(bound)) for bound in box):
@@ -164,25 +167,58 @@ class Walk:
         return lower.reshape(shape), upper.reshape(shape)
 
     def _tightened(self, box, pull):
-        """The box with neurons bounded by passes whose slopes are given."""
+        """The box with neurons bounded by passes whose slopes are given, then by cases."""
         given, start = self.tightening, self.neurons
         if given is None:
             return box
         shape = box[0].shape
         lower, upper = (bound.reshape(-1).copy() for bound in box)
-        rows = given.rows_of(start, start + lower.size)
-        chunk = max(1, MOST // max(self.input[0].size, start + lower.size))
-        for first in range(rows.start, rows.stop, chunk):
-            part = slice(first, min(first + chunk, rows.stop))
-            neurons = given.asked[part] - start
-            unit = np.zeros((len(neurons), lower.size))
-            unit[np.arange(len(neurons)), neurons] = 1.0
-            nothing = np.zeros(len(unit))
-            for side, sign, bound, best in ((0, -1.0, lower, np.fmax), (1, 1.0, upper, np.fmin)):
-                form = Form(sign * unit.reshape(-1, *shape), nothing, nothing)
-                found = sign * pull(form, given.shares(part, side, start))
-                bound[neurons] = best(bound[neurons], found)
+        rows = rows_of(given.asked, start, start + lower.size)
+        neurons = given.asked[rows] - start
+        for side, bound, best in ((0, lower, np.fmax), (1, upper, np.fmin)):
+            found = self._bounds(
+                shape, neurons, np.full(len(neurons), side), given.slopes[rows, side], pull
+            )
+            bound[neurons] = best(bound[neurons], found)
+        if given.cases is not None:
+            self._by_cases(shape, lower, upper, pull)
         return lower.reshape(shape), upper.reshape(shape)
+
+    def _by_cases(self, shape, lower, upper, pull):
+        """Move bounds to the loosest that all cases of a row leave."""
+        cases = self.tightening.cases.of(self.neurons, lower.size)
+        if not len(cases.asked):
+            return
+        row, number = cases.numbered
+        neurons, sides = cases.asked - self.neurons, cases.sides
+        splits = cases.splits[row], number, cases.betas
+        found = self._bounds(shape, neurons[row], sides[row], cases.slopes, pull, splits)
+        signs = np.where(sides == 0, -1.0, 1.0)
+        found = np.maximum.reduceat(signs[row] * found, np.flatnonzero(number == 0))
+        below = sides == 0
+        np.fmax.at(lower, neurons[below], -found[below])
+        np.fmin.at(upper, neurons[~below], found[~below])
+
+    def _bounds(self, shape, neurons, sides, levels, pull, splits=None):
+        """Lower bounds where sides are 0 and upper where they are 1, infinite where there is none.
+
+        Neurons are of this node, of this shape; `splits` are neurons, the number of a case and
+        betas for each row.
+        """
+        start, size = self.neurons, int(np.prod(shape))
+        signs = np.where(sides == 0, -1.0, 1.0)
+        found = np.zeros(len(neurons))
+        chunk = max(1, MOST // max(self.input[0].size, start + size))
+        for first in range(0, len(neurons), chunk):
+            part = slice(first, first + chunk)
+            rows = np.zeros((len(neurons[part]), size))
+            rows[np.arange(len(rows)), neurons[part]] = signs[part]
+            nothing = np.zeros(len(rows))
+            shares = self.tightening.shares(levels[part], start)
+            split = () if splits is None else signs_of(*(own[part] for own in splits), start)
+            own = OwnLines(shares, *split)
+            found[part] = pull(Form(rows.reshape(-1, *shape), nothing, nothing), own)
+        return signs * np.where(np.isnan(found), np.inf, found)
 
     def _between(self, box):
         """The box of a nonlinear node between the known bounds."""

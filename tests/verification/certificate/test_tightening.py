@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_taps.verification.certificate.checker import Checker
-from keras_taps.verification.certificate.tightening import Tightening
+from keras_taps.verification.certificate.tightening import Cases, Tightening
 from keras_taps.verification.exact.milp import exact_bound
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import Relu
@@ -35,10 +35,26 @@ def neurons_of(graph):
 
 
 def drawn(rng, neurons):
-    """Any neurons, any columns, any slopes."""
+    """Any neurons, any columns, any slopes, any cases."""
     asked, columns = (np.flatnonzero(rng.random(neurons) < rng.random()) for _ in range(2))
-    slopes = rng.integers(0, 256, (len(asked), 2, len(columns)))
-    return Tightening(asked.astype("int32"), columns.astype("int32"), slopes.astype("uint8"))
+    slopes = rng.integers(0, 256, (len(asked), 2, len(columns))).astype("uint8")
+    cases = drawn_cases(rng, neurons, len(columns))
+    return Tightening(asked.astype("int32"), columns.astype("int32"), slopes, cases)
+
+
+def drawn_cases(rng, neurons, columns, rows=20):
+    """Splits may lie after a neuron, be itself, or be named twice: all that is sound."""
+    splits = rng.integers(0, neurons, (rows, 3)).astype("int32")
+    splits[np.arange(3) >= rng.integers(0, 4, (rows, 1))] = -1
+    count = int((2 ** (splits >= 0).sum(1)).sum())
+    betas = rng.choice([0.0, 1.0, np.inf, np.nan, -1.0], (count, 3)) * rng.random((count, 3))
+    return Cases(
+        np.sort(rng.integers(0, neurons, rows)).astype("int32"),
+        rng.integers(0, 2, rows).astype("uint8"),
+        splits,
+        rng.integers(0, 256, (count, columns)).astype("uint8"),
+        betas.astype("float32"),
+    )
 
 
 @given(st.sampled_from(KINDS), st.integers(0, 10**6))
@@ -94,5 +110,27 @@ def test_exact_bounds_lie_inside_and_usual_slopes_change_nothing():
 def test_what_is_of_another_network_is_refused(asked, columns, shape):
     graph, x, _ = deep()
     given = Tightening(np.array(asked), np.array(columns), np.zeros(shape, "uint8"))
+    with pytest.raises(ValueError, match="must"):
+        Checker(graph).tightened(x, x, given)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("asked", lambda v: v[::-1]),
+        ("asked", lambda v: v + 48),
+        ("sides", lambda v: v + 2),
+        ("splits", lambda v: v + 48),
+        ("splits", lambda v: v[:, ::-1]),
+        ("splits", lambda v: np.full((len(v), 40), 1)),
+        ("slopes", lambda v: v[:-1]),
+        ("betas", lambda v: v[:, :-1]),
+    ],
+)
+def test_cases_that_are_none_are_refused(name, change):
+    graph, x, _ = deep()
+    cases = drawn_cases(np.random.default_rng(0), 48, 1)
+    cases = cases._replace(**{name: change(getattr(cases, name))})
+    given = Tightening(np.array([0]), np.array([0]), np.zeros((1, 2, 1), "uint8"), cases)
     with pytest.raises(ValueError, match="must"):
         Checker(graph).tightened(x, x, given)

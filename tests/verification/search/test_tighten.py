@@ -7,6 +7,7 @@ from keras_taps.verification.bridges.to_keras import build_network
 from keras_taps.verification.cascade import stages, tightener
 from keras_taps.verification.cascade.task import Task
 from keras_taps.verification.certificate.checker import Checker
+from keras_taps.verification.certificate.proofs import pack_tightening, unpack_tightening
 from keras_taps.verification.search.boxes import covering
 from keras_taps.verification.search.tighten import TighteningEngine
 from tests.helpers import BACKEND
@@ -72,6 +73,28 @@ def test_it_stops_when_it_is_told(case):
         np.testing.assert_array_equal(old, new)
 
 
+def test_cases_are_sound_and_tighter_and_the_checker_derives_them(case):
+    graph, engine, (lower, upper), crown, _, _, tight, before = case
+    given = {"affords": lambda done, left: 12.0, "before": before}
+    found, made = engine.tighten(*covering(lower, upper), tight, **given)
+    cases = made[0].cases
+    assert cases is not None
+    assert made[1].cases is None
+    assert np.all(cases.counts >= 2)
+    proved = Checker(graph).tightened(lower[0], upper[0], made[0], boxes=crown[0])
+    inputs = []
+    inputs_of_sites(graph.nodes, sample(lower[0], upper[0], 2000), inputs)
+    for x, old, new, sure in zip(inputs, tight, found, proved, strict=True):
+        assert np.all((new[0] >= old[0]) & (new[1] <= old[1]))
+        slack = 1e-4 * (1 + np.abs(x))
+        for low, high in ((new[0][0], new[1][0]), sure):
+            assert np.all((x >= low - slack) & (x <= high + slack))
+        slack = 0.02 * (1 + np.abs(old[0][0]) + np.abs(old[1][0]))
+        assert np.all((sure[0] >= new[0][0] - slack) & (sure[1] <= new[1][0] + slack))
+    width = [sum(np.sum(high[0] - low[0]) for low, high in b) for b in (tight, found)]
+    assert width[1] < width[0]
+
+
 def test_it_proves_what_slopes_of_the_last_forms_do_not(monkeypatch):
     graph, x, label = deep()
     verifier = stages.Verifier(graph, batch_size=1)
@@ -85,3 +108,26 @@ def test_it_proves_what_slopes_of_the_last_forms_do_not(monkeypatch):
     assert tasks[1].verdict == "certified"
     assert tasks[1].checked
     assert tasks[1].bound < 0 < tasks[0].bound
+
+
+@pytest.mark.once
+def test_a_second_round_begins_with_boxes_by_cases(monkeypatch):
+    graph, x, label = deep()
+    monkeypatch.setattr(tightener, "LEAST", 0.0)
+    monkeypatch.setattr(stages, "FIRST", 1e-9)  # which proves nothing
+    verifier = stages.Verifier(graph, batch_size=1)
+    tasks = [Task.around(x, label, 0.12, 3) for _ in range(3)]
+    verifier.run("alpha-crown", tasks, timeout=60)
+    assert all(task.verdict is None and task.pass_seconds > 0 for task in tasks)
+    tasks[1].seconds["bab"] = 3.0  # as after a round in vain
+    verifier.run("bab", tasks[1:2], timeout=60, budget=30)
+    assert tasks[1].verdict == "certified"
+    assert tasks[1].checked
+    cases = tasks[1].tightening.cases
+    assert len(cases.asked) > 0
+    packed = unpack_tightening(pack_tightening(tasks[1].tightening))
+    for mine, theirs in zip(cases, packed.cases, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    verifier.run("bab", tasks[2:], budget=30)  # without a timeout there is no share of it
+    assert tasks[2].verdict == "certified"
+    assert tasks[2].tightening.cases is None
