@@ -5,8 +5,9 @@ import pytest
 from keras import ops
 
 from keras_taps import layers as kl
-from keras_taps.bounds.nodes import concretise, propagate, substitute, unfold, with_slopes
+from keras_taps.bounds.nodes import concretise, propagate, substitute, unfold
 from keras_taps.bounds.optimise import optimise
+from keras_taps.bounds.traces import with_slopes
 from keras_taps.interval import Interval
 from keras_taps.layers.residual import build_chain, walk
 from tests.helpers import close, numbers, numpy, random_box, randomise, sample_points

@@ -10,14 +10,9 @@ from keras import ops
 
 from keras_taps import backend
 from keras_taps.attacks.pgd import maximise, step_sizes
-from keras_taps.bounds.nodes import (
-    concretise,
-    substitute,
-    with_multipliers,
-    with_shift,
-    with_slopes,
-)
+from keras_taps.bounds.nodes import concretise, substitute
 from keras_taps.bounds.optimise import optimise
+from keras_taps.bounds.traces import with_multipliers, with_shift, with_slopes
 from keras_taps.interval import Interval
 from keras_taps.layers.residual import walk
 from keras_taps.verification.bridges.to_keras import build_network

@@ -21,10 +21,9 @@ from keras_taps.bounds.nodes import (
     propagate,
     substitute,
     unfold,
-    with_shift,
-    with_slopes,
 )
 from keras_taps.bounds.optimise import optimise
+from keras_taps.bounds.traces import with_shift, with_slopes
 from keras_taps.interval import Interval
 from keras_taps.layers.residual import walk
 from keras_taps.networks.sequential import IntervalSequential

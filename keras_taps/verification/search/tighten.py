@@ -9,15 +9,9 @@ import numpy as np
 from keras import ops
 
 from keras_taps import backend
-from keras_taps.bounds.nodes import (
-    concretise,
-    substitute,
-    with_multipliers,
-    with_shift,
-    with_signs,
-    with_slopes,
-)
+from keras_taps.bounds.nodes import concretise, substitute
 from keras_taps.bounds.optimise import optimise
+from keras_taps.bounds.traces import with_multipliers, with_shift, with_signs, with_slopes
 from keras_taps.interval import Interval
 from keras_taps.verification.certificate.levels import quantise
 from keras_taps.verification.certificate.tightening import Tightening
