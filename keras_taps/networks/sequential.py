@@ -192,8 +192,8 @@ class IntervalSequential(keras.Model):
             forms: Its `forms`, from which nothing has to be computed again.
         """
         norms = self.trainable_batch_norms
-        given = {"moments": dict(zip(norms, moments, strict=True))}
-        return Pass(**given, forms=dict(zip(norms, forms, strict=True)) if forms else None)
+        known = dict(zip(norms, forms, strict=True)) if forms else None
+        return Pass(dict(zip(norms, moments, strict=True)), forms=known)
 
     @contextmanager
     def replaying(self) -> Iterator[None]:
