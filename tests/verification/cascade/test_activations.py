@@ -90,8 +90,12 @@ def test_backends_compute_activations_as_well_as_is_assumed(name):
     assert np.all(np.abs(found - real) <= allowed / 4)
 
 
+@pytest.mark.once
 def test_branch_and_bound_splits_smooth_activations(tmp_path):
-    """What linear bounds leave open, with a proof that can be checked again."""
+    """What linear bounds leave open, with a proof that can be checked again.
+
+    That every backend splits alike is in `tests/verification/search/test_splitting_curves.py`.
+    """
     network = network_of("tanh")
     assert curves(read_network(network).nodes)
     x = np.random.default_rng(0).uniform(0.3, 0.7, (4, 5, 5, 1)).astype("float32")

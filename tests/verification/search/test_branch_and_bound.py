@@ -65,7 +65,8 @@ def test_verdicts_are_exact(kind, branching, cuts):
     """A thousandth above or below 0, in groups of one to three forms; boxes kept or not."""
     seed = SEARCHES.index((kind, branching, cuts))
     search = loaded(kind, seed, branching, cuts, recompute=seed % 3)
-    tasks, truth = problems(search.graph, PER_SEARCH[kind], seed=100 * seed)
+    count = PER_SEARCH[kind] // (2 if branching == "gap" else 1)  # which needs the most domains
+    tasks, truth = problems(search.graph, count, seed=100 * seed)
     search.solve(tasks, timeout=60)
     assert [task.verdict for task in tasks] == truth
     for task in tasks:
