@@ -230,9 +230,10 @@ class WeightAveraging(keras.callbacks.SwapEMAWeights):
     """Average the weights at the ends of the last epochs, all alike (SWA), and validate these.
 
     Training goes on with its own weights; when `fit` ends the model has the average. Until
-    `start_epoch` the validated weights are the trained ones. `BestModel(averaged=True)` keeps what was validated. The average lies in the
-    optimizer, so it is saved with the model, and a resumed run continues it. Put
-    `BatchNormReestimation` after this callback: batch statistics of other weights do not fit.
+    `start_epoch` the validated weights are the trained ones. `BestModel(averaged=True)` keeps what
+    was validated. The average lies in the optimizer, so it is saved with the model, and a resumed
+    run continues it. Put `BatchNormReestimation` after this callback: batch statistics of other
+    weights do not fit.
 
     Args:
         start_epoch: Epochs >= 0 of the run after which the average begins; counted from its first

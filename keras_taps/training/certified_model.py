@@ -64,7 +64,8 @@ class CertifiedModel(RadiusSchedule, Measures, CheckedModel):
             the cross-entropy of the clean images.
         smoothing_std: Standard deviation >= 0 of Gaussian noise on every trainable weight, over
             which the loss is smoothed (RGS): training minimises the mean over the noise. Training
-            then reports no metrics of bounds and attacks, which would be of noisy networks.
+            then reports no metrics of bounds and attacks, which would be of noisy networks. One
+            deviation for all weights and steps is our reading of the paper.
         smoothing_samples: Draws >= 1 of the noise in a step, each of which costs a step without.
         seed: Whole number, for random starts and noise; by default drawn from the global seed.
         domain: What values inputs may take, to which boxes are cut: `(low, high)`, numbers or
