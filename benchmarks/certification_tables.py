@@ -45,11 +45,16 @@ def competition(records):
         r for r in records if r["verdict"] in ("sat", "unsat") and r["verdict"] != r["expected"]
     ]
     limit = max(r["timeout"] for r in records)
+    lists = ", ".join(
+        f"{sum(r['verdict'] == r['expected'] for r in mine)} of {len(mine)} of {name}"
+        for name in sorted({r["list"] for r in records})
+        for mine in [[r for r in records if r["list"] == name]]
+    )
     text = (
         f"{len(records)} of the {_ROWS} rows, one thread and {limit:g} s of CPU each: "
-        f"{solved} solved, {len(wrong)} wrong verdicts. CPU seconds are those of the whole "
-        "process on the machine below, imports included, of the rows that were solved; those of "
-        "the best tool are wall time on the machines of the competition, GPUs among them."
+        f"{solved} solved ({lists}), {len(wrong)} wrong verdicts. CPU seconds are those of the "
+        "whole process on the machine below, imports included, of the rows that were solved; those "
+        "of the best tool are wall time on the machines of the competition, GPUs among them."
     )
     if len(records) < _ROWS:
         text += (
