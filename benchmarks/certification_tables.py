@@ -61,7 +61,19 @@ def competition(records):
             " The other rows have not run. Sets that looked easy ran first, so of those that are "
             "missing the share that was solved says nothing."
         )
-    return "\n\n".join([text, table(head, rows), machine([r["provenance"] for r in records])])
+    parts = [text, table(head, rows), _open(records), machine([r["provenance"] for r in records])]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _open(records):
+    """A line for each row that ran out of time: what bounds left to branch and bound."""
+    lines = []
+    for record in records:
+        if record["verdict"] == "timeout":
+            bounds = [each for each in record["ended"] if "bound" in each["why"]]
+            last = f"{bounds[-1]['stage']} left {bounds[-1]['why']}" if bounds else "no bound"
+            lines.append(f"- Open: {record['benchmark']}, `{Path(record['vnnlib']).stem}`: {last}.")
+    return "\n".join(lines)
 
 
 def tried(records):
