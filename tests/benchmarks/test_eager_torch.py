@@ -17,6 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import eager_torch  # noqa: E402
 
+pytestmark = pytest.mark.once  # that backends agree is tested elsewhere
+
 EPS = 1e-3  # batch normalisation of tiny batches widens boxes much: this keeps losses small
 BATCH, SIDE, WIDTH = 32, 8, 2
 
