@@ -72,7 +72,7 @@ class Verifier:
         self.strong, self.deployed = strong, deployed
         self.charge_compilation, self.clock = charge_compilation, clock
         checker = self.checker if self.options.check else None
-        self._tightener = Tightener(self.engine, checker, charge_compilation, clock)
+        self._tightener = Tightener(self.engine, checker, self._charged_clock)
         self._branch_and_bound: BranchAndBound | None = None
         self._deployer = Deployer(self.checker, self.branch_and_bound, clock)
         self._attacks = Attacks(self.network, self.engine, self.options.seed)
@@ -125,13 +125,10 @@ class Verifier:
         size = {"milp": 1, "bab": TOGETHER}.get(stage, self.batch_size)
         for start in range(0, len(waiting), size):
             batch = waiting[start : start + size]
-            began, compiled = self.clock(), self.engine.compile_s
-            self._booked = 0.0
+            began, self._booked = self._charged_clock(), 0.0
             with np.errstate(all="ignore"):  # what is not finite decides nothing
                 work(batch, timeout)
-            spent = self.clock() - began - self._booked
-            if not self.charge_compilation:
-                spent -= self.engine.compile_s - compiled
+            spent = self._charged_clock() - began - self._booked
             # The complete stages book their seconds themselves.
             for task in batch if stage not in ("bab", "milp") else ():
                 task.spend(stage, spent / len(batch))
@@ -323,10 +320,11 @@ class Verifier:
                 found.append((task, Deadline.after(left, self._charged_clock), seconds))
         for start in range(0, len(found), self.batch_size):
             part, deadlines, seconds = zip(*found[start : start + self.batch_size], strict=True)
-            spent, given = self._tightener.stopwatch(), (_box(part), self._boxes(part))
+            began, given = self._charged_clock(), (_box(part), self._boxes(part))
             self._sloped(self._tightener.by_cases(part, *given, deadlines, sum(seconds)))
+            spent = self._charged_clock() - began
             for task in part:
-                task.spend("bab", spent() / len(part))
+                task.spend("bab", spent / len(part))
 
     def branch_and_bound(self) -> BranchAndBound:
         """The `BranchAndBound` of the network, whose pooling is rewritten as ReLUs."""

@@ -23,13 +23,11 @@ class Tightener:
     Args:
         engine: `TighteningEngine` of the network.
         checker: `Checker` of its graph, or `None` if float32 is enough.
-        charged: Whether seconds of compilation count.
-        clock: Function that returns the seconds now.
+        clock: Function that returns the seconds now, those of compilation if they count.
     """
 
     engine: TighteningEngine
     checker: Checker | None
-    charged: bool = False
     clock: object = time.perf_counter
 
     def tightened(self, tasks, before, box, boxes, deadlines, most=math.inf):
@@ -43,22 +41,22 @@ class Tightener:
             deadlines: Their `Deadline`s.
             most: Seconds a task.
         """
-        spent = self.stopwatch()
+        spent = self._stopwatch()
         shares = [
             SHARES[_far(bound, task.bound)] for task, bound in zip(tasks, before, strict=True)
         ]
         pairs = zip(shares, deadlines, strict=True)
         budget = sum(min(share * deadline.left, most) for share, deadline in pairs)
 
+        went = []
+
         def going(done):
             # What is done took so long: all of it must fit.
-            return spent() <= budget * done if done else budget > 0
+            went.append(spent() <= budget * done if done else budget > 0)
+            return went[-1]
 
-        asked = []
-        boxes, tightenings = self.engine.tighten(
-            *box, boxes, going=lambda done: asked.append(going(done)) or asked[-1]
-        )
-        for task in tasks if all(asked) else ():
+        boxes, tightenings = self.engine.tighten(*box, boxes, going=going)
+        for task in tasks if all(went) else ():
             task.pass_seconds = spent() / len(tasks)
         return self._taken(tasks, tightenings, boxes, deadlines)
 
@@ -72,7 +70,7 @@ class Tightener:
             deadlines: List.
             budget: Seconds for all of them.
         """
-        spent = self.stopwatch()
+        spent = self._stopwatch()
 
         def affords(done, left):
             return (budget - spent()) * done / (max(spent(), 1e-6) * left)
@@ -88,11 +86,10 @@ class Tightener:
         new = known and task.tightening.cases is None
         return new and LEAST * task.pass_seconds <= seconds < math.inf
 
-    def stopwatch(self):
-        """Function that returns the seconds since now, those of compilation only if they count."""
-        began, compiled = self.clock(), self.engine.compile_s
-        charged = 0.0 if self.charged else 1.0
-        return lambda: self.clock() - began - charged * (self.engine.compile_s - compiled)
+    def _stopwatch(self):
+        """Function that returns the seconds since now."""
+        began = self.clock()
+        return lambda: self.clock() - began
 
     def _taken(self, tasks, tightenings, boxes, deadlines):
         found = []
