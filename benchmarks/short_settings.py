@@ -5,11 +5,6 @@
 # which is (w + 1) / 2 = 3 times shorter.
 LATENT = {"w_taps": 5.0, "c": 0.5, "attack_steps": 8, "gradient_scale": 3.0}
 LINEAR = {"anneal_shape": "linear", "warmup_weight": 0.0}
-# The stages share the steps; optimizer, radii and weights of the recipe `mnist-0.1-cnn3-colt`.
-COLT = [
-    {"stage": 0, "train_eps": 0.126, "learning_rate": 0.03, "stability": 3e-3},
-    {"stage": 1, "train_eps": 0.105, "learning_rate": 0.015, "stability": 0.0},
-]
 METHODS = {
     "standard": ("standard", {}),
     "pgd": ("pgd", {}),
@@ -30,7 +25,8 @@ METHODS = {
     "mtl-ibp": ("mtl-ibp", {"alpha": 0.01}),
     "exp-ibp": ("exp-ibp", {"alpha": 0.1}),
     "ibp-r": ("ibp-r", {**LINEAR, "stability": 1e-3, "train_eps": 0.15}),
-    "colt": ("colt", {"warmup_weight": 0.0, "stages": COLT}),
+    # The stages of a recipe, and its optimizer and radii, share the steps.
+    "colt": ("colt", {"warmup_weight": 0.0, "stages": "mnist-0.1-cnn3-colt"}),
     "diffai": ("diffai", LINEAR),
     "cc-dist": ("cc-ibp", {"alpha": 0.1, "teacher": "pgd"}),
     "ad-cert": ("mtl-ibp", {"alpha": 0.01, "teacher": "pgd"}),

@@ -52,16 +52,13 @@ def build(method, seed, settings, network, models, changes=None):
     if "teacher" in options:
         options["teacher"] = models / f"{options['teacher']}-{seed}.keras"
     options["l1"] = settings["l1"] / len(network.affine_layers)
-    rates = settings["learning_rates"]
+    make, details, rates = keras.optimizers.Adam, {"epsilon": 1e-8}, settings["learning_rates"]
     rate = options.pop("learning_rate", None)
-    if rate is not None:
+    if rate is not None:  # of a stage
+        make, details = keras.optimizers.SGD, {"momentum": 0.9}
         rates = [rate * each / rates[0] for each in rates]
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay(settings["decay_steps"], rates)
-    clip = settings["global_clipnorm"]
-    if rate is None:
-        optimizer = keras.optimizers.Adam(schedule, epsilon=1e-8, global_clipnorm=clip)
-    else:
-        optimizer = keras.optimizers.SGD(schedule, momentum=0.9, global_clipnorm=clip)
+    optimizer = make(schedule, global_clipnorm=settings["global_clipnorm"], **details)
     model = kt.training.METHODS[kind](network, seed=seed, **options)
     model.compile(optimizer)
     model.set_annealing(0, settings["annealing_steps"], shape)
@@ -70,16 +67,13 @@ def build(method, seed, settings, network, models, changes=None):
 
 def stages_of(method, settings):
     """What each stage of a method changes, with its share of the steps."""
-    stages = METHODS[method][1].get("stages", [None])
-    names = ("steps", "annealing_steps", "decay_steps")
+    from keras_taps.experiments.recipes import recipe
 
-    def shared(value):
-        return (
-            [v // len(stages) for v in value] if isinstance(value, list) else value // len(stages)
-        )
-
-    share = {**settings, **{name: shared(settings[name]) for name in names}}
-    return [(share, changes) for changes in stages]
+    named = METHODS[method][1].get("stages")
+    stages = [None] if named is None else recipe(named).stages
+    share = {name: settings[name] // len(stages) for name in ("steps", "annealing_steps")}
+    share["decay_steps"] = [step // len(stages) for step in settings["decay_steps"]]
+    return [({**settings, **share}, changes) for changes in stages]
 
 
 def train(model, images, labels, seed, settings):
