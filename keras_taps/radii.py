@@ -86,11 +86,9 @@ class Radii:
         """Radii of the inputs with these indices, an array that broadcasts with a batch of them."""
         if self.differ:
             return self.rows[chosen]
-        own = np.shape(self.shared)
-        return np.broadcast_to(
-            np.reshape(self.shared, (1, *[1] * (len(shape) - len(own)), *own)),
-            (len(chosen), *[1] * (len(shape) - len(own)), *own),
-        )
+        own = np.asarray(self.shared)
+        own = own.reshape(1, *[1] * (len(shape) - own.ndim), *own.shape)
+        return np.repeat(own, len(chosen), axis=0)
 
     def __str__(self):
         return radii_text([self.rows if self.differ else self.shared])

@@ -70,9 +70,9 @@ def pack_tightening(tightening):
     if tightening is None:
         return {}
     packed = _packed("box", _TIGHTENING, tightening)
-    return (
-        packed if tightening.cases is None else packed | _packed("case", _CASES, tightening.cases)
-    )
+    if tightening.cases is not None:
+        packed |= _packed("case", _CASES, tightening.cases)
+    return packed
 
 
 def _packed(prefix, rules, values):

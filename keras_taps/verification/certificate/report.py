@@ -70,10 +70,8 @@ class Report:
     def _boxes(self):
         """The boxes that it is about, as text; pixels go without saying."""
         each = " for each input its own" if self.header.get("eps", 0) is None else ""
-        text, domain = (
-            f"eps {radii_text(radii_of(self))}{each}",
-            Domain.of(self.header.get("domain", UNIT)),
-        )
+        text = f"eps {radii_text(radii_of(self))}{each}"
+        domain = Domain.of(self.header.get("domain", UNIT))
         return text if domain is UNIT else f"{text}, inputs in {domain}"
 
     def counterexample(self, index: int) -> np.ndarray:
