@@ -9,6 +9,4 @@ import pytest
 def quick_collection():
     """KerasTuner collects garbage twice a trial, among all that pytest and a backend hold."""
     gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+    gc.freeze()  # what the whole run has frozen stays so
