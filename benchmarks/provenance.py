@@ -15,6 +15,15 @@ RESULTS = ROOT / "benchmarks" / "results"
 DOCS = ROOT / "docs"
 
 _PACKAGES = ("keras-taps", "keras", "tensorflow", "jax", "torch", "numpy")
+_INSTRUCTIONS = (
+    "avx2",
+    "avx512f",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "amx_bf16",
+    "amx_fp16",
+)
 _SETTINGS = (
     "CUDA_VISIBLE_DEVICES",
     "KERAS_BACKEND",
@@ -35,6 +44,7 @@ def provenance():
         "commit": _git("rev-parse", "HEAD"),
         "package_modified": bool(_git("status", "--porcelain", "--", "keras_taps")),
         "cpu": _cpu_model(),
+        "cpu_flags": _cpu_flags(),
         "cores": os.cpu_count(),
         "usable_cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
@@ -107,6 +117,15 @@ def _cpu_model():
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def _cpu_flags():
+    """Which of the instructions that decide the speed of products this machine has."""
+    try:
+        known = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return []
+    return [name for name in _INSTRUCTIONS if name in known]
 
 
 def _version(name):

@@ -31,5 +31,7 @@ def machine(provenances):
         versions = ", ".join(f"{name} {v}" for name, v in p["versions"].items() if v)
         commit = (p["commit"] or "unknown")[:10] + (" with changes" * p["package_modified"])
         day = p["date"][:10]
-        lines.add(f"- {day}: {p['cpu']}, {p['usable_cores']} cores; {versions}; commit {commit}.")
+        flags = "".join(f", {name}" for name in p.get("cpu_flags", []))
+        cpu = f"{p['cpu']}{flags}, {p['usable_cores']} cores"
+        lines.add(f"- {day}: {cpu}; {versions}; commit {commit}.")
     return "\n".join(sorted(lines))
