@@ -39,7 +39,7 @@ A ratio below 1 is faster than eager PyTorch.
 `cnn7-16-mnist-taps3-s8-b32` is CNN7 of width 16, images of MNIST's shape, TAPS with 3 ReLUs after
 the split, 8 steps of the latent attack, a batch of 32 (64 if not said); `c200` stands for 200
 classes, and `name=value` for an argument of the training model. The eager step always attacks all
-classes.
+classes, in float32; the products are counted in float32, too.
 
 "products alone" is the machine's ceiling: the convolutions and matrix products of the step by
 themselves, shape by shape the fastest of the primitives of PyTorch and TensorFlow, times their
