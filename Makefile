@@ -6,6 +6,8 @@ PYTEST ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-re
 BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 2
+# Workers and backends share compiled files, wherever else they are not wanted.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: quickstart test lint types format docs tutorials notebooks dist gpu clean
 

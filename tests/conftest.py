@@ -48,6 +48,21 @@ def seed():
     keras.utils.set_random_seed(0)
 
 
+@pytest.fixture(scope="module")
+def eager():
+    """On TensorFlow operations run one by one in a file: where each function is called a few times,
+    tracing takes several times as long.
+    """
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def memory():
     """What JAX compiled for one file takes memory and time of all that follow."""

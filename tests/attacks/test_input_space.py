@@ -6,6 +6,8 @@ from keras_taps.bounds import certified, ibp_margins
 from keras_taps.interval import input_box
 from tests.helpers import close, conv_network, dense_network, images, numpy
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 EPS = 0.1
 
 

@@ -5,6 +5,8 @@ from keras_taps.attacks import attack_suite, pgd_attack
 from keras_taps.attacks.suite import suite_stages
 from tests.helpers import conv_network, dense_network, images, numpy
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 EPS = 0.06
 
 

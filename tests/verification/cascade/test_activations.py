@@ -19,6 +19,8 @@ from keras_taps.verification.search.engine import BoundEngine
 from tests.helpers import BACKEND, randomise
 from tests.verification.helpers import sample
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 EPS = 0.02
 # The other backends compile every network anew.
 NAMES = _KNOWN if BACKEND == "torch" else ("silu", "relu6")

@@ -19,6 +19,8 @@ from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.unsafe import Unsafe
 from tests.helpers import BACKEND
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 once = pytest.mark.once
 FORM = np.ones((1, 1)), np.zeros(1)
 

@@ -12,6 +12,8 @@ from keras_taps.verification.search.engine import BoundEngine
 from tests.helpers import BACKEND, numpy
 from tests.verification.images import network
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 # Each compiled function costs a second, but for PyTorch, which compiles none.
 SEEDS = range(6) if BACKEND == "torch" else (1, 4)
 FORMS, OFFSET = np.array([[-1.0, 1.0], [1.0, -1.0]]), np.array([0.1, -0.2])

@@ -13,6 +13,8 @@ from tests.helpers import BACKEND, close
 from tests.verification.helpers import limits_of
 from tests.verification.searches import CUTS, loaded
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 KINDS = ("leaky", "conv", "residual") if BACKEND == "torch" else ("leaky",)
 BATCH, FORMS = 6, 2
 

@@ -14,6 +14,8 @@ from tests.helpers import BACKEND
 from tests.verification.helpers import inputs_of_sites, random_graph, sample
 from tests.verification.problems import deep
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 KINDS = ("deep", "residual") if BACKEND == "torch" else ("deep",)
 
 
