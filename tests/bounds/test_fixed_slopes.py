@@ -100,7 +100,7 @@ def in_blocks(layer, rows, size=64):
     return np.concatenate([numpy(layer(ops.convert_to_tensor(p))) for p in parts])[: len(rows)]
 
 
-@pytest.mark.parametrize("name", ["dense", "conv", "resnet"])
+@pytest.mark.parametrize("name", ["dense", "conv", pytest.param("resnet", marks=pytest.mark.once)])
 def test_equals_the_forward_zonotope(name):
     network, shape = PROBLEMS[name]()
     x, y = images(3, shape)
