@@ -20,7 +20,7 @@ from hard_set_table import hard_set
 from provenance import DOCS, RESULTS, read_json
 from startup_table import startup
 from tables_format import BACKENDS, NOT_MEASURED, machine, mean_and_deviation, ratio, table
-from training_step_tables import pictures, precision, sections, stale_pictures
+from training_step_tables import changes, pictures, precision, sections, stale_pictures
 
 PAGE = """\
 # Benchmarks
@@ -49,6 +49,13 @@ comes on top; "Ceiling / median" is the share reached.
 {training_step}
 
 Run it with `python benchmarks/training_step.py`; `--group full` measures every configuration.
+
+### What changes won
+
+Each change to the step was timed before and after, in turns, on a machine in use; of what did not
+pay nothing is left but its row.
+
+{changes}
 
 ### Lower precision
 
@@ -336,6 +343,7 @@ def page(results=RESULTS):
         small_convolutions=small_convolutions(read_json(results / "small_convolutions.json")),
         gpu=gpu_tables.section(results / "gpu"),
         startup=startup(read_json(results / "startup.json")),
+        changes=changes(read_json(results / "training_changes.json")),
         precision=precision(read_json(results / "precision.json")),
         mnist=short_training(read_json(results / "short_training_mnist.json")),
         fashion_mnist=short_training(read_json(results / "short_training_fashion_mnist.json")),

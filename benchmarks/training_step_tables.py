@@ -89,6 +89,18 @@ def _rows(measurement):
     return rows
 
 
+def changes(records):
+    """Section of `training_changes.json`: what each change of the step won, and what did not."""
+    if not records:
+        return NOT_MEASURED
+    rows = [
+        [r["change"], r["where"], f"{r['before']:g}", f"{r['after']:g}", "yes" * r["kept"] or "no"]
+        for r in records
+    ]
+    found = table(["Change", "Measured", "Before", "After", "Kept"], rows)
+    return "\n\n".join([found, machine([r["provenance"] for r in records])])
+
+
 def precision(content):
     """Section of `precision.json`."""
     if not content:
