@@ -77,23 +77,22 @@ def _open(records):
 
 
 def tried(records):
-    """Section of `competition_tried.json`: what was tried on rows that need splits."""
+    """Section of `competition_tried.json`: what was tried on rows that need splits, by property."""
     if not records:
         return NOT_MEASURED
+    settings = list(dict.fromkeys(r["what"] for r in records))
+    found = {}
+    for r in records:
+        network = f"{r['benchmark']} {Path(r['onnx']).stem.removeprefix('mnist-net_')}"
+        name = Path(r["vnnlib"]).stem.removeprefix("cifar10_spec_idx_")
+        solved = r["verdict"] in ("sat", "unsat", "closed")
+        cell = f"{r['cpu_s']:.1f}" if solved else "open"
+        found.setdefault((network, name), {})[r["what"]] = cell
     rows = [
-        [
-            r["what"],
-            f"{r['benchmark']} {Path(r['onnx']).stem.removeprefix('mnist-net_')}",
-            Path(r["vnnlib"])
-            .stem.removeprefix("cifar10_spec_idx_")
-            .removeprefix("mnist_spec_idx_"),
-            r["verdict"],
-            f"{r['cpu_s']:.1f}",
-            f"{r['domains']:d}" if "domains" in r else "",
-        ]
-        for r in records
+        [network, f"`{name}`", *(cells.get(setting, "-") for setting in settings)]
+        for (network, name), cells in found.items()
     ]
-    head = ["Setting", "Network", "Property", "Verdict", "CPU s", "Domains"]
+    head = ["Network", "Property", *(f"`{s}`" if s.startswith("-") else s for s in settings)]
     return "\n\n".join([table(head, rows), machine([r["provenance"] for r in records])])
 
 

@@ -125,3 +125,25 @@ def test_derivatives_of_the_kernel_gradient(longest, monkeypatch):
     stock = second(lambda x, k: ops.conv(x, k, strides=2, padding="same"))
     for one, other in zip(own, stock, strict=True):
         close(one, other, 1e-4)
+
+
+@pytest.mark.parametrize("kind", [keras.optimizers.Adam, keras.optimizers.AdamW])
+def test_a_hastened_optimizer_steps_as_that_of_keras(kind):
+    """Tiny gradients too, where epsilon counts, and those whose axes a convolution permutes."""
+    random = np.random.default_rng(0)
+    start = [random.normal(size=shape).astype("float32") for shape in ((3, 4), (2, 3, 5, 4))]
+    drawn = 10.0 ** random.uniform(-12, 0, (5, 3, 4)), random.normal(size=(5, 4, 5, 2, 3))
+    outcomes = []
+    for hastened in (False, True):
+        weights = [keras.Variable(value) for value in start]
+        optimizer = kind(1e-2, epsilon=1e-7, global_clipnorm=1.0)
+        optimizer.build(weights)
+        if hastened:
+            backend.hasten(optimizer)
+        for rows, images in zip(*drawn, strict=True):
+            gradients = rows.astype("float32"), images.astype("float32")
+            plain, permuted = map(ops.convert_to_tensor, gradients)
+            optimizer.apply([plain, ops.transpose(permuted, (2, 3, 1, 0))], weights)
+        outcomes.append([numpy(value) for value in (*weights, *optimizer.variables[2:])])
+    for found, expected in zip(*outcomes, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-7)

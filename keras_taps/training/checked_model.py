@@ -41,7 +41,7 @@ class CheckedModel(keras.Model):
         self._jit_request = jit_compile
         jit_compile = backend.auto_jit_compile() if jit_compile == "auto" else jit_compile
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **options)
-        backend.clips_at_once(self.optimizer)
+        backend.hasten(self.optimizer)
 
     def get_compile_config(self) -> dict[str, Any]:
         """What `compile` was asked, so that 'auto' is decided anew where the model is loaded."""
