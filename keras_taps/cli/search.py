@@ -5,7 +5,7 @@ import math
 import typer
 
 from keras_taps.checks import check_choice, check_count, check_real
-from keras_taps.choices import BRANCHINGS, CUTS, MEMORY
+from keras_taps.choices import BRANCHINGS, MEMORY
 
 GIB = 2**30
 
@@ -13,9 +13,6 @@ BRANCHING = typer.Option(
     "kfsb",
     "--branching",
     help=f"How branch and bound (stage bab) chooses neurons: {', '.join(BRANCHINGS)}.",
-)
-CUTS_OPTION = typer.Option(
-    CUTS, "--cuts", help="Multi-neuron constraints of each input and class, at most; 0: none."
 )
 RECOMPUTE = typer.Option(
     0,
@@ -28,12 +25,11 @@ MEMORY_OPTION = typer.Option(
 )
 
 
-def search_options(branching, cuts, recompute, memory):
+def search_options(branching, recompute, memory):
     """Checked arguments of `certify`, from the options.
 
     Args:
         branching: One of `BRANCHINGS`.
-        cuts: Whole number >= 0.
         recompute: Whole number >= 0.
         memory: GiB > 0.
 
@@ -42,15 +38,14 @@ def search_options(branching, cuts, recompute, memory):
 
     Example:
 
-    >>> search_options("babsr", 0, 6, 0.5)
-    {'branching': 'babsr', 'cuts': 0, 'recompute': 6, 'memory': 536870912}
+    >>> search_options("babsr", 6, 0.5)
+    {'branching': 'babsr', 'recompute': 6, 'memory': 536870912}
     """
     most = check_real("--memory", memory, 0, math.inf, low_open=True)
     if most == math.inf:
         raise ValueError("`--memory` must be a number of GiB. Received: --memory=inf")
     return {
         "branching": check_choice("--branching", branching, BRANCHINGS),
-        "cuts": check_count("--cuts", cuts),
         "recompute": check_count("--recompute", recompute),
         "memory": max(1, int(most * GIB)),
     }

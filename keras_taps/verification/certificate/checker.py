@@ -191,7 +191,7 @@ class Checker:
         if has_distances(self.graph.nodes):
             raise ValueError("there is no branch and bound with distance nodes")
         walk = Walk(self._absolutes, known is None or limits is not None, deadline=deadline)
-        walk.pulls, walk.known, walk.limits = [], known, limits
+        walk.known, walk.limits = known, None if limits is None else iter(limits)
         with np.errstate(all="ignore"):
             records = walk.enter(self.graph.nodes, box)
 

@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 from keras_taps.checks import check_choice, check_count
-from keras_taps.choices import BRANCHINGS, CUTS, MEMORY
+from keras_taps.choices import BRANCHINGS, MEMORY
 from keras_taps.verification.certificate.deadline import Deadline, OutOfTime
 from keras_taps.verification.search.branching import (
     Sites,
@@ -46,7 +46,6 @@ class BranchAndBound:
         iterations: Steps of the optimiser for each domain.
         branching: 'babsr' or 'upb'; 'gap', by what each neuron adds to the bound at its maximiser;
             'kfsb', which bounds the children of the best few by babsr and gap and takes the best.
-        cuts: Multi-neuron constraints of each input and class, at most; 0 for none.
         sizes: Domains at a time, ascending.
         recompute: After how many splits the boxes of all neurons are derived again; 0 for never.
         memory: Bytes for open domains and renewed boxes; then the input with most is given up.
@@ -59,10 +58,9 @@ class BranchAndBound:
     References:
         Bunel et al., "Branch and Bound for Piecewise Linear Neural Network Verification", 2020;
         Wang et al., "Beta-CROWN", 2021; De Palma et al., "Improved Branch and Bound for Neural
-        Network Verification via Lagrangian Decomposition" (filtered smart branching), 2021;
-        Ferrari et al., "Complete Verification via Multi-Neuron Relaxation Guided
-        Branch-and-Bound", 2022; Shi et al., "Neural Network Verification with Branch-and-Bound for
-        General Nonlinearities" (GenBaB), 2024.
+        Network Verification via Lagrangian Decomposition" (filtered smart branching), 2021; Shi et
+        al., "Neural Network Verification with Branch-and-Bound for General Nonlinearities"
+        (GenBaB), 2024.
     """
 
     def __init__(
@@ -73,7 +71,6 @@ class BranchAndBound:
         check=True,
         iterations=10,
         branching="kfsb",
-        cuts=CUTS,
         recompute=0,
         sizes=SIZES,
         memory=MEMORY,
@@ -84,7 +81,6 @@ class BranchAndBound:
         self.engine = DomainEngine(graph, sizes[0])
         self.iterations = iterations
         self.branching = check_choice("branching", branching, BRANCHINGS)
-        self.cuts = check_count("cuts", cuts)
         self.recompute = check_count("recompute", recompute)
         self.charge_compilation, self.clock = charge_compilation, clock
         self.sizes, self.memory = sizes, memory
@@ -113,7 +109,7 @@ class BranchAndBound:
                 continue
             began, deadline = self.clock(), Deadline.after(left, self._clock)
             try:
-                given = self.cuts, self.check, deadline, task.proved, self.engine.sloped
+                given = self.check, deadline, task.proved, self.engine.sloped
                 case = Case(task, self.checker, *given)
             except OutOfTime:
                 task.spend(account, self.clock() - began)
@@ -125,19 +121,14 @@ class BranchAndBound:
             return
         widest = max(max(len(case.neurons) for case in cases.values()), 1)
         members = max(len(forms) for case in cases.values() for forms in case.forms.values())
-        pool = Pool.of_domains(widest, members, self.cuts, 2 * CANDIDATES)
-        rounds = 0
+        pool = Pool.of_domains(widest, members, 2 * CANDIDATES)
+        begun = False
         while cases:
             began, compiled = self.clock(), self.engine.compile_s
             for case in cases.values():
                 case.root.deadline = Deadline.after(_left(case.task, *limits), self._clock)
-            if rounds == 0:
-                fresh = self._roots(cases, pool)
-            elif rounds == 1 and self.cuts:  # again, with the constraints found meanwhile
-                fresh = pool.take(pool.best(len(pool)))
-            else:
-                fresh = self._children(cases, pool)
-            rounds += 1
+            fresh = self._children(cases, pool) if begun else self._roots(cases, pool)
+            begun = True
             self._expand(cases, pool, fresh)
             spent = self.clock() - began
             if not self.charge_compilation:
@@ -236,13 +227,9 @@ class BranchAndBound:
             part["slopes"][row, :count] = case.packed(found.slopes[row])
             part["betas"][row, :count] = np.where(np.isfinite(betas), betas, 0.0)
             part["mix"][row] = case.own_mix(int(part["group"][row]), found.mix[row])
-            part["gammas"][row] = found.gammas[row]
             part["choices"][row] = best_places(
                 [score[row, case.neurons] for score in ranked], CANDIDATES
             )
-            if self.cuts:
-                costs = scores[1][row]
-                case.find_cuts(int(part["group"][row]), found.rows[row], found.inner[row], costs)
 
     def _linear(self, cases, part, row):
         """A domain without a free neuron: its linear program has the last word."""
@@ -263,7 +250,6 @@ class BranchAndBound:
         part["bound"][row] = found.bound
         part["mix"][row, : len(forms)] = found.mix
         part["betas"][row, : len(case.neurons)] = (pattern * found.betas)[case.neurons]
-        part["gammas"][row] = 0.0
 
     def _close(self, cases, part):
         """Prove the domains whose bound is below 0; those the checker does not confirm stay."""
@@ -278,7 +264,6 @@ class BranchAndBound:
                 part["slopes"][mine],
                 part["betas"][mine],
                 part["mix"][mine],
-                part["gammas"][mine],
                 part["bound"][mine],
             )
 

@@ -1,14 +1,9 @@
-"""One input in branch and bound: its rigorous root, the trees that grow, and what they proved.
-
-It is long because it is all that a domain needs to know of its input: boxes, limits, slopes, cuts.
-"""
+"""One input in branch and bound: its rigorous root, the trees that grow, and what they proved."""
 
 import numpy as np
 
 from keras_taps.verification.certificate.deadline import NEVER, OutOfTime
-from keras_taps.verification.certificate.leaves import Cuts
 from keras_taps.verification.certificate.levels import dequantise, quantise
-from keras_taps.verification.certificate.octahedron import largest_over_octahedron
 from keras_taps.verification.certificate.schema import CERTIFIED
 from keras_taps.verification.certificate.tree import Tree
 from keras_taps.verification.certificate.tree_checker import bound_leaves, leaf_bounds
@@ -16,7 +11,6 @@ from keras_taps.verification.graph.unsafe import worst_of
 from keras_taps.verification.search.boxes import covering
 from keras_taps.verification.search.branching import Sites
 from keras_taps.verification.search.domain_engine import Domains
-from keras_taps.verification.search.multi_neuron import choose_groups, separate
 
 
 class Case:
@@ -25,7 +19,6 @@ class Case:
     Args:
         task: Open `Task`.
         checker: `Checker` of the graph.
-        cuts: Most multi-neuron constraints of a group of forms.
         check: Whether leaves must be confirmed by the checker.
         deadline: `Deadline` for the root; where it passes, `OutOfTime` is raised.
         boxes: Rigorous boxes of the neurons, if the checker has derived them before.
@@ -48,7 +41,7 @@ class Case:
             decided: then the task can only be falsified.
     """
 
-    def __init__(self, task, checker, cuts=0, check=True, deadline=NEVER, boxes=None, sloped=None):
+    def __init__(self, task, checker, check=True, deadline=NEVER, boxes=None, sloped=None):
         self.task, self.check = task, check
         self.root = checker.root(*task.query.box, deadline, boxes)
         self.sites = Sites(checker.graph)
@@ -68,7 +61,6 @@ class Case:
         self._ranges = [side[self.neurons] for side in self.root.slope_ranges]
         self.domains, self._closed_with = 0, {}
         self._reopen(task.trees or ())
-        self._most, self._cuts = cuts, {}  # (members, outer, inner, limit) by group
 
     def _reopen(self, trees):
         """Go on from trees: open their leaves that are not proved, and know their multipliers."""
@@ -79,7 +71,7 @@ class Case:
             self.trees[tree.group] = tree
             self.proved += bounds[bounds < 0].tolist()
             for leaf in np.array(tree.leaves)[~(bounds < 0)].tolist():
-                self._closed_with[tree.group, leaf] = tree.proof(leaf)
+                self._closed_with[tree.group, leaf] = tree.proof(leaf)[:2]
                 tree.reopen(leaf)
 
     def starts(self):
@@ -87,8 +79,7 @@ class Case:
         for group, tree in self.trees.items():
             for node in tree.open_nodes:
                 usual = self.start_slopes(group), np.zeros(len(self.neurons))
-                slopes, betas, *_ = self._closed_with.get((group, node), usual)
-                yield group, node, slopes, betas
+                yield group, node, *self._closed_with.get((group, node), usual)
 
     def start_slopes(self, group):
         """Slopes to begin with, as bytes: those of alpha-CROWN, or of CROWN."""
@@ -168,91 +159,19 @@ class Case:
         mix[count:] = 0.0
         return mix
 
-    # Multi-neuron constraints
-
-    @property
-    def cuts(self):
-        """All `Cuts` of the case, group after group in the order they were found; or `None`."""
-        if not self._cuts:
-            return None
-        parts = zip(*(found[:3] for found in self._cuts.values()), strict=True)
-        return Cuts(*(np.concatenate(part) for part in parts))
-
-    def find_cuts(self, group, rows, inner, scores):
-        """Constraints for a group of forms, on the neurons whose relaxations cost it most.
-
-        Args:
-            group: Group of forms.
-            rows: Array `(N,)`: how much the bound depends on each activation.
-            inner: Array `(N,)`: pre-activations where the relaxation takes its maximum.
-            scores: Array `(N,)`: what each neuron's relaxation adds to the bound there.
-        """
-        if group in self._cuts:
-            return
-        chosen = []
-        for start, end in self.root.layers:
-            part = slice(start, end)
-            if np.isnan(self.sites.kinks[part]).any():  # of curves there are none
-                continue
-            found = choose_groups(
-                self.root.lower[part], self.root.upper[part], scores[part], limit=self._most
-            )
-            found = found[:, [0, 1, 1]] if found.shape[1] == 2 else found
-            chosen.append(found[(scores[part][found] > 0).all(1)] + start)
-        members = np.concatenate([np.zeros((0, 3), int), *chosen])
-        best = np.argsort(-scores[members].sum(1), kind="stable")[: self._most]
-        members = members[best]
-        outer = rows[members].astype("float64")
-        if members.shape[1] == 3:  # a neuron named twice to fill up counts once
-            outer[members[:, 1] == members[:, 2], 2] = 0.0
-        slants, limit = np.zeros_like(outer), np.zeros(len(outer))
-        kinks = self.sites.kinks[members[:, 0]]
-        for kink in np.unique(kinks):
-            some = kinks == kink
-            try:
-                octahedra = self.root.octahedra(members[some])
-            except OutOfTime:
-                limit[some] = np.inf  # a constraint without a limit is none
-                continue
-            point = inner[members[some]].astype("float64")
-            slants[some], _ = separate(octahedra, outer[some], point, kink)
-            limit[some] = largest_over_octahedron(octahedra, outer[some], slants[some], kink)
-        known = np.isfinite(limit) & np.isfinite(slants).all(1)
-        self._cuts[group] = members[known], outer[known], slants[known], limit[known]
-
-    def padded_cuts(self, group, count):
-        """`(members, outer, inner, limit)` of a group of forms, with zeros to `count` rows."""
-        shapes = ((count, 3), "int32"), ((count, 3), "float32"), ((count, 3), "float32")
-        padded = [np.zeros(*shape) for shape in (*shapes, ((count,), "float32"))]
-        for array, values in zip(padded, self._cuts.get(group, ()), strict=False):
-            array[: len(values)] = values
-        return padded
-
-    def _placed(self, group, gammas):
-        """The multipliers of a group's cuts among those of all cuts."""
-        found = np.zeros(sum(len(values[0]) for values in self._cuts.values()))
-        start = 0
-        for other, values in self._cuts.items():
-            count = len(values[0])
-            if other == group:
-                found[start : start + count] = gammas[:count]
-            start += count
-        return found
-
     # Proofs
 
-    def close(self, groups, nodes, slopes, betas, mix, gammas, bounds):
+    def close(self, groups, nodes, slopes, betas, mix, bounds):
         """Close nodes of trees that the checker confirms; the bounds it found, else as given."""
         size, task = len(self.neurons), self.task
         leaves = [(self.trees[g], int(node)) for g, node in zip(groups, nodes, strict=True)]
         for row, (tree, node) in enumerate(leaves):
             own = mix[row, : len(self.forms[tree.group])]
-            placed = self._placed(tree.group, gammas[row])
-            tree.close(node, slopes[row, :size], betas[row, :size], own, placed)
+            tree.close(node, slopes[row, :size], betas[row, :size], own)
         if self.check:  # what is in the trees, as whoever reads them later
             given = task.query.forms, task.query.offset, task.query.groups
             try:
-                bounds = bound_leaves(self.root, *given, leaves, self.cuts)
+                bounds = bound_leaves(self.root, *given, leaves)
             except OutOfTime:
                 bounds = np.full(len(leaves), np.inf)
         for row in np.flatnonzero(~(bounds < 0)):
@@ -264,7 +183,7 @@ class Case:
     def finish(self, stage):
         """Certify the task if every tree is complete; whether it has a verdict."""
         if self.task.verdict is None and all(tree.complete for tree in self.trees.values()):
-            self.task.trees, self.task.cuts = list(self.trees.values()), self.cuts
+            self.task.trees = list(self.trees.values())
             self.task.bound = float(max(self.proved, default=-np.inf))
             self.task.method, self.task.checked = "bab", self.check
             self.task.decide(CERTIFIED, stage)
@@ -294,8 +213,6 @@ def gather(cases, part):
         slopes[row, mine] = case.unpacked(part["slopes"][row, :size])
         betas[row, mine] = part["betas"][row, :size]
     forms = [case.padded_forms(group, part["mix"].shape[1]) for case, group in pairs]
-    cuts = [case.padded_cuts(group, part["gammas"].shape[1]) for case, group in pairs]
-    members, outer, inner, limit = (np.stack(values) for values in zip(*cuts, strict=True))
     return Domains(
         lower=np.stack([case.box[0] for case in owners]),
         upper=np.stack([case.box[1] for case in owners]),
@@ -308,9 +225,4 @@ def gather(cases, part):
         slopes=slopes,
         betas=betas,
         mix=part["mix"],
-        gammas=part["gammas"],
-        members=members,
-        outer=outer,
-        inner=inner,
-        limit=limit,
     )

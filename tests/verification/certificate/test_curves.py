@@ -8,7 +8,6 @@ import pytest
 
 from keras_taps.verification.certificate.checker import Checker
 from keras_taps.verification.certificate.curves import CurveLines, extremes, image
-from keras_taps.verification.certificate.leaves import Cuts
 from keras_taps.verification.certificate.rounding import Form
 from keras_taps.verification.certificate.tree import Tree
 from keras_taps.verification.certificate.tree_checker import check_trees
@@ -309,7 +308,7 @@ def test_multipliers_pay_for_rounding():
 
 
 def test_trees_split_curves():
-    """Again in their parts; a ReLU at 0 alone; cuts are about ReLUs."""
+    """Again in their parts; a ReLU at 0 alone."""
     root, _, outputs = root_of("tanh")
     tree, rng = Tree(0, np.arange(10)), np.random.default_rng(0)
     _, above = tree.split(0, 1, 0.25)
@@ -337,10 +336,3 @@ def test_trees_split_curves():
     ):
         with pytest.raises(ValueError, match=reason):
             check_trees(root, form, np.zeros(1), group, [Tree.unpack({**packed, **changed})])
-    for members in ([[0, 1, 2]], [[4, 5, 6], [0, 1, 2]]):  # beside a cut that is about a ReLU too
-        ones = np.ones((len(members), 3))
-        cuts, gammas = Cuts(np.array(members), ones, ones), np.ones((1, len(members)))
-        with pytest.raises(ValueError, match="neurons of one ReLU"):
-            root.upper_bounds(form, np.zeros(1), cuts=cuts, gammas=gammas)
-    only = Cuts(np.array([[4, 5, 6]]), np.ones((1, 3)), np.ones((1, 3)))
-    root.upper_bounds(form, np.zeros(1), cuts=only, gammas=np.ones((1, 1)))

@@ -186,7 +186,7 @@ def test_every_field(case, tmp_path):
     path = case.copy(tmp_path / "a")
     honest = lines_of(path)
     free = {"seconds", "stage_seconds", "stage", "bound", "checked", "deployed", "error"}
-    free |= {"data", "shard", "check", "timeout", "iterations", "branching", "cuts", "recompute"}
+    free |= {"data", "shard", "check", "timeout", "iterations", "branching", "recompute"}
     free |= {"seed", "provenance", "stages"}
     some = {case.first(verdict) for verdict in set(case.truth.values())}
     chosen = [n for n, line in enumerate(honest) if line.get("index", min(some)) in some]
@@ -337,9 +337,6 @@ def forged_trees(proof):
         "slopes": pre["slopes"][:1],
         "betas": np.zeros(0, "float32"),
         "mix": pre["mix"][:1],
-        "gamma_counts": np.zeros(1, "int32"),
-        "gamma_cuts": np.zeros(0, "int32"),
-        "gamma_values": np.zeros(0, "float32"),
     }
     found = [leaf, {"rebased": ~pre["rebased"]}, {"mix": pre["mix"] * np.float32(-1)}]
     found += [{"slopes": 255 - pre["slopes"]}, {"slopes": pre["slopes"][::-1]}]

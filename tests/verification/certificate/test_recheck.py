@@ -10,7 +10,6 @@ from keras_taps.verification import Graph, Task, certify, read_network, recheck
 from keras_taps.verification.cascade.evidence import Evidence
 from keras_taps.verification.certificate.claims import Claims
 from keras_taps.verification.certificate.deployed import Arithmetic, DeployedNetwork
-from keras_taps.verification.certificate.leaves import Cuts
 from keras_taps.verification.certificate.report import Report, input_hash
 from keras_taps.verification.certificate.schema import FORMAT
 from keras_taps.verification.certificate.tree import Tree
@@ -222,11 +221,11 @@ def split_tree():
     return tree
 
 
-def branched(folder, tree, cuts=None):
+def branched(folder, tree):
     """A report with one certificate, a tree; its path and the file of the certificate."""
     x, out = np.full(2, 0.5, "float32"), folder / "report.jsonl"
     task = Task.around(x, 0, 0.25, 3)
-    task.trees, task.cuts, task.method = [tree], cuts, "bab"
+    task.trees, task.method = [tree], "bab"
     task.decide("certified", "bab")
     Evidence(out, DIAMOND, fresh=True).write(task, x, 0, 0.25, True)
     record = {"index": 0, "input": input_hash(x), "label": 0, "predicted": 0}
@@ -269,24 +268,17 @@ def test_a_multiple_of_a_form_proves_no_more_of_it(tmp_path):
     assert claims.check(record, file)
 
 
-def test_cuts_are_confirmed(tmp_path):
-    """One leaf, nothing split: relu(z1) + relu(z2) <= 0.5 is what the checker derives."""
-    tree = Tree(0, [0, 1])
-    tree.close(0, np.zeros(2, "uint8"), np.zeros(2), np.ones(1), np.ones(1))
-    cuts = Cuts(np.array([[0, 1]]), np.ones((1, 2)), np.zeros((1, 2)))
-    path, file = branched(tmp_path, tree, cuts)
-    assert recheck(path).confirmed == [0]
-    for name, value, reason in (
-        ("cut_outer", np.full((1, 2), 0.1), "not below 0"),
-        ("cut_outer", np.full((1, 2), np.nan), "not finite"),
-        ("cut_members", np.array([[0, 2]]), "must be in 0 .. 1"),
-        ("tree0_gamma_cuts", np.ones(1, "int32"), "a cut that is none"),
-        ("tree0_gamma_values", np.zeros(1, "float32"), "not below 0"),
-        ("cut_inner", None, "cuts lack"),
-    ):
-        path, file = branched(tmp_path, tree, cuts)
-        change(file, **{name: value})
-        assert reason in recheck(path).rejected[0]
+def test_reports_of_version_3(tmp_path):
+    """Their trees have arrays for multi-neuron constraints, which say nothing without these."""
+    path, file = branched(tmp_path, split_tree())
+    path.write_text(path.read_text().replace(FORMAT, FORMAT[:-1] + "3", 1))
+    for count in (0, 1):  # of any number of multipliers: a bound holds without them
+        none = {"counts": np.full(4, count, "int32"), "cuts": np.zeros(4 * count, "int32")}
+        none |= {"values": np.ones(4 * count, "float32")}
+        change(file, **{f"tree0_gamma_{name}": array for name, array in none.items()})
+        assert recheck(path).confirmed == [0]
+    change(file, cut_members=np.array([[0, 1]]))
+    assert "multi-neuron constraints, which this version" in recheck(path).rejected[0]
 
 
 @pytest.mark.parametrize(
@@ -309,7 +301,6 @@ def test_cuts_are_confirmed(tmp_path):
         ("neurons", lambda a: a[::-1] * 1000, "is none"),
         ("group", lambda a: a + 50, "no group"),
         ("group", lambda a: a * 0 - 1, "no group"),
-        ("gamma_counts", lambda a: a + 1, "`gamma_cuts` must have"),
         ("preorder", lambda a: None, "The tree lacks preorder"),
     ],
 )
