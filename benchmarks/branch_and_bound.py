@@ -4,8 +4,8 @@
     TFDS_DATA_DIR=... python benchmarks/branch_and_bound.py --model ... --backend jax --only default
 
 The test images that the stages before leave open are handed to branch and bound in several
-settings, one after the other in the same process: each way of branching, boxes derived again, one
-input at a time. A first round of every setting compiles and is not counted.
+settings, one after the other in the same process: each way of branching, one input at a
+time. A first round of every setting compiles and is not counted.
 """
 
 import argparse
@@ -20,8 +20,6 @@ SETTINGS = {
     "default": {},
     "babsr": {"branching": "babsr"},
     "gap": {"branching": "gap"},
-    "boxes again after 3 splits": {"recompute": 3},
-    "boxes again after 8 splits": {"recompute": 8},
     "one input at a time": {},
 }
 BEFORE = ("ibp", "attack", "crown-ibp", "crown", "alpha-crown", "strong-attack")

@@ -31,7 +31,7 @@ def test_options():
 def test_commands(command):
     found = defaults(command.run)
     assert found["memory"] * GIB == MEMORY
-    assert (found["branching"], found["recompute"]) == (Options().branching, Options().recompute)
+    assert found["branching"] == Options().branching
 
 
 def test_all_but_the_exact_solver_by_default():

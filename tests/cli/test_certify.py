@@ -202,7 +202,6 @@ def test_a_full_disk_ends_with_1(capsys, stock, tmp_path, monkeypatch):
         (("{stock}", "{stock}", "--dataset", "digits", "--eps", "0.1"), "would share the report"),
         (("{stock}", "nowhere.keras", "--dataset", "digits"), "There is no model file"),
         (("{stock}", "--branching", "best"), "'kfsb'. Received: --branching='best'"),
-        (("{stock}", "--recompute", "-1"), "`--recompute` must be a whole number >= 0"),
         (("{stock}", "--memory", "0"), "`--memory` must be a number in (0, inf)"),
         (("{stock}", "--memory", "inf"), "`--memory`"),
         (("{stock}", "--memory", "4G"), "Invalid value for '--memory'"),

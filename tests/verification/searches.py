@@ -92,11 +92,9 @@ def attempt(graph, task, points):
             task.decide(FALSIFIED, "bab")
 
 
-def loaded(kind, seed, branching="kfsb", check=True, recompute=0):
+def loaded(kind, seed, branching="kfsb", check=True):
     """A search with the weights of a graph."""
-    search = with_graph(_search(kind), graph_of(kind, seed), branching, check)
-    search.recompute = recompute
-    return search
+    return with_graph(_search(kind), graph_of(kind, seed), branching, check)
 
 
 def with_graph(search, graph, branching="kfsb", check=True):
@@ -104,7 +102,7 @@ def with_graph(search, graph, branching="kfsb", check=True):
     search.look_at(graph)
     search.checker, search.check, search.branching = Checker(graph), check, branching
     search.engine.network.set_weights(build_network(graph).get_weights())
-    search.sizes, search.memory, search.nodes, search.recompute = (16,), 2**31, 0, 0
+    search.sizes, search.memory, search.nodes = (16,), 2**31, 0
     return search
 
 

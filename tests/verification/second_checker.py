@@ -202,16 +202,16 @@ def grid(value):
 
 
 class Walk:
-    """A box through a network; `known` and `signs` narrow the boxes of its ReLUs.
+    """A box through a network; `known` narrows the boxes of its ReLUs.
 
     `tight` has the slopes for both bounds on a neuron, each a dictionary of neurons; `cases` a list
     for a neuron of its bounds by cases, each a side and what is known in the cases.
     """
 
-    def __init__(self, network, box, method, known=None, signs=None, tight=None, cases=None):
-        self.method, self.box, self.known, self.signs = method, box, known, signs or {}
+    def __init__(self, network, box, method, known=None, tight=None, cases=None):
+        self.method, self.box, self.known = method, box, known
         self.tight, self.cases = tight or {}, cases or {}
-        self.boxes, self.relus, self.empty = [], [], False
+        self.boxes, self.relus = [], []
         nodes, tail = network.nodes, len(network.nodes)
         while tail and nodes[tail - 1][0] in ("affine", "same"):
             tail -= 1
@@ -264,17 +264,14 @@ class Walk:
                 out.append((low + b, high + b))
             return out, out
         if node[0] == "relu":
-            if self.known is not None:
-                box = self.narrowed(box)
+            box = self.narrowed(box)
             box = self.refined(box, [low < 0 < high for low, high in box], pull)
             box = self.tightened(box, pull)
             self.boxes.append(box)
             a, first = node[1], sum(size for size, *_ in self.relus)
             self.relus.append((len(box), a, box))
             return [(max(low, a * low), max(high, a * high)) for low, high in box], (box, first)
-        if self.known is not None:
-            known = self.known[len(self.boxes)]
-            box = [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(box, known, strict=True)]
+        box = self.narrowed(box)
         box = self.refined(box, [low < high for low, high in box], pull)
         self.boxes.append(box)
         out = [(max(box[i][0] for i in w), max(box[i][1] for i in w)) for w in node[1]]
@@ -308,16 +305,10 @@ class Walk:
         return found
 
     def narrowed(self, box):
-        known, found = self.known[len(self.boxes)], []
-        first = sum(size for size, *_ in self.relus)
-        for i, (low, high) in enumerate(box):
-            low, high = max(low, known[i][0]), min(high, known[i][1])
-            sign = self.signs.get(first + i, 0)
-            found.append((max(low, 0) if sign > 0 else low, min(high, 0) if sign < 0 else high))
-        if any(low > high for low, high in found):
-            self.empty = True
-            return known
-        return found
+        if self.known is None:
+            return box
+        known = self.known[len(self.boxes)]
+        return [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(box, known, strict=True)]
 
     def back(self, nodes, records, form, leaf=None):
         for node, record in zip(reversed(nodes), reversed(records), strict=True):
@@ -395,7 +386,7 @@ def max_back(form, windows, box):
 # Trees
 
 
-def tree_bounds(root_walk, network, form_of, arrays, forms):
+def tree_bounds(walk, form_of, arrays, forms):
     """Bounds of the forms that have trees."""
     found, number = {}, 0
     while f"tree{number}_preorder" in arrays:
@@ -405,9 +396,7 @@ def tree_bounds(root_walk, network, form_of, arrays, forms):
             if n.startswith(f"tree{number}_")
         }
         group = own["group"][2][0]
-        bound = max(
-            leaf_bound(root_walk, network, form_of(group), leaf) for leaf in leaves(own, root_walk)
-        )
+        bound = max(leaf_bound(walk, form_of(group), leaf) for leaf in leaves(own, walk))
         found[group] = min(found.get(group, INFINITE), bound)
         number += 1
     assert all(0 <= group < forms for group in found)
@@ -415,19 +404,17 @@ def tree_bounds(root_walk, network, form_of, arrays, forms):
 
 
 def leaves(own, walk):
-    """Dictionaries: path, base, slopes, betas, mix of each leaf."""
-    neurons, preorder, rebased = (own[name][2] for name in ("neurons", "preorder", "rebased"))
+    """Dictionaries: signs, slopes, betas, mix of each leaf."""
+    neurons, preorder = (own[name][2] for name in ("neurons", "preorder"))
     kinks = [a for size, a, *_ in walk.relus for _ in range(size)]
     assert len(set(neurons)) == len(neurons)
-    assert len(preorder) == len(rebased)
-    waiting, count, beta_at = [((), ())], 0, 0
-    for neuron, again in zip(preorder, rebased, strict=True):
-        path, base = waiting.pop()
-        base = path if again else base
+    waiting, count, beta_at = [()], 0, 0
+    for neuron in preorder:
+        path = waiting.pop()
         if neuron != -1:
             assert neuron in neurons
             assert neuron not in dict(path)
-            waiting += [((*path, (neuron, 1)), base), ((*path, (neuron, -1)), base)]
+            waiting += [(*path, (neuron, 1)), (*path, (neuron, -1))]
             continue
         levels = own["slopes"][2][count * len(neurons) : (count + 1) * len(neurons)]
         slopes = {
@@ -437,7 +424,6 @@ def leaves(own, walk):
         betas = exact(own["betas"][2][beta_at : beta_at + len(path)])
         yield {
             "signs": dict(path),
-            "base": dict(base),
             "slopes": slopes,
             "betas": {n: b for (n, _), b in zip(path, betas, strict=True) if b > 0},
             "mix": max(Fraction(own["mix"][2][count]), Fraction(0)),
@@ -448,19 +434,12 @@ def leaves(own, walk):
     assert own["mix"][1][1] == 1
 
 
-def leaf_bound(root_walk, network, form, leaf):
-    walk = root_walk
-    if leaf["base"]:
-        key = tuple(sorted(leaf["base"].items()))
-        parts = root_walk.__dict__.setdefault("parts", {})
-        if key not in parts:
-            parts[key] = Walk(network, root_walk.box, "crown", root_walk.boxes, leaf["base"])
-        walk = parts[key]
+def leaf_bound(walk, form, leaf):
     place = 0
     for size, _, box in walk.relus:
         for i, (low, high) in enumerate(box):
             sign = leaf["signs"].get(place + i, 0)
-            if walk.empty or (sign < 0 and low > 0) or (sign > 0 and high < 0):
+            if (sign < 0 and low > 0) or (sign > 0 and high < 0):
                 return -INFINITE
         place += size
     rows, constant = form
@@ -696,7 +675,7 @@ class Report:
         if "box_asked" in arrays and method in ("alpha-crown", "bab"):
             tight = tightening(arrays, walk.relus)
             cases = by_cases(arrays, walk.relus) if "case_asked" in arrays else None
-            walk = Walk(self.network, box, "given", walk.boxes, None, tight, cases)
+            walk = Walk(self.network, box, "given", walk.boxes, tight, cases)
         slopes = [{} for _ in forms]
         if "slopes" in arrays and method in ("alpha-crown", "bab"):
             _, (count, neurons), values = arrays["slopes"]
@@ -707,6 +686,6 @@ class Report:
                 own.update({i: Fraction(v) for i, v in enumerate(row) if not math.isnan(v)})
         found = [walk.bound(form, {"slopes": own}) for form, own in zip(forms, slopes, strict=True)]
         if method == "bab":
-            grown = tree_bounds(walk, self.network, forms.__getitem__, arrays, len(forms))
+            grown = tree_bounds(walk, forms.__getitem__, arrays, len(forms))
             found = [min(b, grown.get(i, INFINITE)) for i, b in enumerate(found)]
         return found, walk.boxes

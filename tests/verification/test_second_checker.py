@@ -62,12 +62,11 @@ TREES = ["attack", "alpha-crown", "bab"]
 CASES = {
     "tiny": (lambda: tiny()[0], EPS, BOUNDS, {}),
     "trees": (lambda: tiny()[0], EPS, TREES, {}),
-    "boxes derived again": (lambda: tiny()[0], EPS, ["attack", "bab"], {"recompute": 1}),
-    "steep": (steep, 0.2, ["attack", "bab"], {"recompute": 2}),
+    "steep": (steep, 0.2, ["attack", "bab"], {}),
     "batch norm": (lambda: dense_network(3, (4, 4), batch_norm=True), 0.05, BOUNDS, {}),
     "boxes with slopes": (leaky, 0.3, TREES, {}),
     "boxes by cases": (leaky, 0.3, TREES, {}),
-    "leaky": (leaky, 0.4, ["attack", "bab"], {"recompute": 1}),
+    "leaky": (leaky, 0.4, ["attack", "bab"], {}),
     "residual": (residual, 0.01, BOUNDS, {}),
     "pooled": (pooled, 0.03, BOUNDS, {}),
     "features": (leaky, [0.1, 0.0, 0.3], BOUNDS, {"domain": ([-0.5, None, 0], 1.5)}),
@@ -114,8 +113,6 @@ def test_they_agree(name, tmp_path, monkeypatch):
         assert any("box_slopes" in np.load(file) for file in proofs)
     if name == "boxes by cases":
         assert any("case_slopes" in np.load(file) for file in proofs)
-    if "recompute" in options:
-        assert any(np.any(np.load(file).get("tree0_rebased", False)) for file in proofs)
 
 
 def our_bounds(claims, record, path, x):

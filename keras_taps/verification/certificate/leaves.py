@@ -50,8 +50,7 @@ class RootBox:
         Wang et al. 2021, beta-CROWN.
     """
 
-    def __init__(self, walk, records, outputs, within):
-        self._within, self._parts = within, {}
+    def __init__(self, walk, records, outputs):
         self._walk = walk  # forward after it
         self._records = records
         self._outputs = outputs
@@ -81,33 +80,6 @@ class RootBox:
     def boxes(self):
         """List of the boxes of the inputs of every ReLU and max pooling, as in the checker."""
         return self._walk.boxes
-
-    @property
-    def empty(self):
-        """Whether the limits contradict each other, in a part made by `within`."""
-        return self._walk.empty
-
-    def within(self, limits):
-        """The part of the box where pre-activations are between limits, with boxes of its own.
-
-        Args:
-            limits: Pair of arrays `(N,)`, infinite where nothing is known.
-
-        Returns:
-            `RootBox`, whose bounds are about this part. The last few are kept.
-        """
-        limits = self._checked_limits(limits, (self.neurons,))
-        key = b"".join(side.tobytes() for side in limits)
-        if key in self._parts:
-            self._parts[key] = self._parts.pop(key)  # now the youngest
-        else:
-            while len(self._parts) * 12 * 8 * self.neurons > _ROWS:
-                self._parts.pop(next(iter(self._parts)))
-            sides = (by_layer(side[None], self._lines) for side in limits)
-            self._parts[key] = self._within(
-                [(low[0], high[0]) for low, high in zip(*sides, strict=True)]
-            )
-        return self._parts[key]
 
     def usual_slopes(self):
         """Array `(N,)`: slopes of the lower lines that 'crown' takes."""
@@ -171,7 +143,7 @@ class RootBox:
         self._check("forms", forms, (count, self._outputs))
         if limits is None:
             limits = (np.full((count, self.neurons), side * np.inf) for side in (-1, 1))
-        limits = self._checked_limits(limits, (count, self.neurons))
+        limits = self._checked_limits(limits, count)
         slopes, betas = (None if v is None else np.asarray(v) for v in (slopes, betas))
         for name, values in (("slopes", slopes), ("betas", betas)):
             if values is not None:
@@ -193,16 +165,16 @@ class RootBox:
     def _empty(self, floor, ceiling):
         """Which rows of limits contradict the boxes or each other."""
         against = (floor > self.upper) | (ceiling < self.lower) | (floor > ceiling)
-        return self.empty | np.any(against, 1)
+        return np.any(against, 1)
 
     def _check(self, name, values, shape):
         if values.shape != shape:
             raise ValueError(f"`{name}` must have shape {shape}. Received: shape {values.shape}")
 
-    def _checked_limits(self, limits, shape):
+    def _checked_limits(self, limits, count):
         floor, ceiling = (np.asarray(side, "float64") for side in limits)
         for side in (floor, ceiling):
-            self._check("limits", side, shape)
+            self._check("limits", side, (count, self.neurons))
         if not np.all((floor < np.inf) & (ceiling > -np.inf)):
             raise ValueError("`limits` must be numbers, or infinite where there is none.")
         fixed = [np.isfinite(side) & (side != 0) & ~self._curved for side in (floor, ceiling)]

@@ -14,11 +14,11 @@ _TREE = {
     "neurons": Expected(("<i4",), _LIST),
     "preorder": Expected(("<i4",), _LIST),
     "points": Expected(("<f8",), _LIST),
-    "rebased": Expected(("|b1",), _LIST),
     "slopes": Expected(("|u1",), _ROWS),
     "betas": Expected(("<f4",), _LIST),
     "mix": Expected(("<f4",), _ROWS),
-    # In version 3, of multi-neuron constraints: without these they say nothing.
+    # In version 3, of what only that version checks: without it they say nothing.
+    "rebased": Expected(("|b1",), _LIST),
     "gamma_counts": Expected(("<i4",), _LIST),
     "gamma_cuts": Expected(("<i4",), _LIST),
     "gamma_values": Expected(("<f4",), _LIST),
@@ -37,6 +37,7 @@ _CASES = {
 }
 _SLOPES = Expected(("<f4",), _ROWS, nan=True)
 _TREE_NAME = re.compile(r"tree(?:0|[1-9][0-9]{0,5})_([a-z_]+)")
+_UNCHECKED = "it was made with {}, which this version does not check: certify again"
 
 
 def pattern(name):
@@ -54,10 +55,7 @@ def pattern(name):
     if name == "slopes":
         return _SLOPES
     if name.startswith("cut_"):
-        raise ValueError(
-            "it was made with multi-neuron constraints, which this version does not check: "
-            "certify again"
-        )
+        raise ValueError(_UNCHECKED.format("multi-neuron constraints"))
     if name.startswith("box_"):
         return _TIGHTENING.get(name.removeprefix("box_"))
     if name.startswith("case_"):
@@ -132,7 +130,7 @@ def unpack_trees(proof):
         List of `Tree`.
 
     Raises:
-        ValueError: If a tree is none.
+        ValueError: If a tree is none, or only an older version can check it.
     """
     own = {}
     for name, array in proof.items():
@@ -141,4 +139,6 @@ def unpack_trees(proof):
             own.setdefault(tree, {})[part] = array
     if set(own) != {f"tree{number}" for number in range(len(own))}:
         raise ValueError("The trees are not numbered 0, 1, ...")
+    if any(np.any(parts.get("rebased", False)) for parts in own.values()):
+        raise ValueError(_UNCHECKED.format("boxes derived again in parts"))
     return [Tree.unpack(own[f"tree{number}"]) for number in range(len(own))]

@@ -4,8 +4,7 @@ The children of a node cut one pre-activation z_j at a point p: z_j <= p in the 
 the second. Every input lies in one of them, so the leaves of a binary tree cover the box whatever
 its nodes split; that is all that a tree has to be. A ReLU is split at 0, a curve at any point and
 again in its parts. What a leaf claims is not believed: the checker bounds it again from its slopes
-and multipliers, and any of those are sound. At some nodes it first derives the boxes of all neurons
-again, knowing the splits above.
+and multipliers, and any of those are sound.
 
 Growing, storing and reading are in one long file, because they agree on one order of nodes.
 """
@@ -21,10 +20,7 @@ _ARRAYS = ("group", "neurons", "preorder", "slopes", "betas", "mix")
 
 @dataclass(slots=True)
 class _Node:
-    """`side` of `point` on which the edge from the parent has `place`; `split`: place split here.
-
-    `rebased`: whether boxes are derived again here.
-    """
+    """The edge from the parent: a `side` of `point` at `place`; `split`: the place split here."""
 
     parent: int
     place: int
@@ -32,7 +28,6 @@ class _Node:
     point: float
     split: int = -1
     children: tuple = None
-    rebased: bool = False
     proof: tuple = None  # slopes, betas along the path, mix
 
 
@@ -113,24 +108,6 @@ class Tree:
         del self._open[node]
         self._open.update({first: None, first + 1: None})
         return first, first + 1
-
-    def rebase(self, node):
-        """Have the boxes of all neurons derived again at an open node, for all that is below it.
-
-        Args:
-            node: Number of an open node.
-
-        Raises:
-            ValueError: If the node is not open.
-        """
-        self._check_open(node)
-        self._nodes[node].rebased = True
-
-    def base(self, node):
-        """The nearest node, this one or one above, where boxes are derived again; or the root."""
-        while node != self.root and not self._nodes[node].rebased:
-            node = self._nodes[node].parent
-        return node
 
     def close(self, node, slopes, betas, mix):
         """Mark an open node as proved by these multipliers.
@@ -228,9 +205,8 @@ class Tree:
         Returns:
             `group`; `neurons` `(U,)`; `preorder`, for each node the neuron that it splits or -1 for
             a leaf, a child below before the one above; `points`, for each split where it is, unless
-            all are 0; `rebased`, for each node whether boxes are derived again there; for the
-            leaves in this order `slopes` `(leaves, U)`, `betas`, those along each path from the
-            root one after the other, and `mix` `(leaves, m)`.
+            all are 0; for the leaves in this order `slopes` `(leaves, U)`, `betas`, those along
+            each path from the root one after the other, and `mix` `(leaves, m)`.
 
         Raises:
             ValueError: If a leaf is open.
@@ -248,7 +224,6 @@ class Tree:
             "neurons": self.neurons.astype("int32"),
             "preorder": np.array([-1 if s < 0 else self.neurons[s] for s in split], "int32"),
             **({"points": points} if points.any() else {}),
-            "rebased": np.array([self._nodes[node].rebased for node in order]),
             "slopes": np.stack(slopes),
             "betas": np.concatenate(betas),
             "mix": np.stack(mix),
@@ -259,8 +234,7 @@ class Tree:
         """The tree that `pack` took apart.
 
         Args:
-            packed: Dictionary of arrays, from whatever source; without `rebased` no boxes are
-                derived again, and without `points` all are 0.
+            packed: Dictionary of arrays, from whatever source; without `points` all are 0.
 
         Returns:
             `Tree`, complete.
@@ -277,12 +251,6 @@ class Tree:
         if points.dtype != np.float64 or points.shape != (np.sum(preorder != -1),):
             raise ValueError("`points` must hold a number for each split.")
         leaves = tree._grow(preorder, iter(points.tolist()))
-        order = tree._preorder()
-        rebased = np.asarray(packed.get("rebased", np.zeros(len(order), bool)))
-        if rebased.dtype != bool or rebased.shape != (len(order),):
-            raise ValueError("`rebased` must be true or false for each node.")
-        for node in np.array(order)[rebased]:
-            tree._nodes[node].rebased = True
         slopes = np.asarray(packed["slopes"])
         if slopes.dtype != np.uint8 or slopes.shape != (len(leaves), len(tree.neurons)):
             raise ValueError("`slopes` must hold a byte for each leaf and neuron.")

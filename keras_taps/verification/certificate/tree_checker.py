@@ -114,23 +114,8 @@ def bound_leaves(root, forms, offset, groups, leaves):
         slopes[i, tree.neurons] = dequantise(levels, *ranges)
         betas[i, tree.neurons] = own_betas
         weights[i, mine] = mix
-    mixed = root.mixed(weights, forms, offset)
-    bounds = np.zeros(count)
-    for fixed, rows in _by_base(root, leaves):
-        part = root.within(fixed) if np.isfinite(fixed).any() else root
-        own = [side[rows] for side in limits]
-        form, shift, error = (values[rows] for values in mixed)
-        bounds[rows] = part.upper_bounds(form, shift, own, slopes[rows], betas[rows], error)
+    mixed, shift, error = root.mixed(weights, forms, offset)
+    bounds = root.upper_bounds(mixed, shift, limits, slopes, betas, error)
     # Weights larger than 1 in all would make any bound as far below 0 as one likes.
     total = np.maximum(multipliers(weights).sum(1) * _UP, 1.0)
     return np.where(bounds < 0, bounds / total, bounds)
-
-
-def _by_base(root, leaves):
-    """Pairs of the limits at a base of some leaves and the rows of these leaves."""
-    bases = {}
-    for row, (tree, node) in enumerate(leaves):
-        fixed = tree.limits_of_all(tree.base(node), root.neurons)
-        key = b"".join(side.tobytes() for side in fixed)
-        bases.setdefault(key, (fixed, []))[1].append(row)
-    return bases.values()

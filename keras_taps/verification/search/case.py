@@ -30,8 +30,7 @@ class Case:
     Attributes:
         task: The task.
         root: `RootBox`: rigorous boxes of all N neurons.
-        bases: List of pairs of arrays `(N,)`, the boxes of all neurons that domains start from:
-            of the whole box, then of each part whose boxes were derived again.
+        known: Pair of arrays `(N,)`, the boxes of all neurons that domains start from.
         neurons: Integer array `(U,)`, those that can be split in the whole box.
         sites: `Sites` of the graph.
         forms: Dictionary from each group that is left to the indices of its forms.
@@ -45,11 +44,10 @@ class Case:
         self.task, self.check = task, check
         self.root = checker.root(*task.query.box, deadline, boxes)
         self.sites = Sites(checker.graph)
-        self.bases, self._depths = [covering(self.root.lower, self.root.upper)], [0]
+        self.known = covering(self.root.lower, self.root.upper)
         self.box = covering(*task.query.box)
-        known = np.isfinite(self.root.lower) & np.isfinite(self.root.upper)
-        self.stuck = not known.all()
-        self.neurons = np.flatnonzero(self.sites.splits(*self.bases[0]))
+        self.stuck = not np.isfinite([self.root.lower, self.root.upper]).all()
+        self.neurons = np.flatnonzero(self.sites.splits(*self.known))
         if self.sites.curves and task.slopes is None and not self.stuck:
             task.slopes = sloped(task, self.root.boxes)
         bounds = self.root.upper_bounds(task.query.forms, task.query.offset, slopes=task.slopes)
@@ -101,50 +99,21 @@ class Case:
         """Limits `(N,)` of all neurons at a node of the tree of a group."""
         return self.trees[group].limits_of_all(node, self.root.neurons)
 
-    def within(self, group, node, base=0):
-        """Bounds `(N,)` of all pre-activations at a node, whose boxes have this base."""
-        (low, high), (floor, ceiling) = self.bases[base], self.limits(group, node)
+    def within(self, group, node):
+        """Bounds `(N,)` of all pre-activations at a node."""
+        (low, high), (floor, ceiling) = self.known, self.limits(group, node)
         return np.maximum(low, floor), np.minimum(high, ceiling)
 
-    def free(self, group, node, base=0):
+    def free(self, group, node):
         """Whether a neuron is left to split."""
-        return bool(np.any(self.sites.splits(*self.within(group, node, base))[self.neurons]))
+        return bool(np.any(self.sites.splits(*self.within(group, node))[self.neurons]))
 
-    def pattern(self, group, node, base=0):
+    def pattern(self, group, node):
         """Signs of all ReLUs of a domain without a free one, and which are constraints."""
         floor, ceiling = self.limits(group, node)
         fixed = np.isfinite(floor) * 1 - np.isfinite(ceiling)
-        known = np.where(self.bases[base][0] >= 0, 1, -1)
+        known = np.where(self.known[0] >= 0, 1, -1)
         return np.where(fixed, fixed, known).astype("int8"), fixed != 0
-
-    def rebase(self, group, node, base, every):
-        """Derive the boxes of a domain again if this is due.
-
-        Args:
-            group: Group of forms.
-            node: Number of its open node.
-            base: Number of the base that it has.
-            every: Splits since then at which it is due.
-
-        Returns:
-            Number of the base that it has now, the same if none was derived.
-        """
-        depth = len(self.trees[group].path(node)[0])
-        if depth < self._depths[base] + every:
-            return base
-        try:
-            part = self.root.within(self.limits(group, node))
-        except OutOfTime:
-            return base
-        self.trees[group].rebase(node)
-        self.bases.append(covering(part.lower, part.upper))
-        self._depths.append(depth)
-        return len(self.bases) - 1
-
-    @property
-    def bytes(self):
-        """Bytes of the bases."""
-        return len(self.bases) * sum(side.nbytes for side in self.bases[0])
 
     def padded_forms(self, group, count):
         """Forms `(count, outputs)` and offsets of a group, the first repeated to fill."""
@@ -202,9 +171,7 @@ def gather(cases, part):
     """
     owners, groups = [cases[number] for number in part["case"]], part["group"]
     shape = len(owners), owners[0].root.neurons
-    pairs = list(zip(owners, groups, strict=True))
-    bases = [case.bases[base] for case, base in zip(owners, part["base"], strict=True)]
-    low, high = (np.stack(side) for side in zip(*bases, strict=True))
+    low, high = (np.stack(side) for side in zip(*(case.known for case in owners), strict=True))
     limits = [case.limits(*at) for case, *at in zip(owners, groups, part["node"], strict=True)]
     floor, ceiling = (np.stack(side) for side in zip(*limits, strict=True))
     slopes, betas = np.full(shape, np.nan, "float32"), np.zeros(shape, "float32")
@@ -212,7 +179,8 @@ def gather(cases, part):
         mine, size = case.neurons, len(case.neurons)
         slopes[row, mine] = case.unpacked(part["slopes"][row, :size])
         betas[row, mine] = part["betas"][row, :size]
-    forms = [case.padded_forms(group, part["mix"].shape[1]) for case, group in pairs]
+    most = part["mix"].shape[1]
+    forms = [case.padded_forms(g, most) for case, g in zip(owners, groups, strict=True)]
     return Domains(
         lower=np.stack([case.box[0] for case in owners]),
         upper=np.stack([case.box[1] for case in owners]),

@@ -34,7 +34,6 @@ class Pool:
                 "case": ((), "int32"),
                 "group": ((), "int32"),
                 "node": ((), "int32"),
-                "base": ((), "int32"),
                 "slopes": ((neurons,), "uint8"),
                 "betas": ((neurons,), "float32"),
                 "mix": ((members,), "float32"),

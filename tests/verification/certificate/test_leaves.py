@@ -61,20 +61,14 @@ def leaves_at(rng, values, count, share):
     return np.where(fixed, np.where(chosen >= 0, 1, -1), 0).astype("int8")
 
 
-def sampled_root(kind, seed, radius):
-    """A random root, and what points of its box reach: pre-activations and outputs."""
-    graph = random_graph(kind, seed % 1000)
-    lower, upper = random_box(graph, seed, radius)
-    points = sample(lower, upper, 2000)
-    values = pre_activations(graph, points)
-    return Checker(graph).root(lower, upper), values, graph(points)
-
-
 @given(kind=st.sampled_from(KINDS), seed=SEEDS, radius=st.sampled_from([0.02, 0.3, 1.0]))
 def test_above_every_sampled_value(kind, seed, radius):
     """Over the points that satisfy the signs, with garbage for every multiplier."""
     rng = np.random.default_rng(seed)
-    root, values, outputs = sampled_root(kind, seed, radius)
+    graph = random_graph(kind, seed % 1000)
+    lower, upper = random_box(graph, seed, radius)
+    points = sample(lower, upper, 2000)
+    values, root = pre_activations(graph, points), Checker(graph).root(lower, upper)
     assert root.neurons == values.shape[1]
     assert np.all((values >= root.lower - 1e-9) & (values <= root.upper + 1e-9))
     leaves = 12
@@ -85,7 +79,7 @@ def test_above_every_sampled_value(kind, seed, radius):
     assert not np.any(np.isnan(found))
     inside = np.all((signs[:, None] == 0) | (signs[:, None] * values[None] >= 0), -1)
     assert inside.any(1).all()
-    reached = np.where(inside, forms @ outputs.T + offset[:, None], -np.inf).max(1)
+    reached = np.where(inside, forms @ graph(points).T + offset[:, None], -np.inf).max(1)
     assert np.all(found >= reached - 1e-10 * (1 + np.abs(reached)))
 
 
@@ -269,41 +263,6 @@ def test_betas_use_the_split():
     limits, betas = limits_of([[-1, 0]] * 2), np.array([[0, 0], [-0.25, 9]])
     found = root.upper_bounds(np.ones((2, 1)), np.zeros(2), limits, None, betas)
     np.testing.assert_allclose(found, [0.5, 0.25], atol=1e-12)
-
-
-@given(kind=st.sampled_from(KINDS), seed=SEEDS, radius=st.sampled_from([0.02, 0.3, 1.0]))
-def test_parts_of_a_box(kind, seed, radius):
-    """Boxes and bounds hold where the signs do; the boxes are no wider than those of the root."""
-    rng = np.random.default_rng(seed)
-    root, values, outputs = sampled_root(kind, seed, radius)
-    (base,) = leaves_at(rng, values, 1, 0.3)
-    part = root.within(limits_of(base))
-    assert part is root.within(limits_of(base))
-    assert not part.empty
-    there = np.all((base == 0) | (base * values >= 0), -1)
-    assert np.all((values[there] >= part.lower - 1e-9) & (values[there] <= part.upper + 1e-9))
-    assert np.all((part.lower >= root.lower) & (part.upper <= root.upper))
-    signs = np.where(base, base, leaves_at(rng, values[there], 5, 0.3)).astype("int8")
-    forms, offset = rng.normal(size=(5, 3)), rng.normal(size=5)
-    garbled = garbage(rng, signs.shape), garbage(rng, signs.shape)
-    found = part.upper_bounds(forms, offset, limits_of(signs), *garbled)
-    inside = np.all((signs[:, None] == 0) | (signs[:, None] * values[None] >= 0), -1)
-    reached = np.where(inside, forms @ outputs.T + offset[:, None], -np.inf).max(1)
-    assert np.all(found >= reached - 1e-9)
-
-
-def test_parts_that_contradict_each_other():
-    first = Dense(np.ones((1, 2)), np.array([0.5, -0.5]))
-    graph = Graph((first, Relu((2,)), Dense(np.ones((2, 1)), np.zeros(1))))
-    root = Checker(graph).root(-np.ones(1), np.ones(1))
-    assert not root.empty
-    assert root.within(limits_of([1, 0])).lower[0] == 0
-    with pytest.raises(ValueError, match="A ReLU is split at 0 alone"):
-        root.within((np.array([-256, 0]), np.full(2, np.inf)))
-    sure = Checker(graph).root(np.full(1, 0.9), np.ones(1))
-    part = sure.within(limits_of([0, -1]))
-    assert part.empty
-    assert part.upper_bounds(np.ones((1, 1)), np.zeros(1)).tolist() == [-np.inf]
 
 
 def test_contradictory_signs():

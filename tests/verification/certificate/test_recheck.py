@@ -269,16 +269,21 @@ def test_a_multiple_of_a_form_proves_no_more_of_it(tmp_path):
 
 
 def test_reports_of_version_3(tmp_path):
-    """Their trees have arrays for multi-neuron constraints, which say nothing without these."""
+    """Their trees have arrays for what is checked no more, which say nothing without it."""
     path, file = branched(tmp_path, split_tree())
     path.write_text(path.read_text().replace(FORMAT, FORMAT[:-1] + "3", 1))
     for count in (0, 1):  # of any number of multipliers: a bound holds without them
         none = {"counts": np.full(4, count, "int32"), "cuts": np.zeros(4 * count, "int32")}
         none |= {"values": np.ones(4 * count, "float32")}
-        change(file, **{f"tree0_gamma_{name}": array for name, array in none.items()})
+        none = {f"tree0_gamma_{name}": array for name, array in none.items()}
+        change(file, **none, tree0_rebased=np.zeros(7, bool))
         assert recheck(path).confirmed == [0]
-    change(file, cut_members=np.array([[0, 1]]))
-    assert "multi-neuron constraints, which this version" in recheck(path).rejected[0]
+    for name, array, what in (
+        ("tree0_rebased", np.arange(7) == 1, "boxes derived again in parts"),
+        ("cut_members", np.array([[0, 1]]), "multi-neuron constraints"),
+    ):
+        change(file, **{name: array})
+        assert f"{what}, which this version does not check" in recheck(path).rejected[0]
 
 
 @pytest.mark.parametrize(
@@ -287,9 +292,7 @@ def test_reports_of_version_3(tmp_path):
         ("preorder", lambda a: a[:-1], "ends before"),
         ("preorder", lambda a: np.append(a, np.int32(-1)), "goes on after"),
         ("preorder", lambda a: np.where(a >= 0, np.int32(77), a), "is none"),
-        ("preorder", lambda a: np.array([-1], "int32"), "for each node"),
-        ("rebased", lambda a: a.astype(int), "has the type <i8"),
-        ("rebased", lambda a: a[1:], "for each node"),
+        ("preorder", lambda a: np.array([-1], "int32"), "byte for each leaf"),
         ("slopes", lambda a: a[:-1], "byte for each leaf"),
         ("betas", lambda a: a[:-1], "`betas` must have"),
         ("betas", lambda a: np.float32(1e3) + 0 * a, "not below 0"),

@@ -32,8 +32,6 @@ def random_tree(rng, neurons, leaves, forms=1, group=0, reach=1.0):
     tree, size = Tree(group, neurons), len(neurons)
     while len(tree.open_nodes) < leaves:
         node = rng.choice(tree.open_nodes)
-        if rng.random() < 0.3:
-            tree.rebase(int(node))
         left = np.setdiff1d(neurons, tree.neurons[tree.path(node)[0]])
         if not len(left):
             break
@@ -143,9 +141,6 @@ def test_packed_and_back(seed, leaves):
         assert tree.path(one) == again.path(other)
         for left, right in zip(tree.proof(one), again.proof(other), strict=True):
             np.testing.assert_array_equal(left, right)
-    for one, other in zip(tree.leaves, again.leaves, strict=True):
-        base, other_base = tree.base(one), again.base(other)
-        assert tree.path(base) == again.path(other_base)
     for name, array in tree.pack().items():
         np.testing.assert_array_equal(array, again.pack()[name])
 
@@ -204,8 +199,6 @@ def test_what_unpacks():
         ({"group": np.zeros(0)}, "`group`"),
         ({"group": 0.5}, "`group`"),
         ({"group": [0, 1]}, "`group`"),
-        ({"rebased": np.zeros(5, "int64")}, "`rebased` must be true or false"),
-        ({"rebased": np.zeros(4, bool)}, "`rebased` must be true or false"),
         ({"slopes": np.zeros((2, 2), "uint8")}, "byte for each leaf"),
         ({"slopes": np.zeros((3, 1), "uint8")}, "byte for each leaf"),
         ({"slopes": np.zeros((3, 2))}, "byte for each leaf"),

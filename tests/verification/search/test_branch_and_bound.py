@@ -60,9 +60,9 @@ def spoiled(monkeypatch, search, change):
 
 @pytest.mark.parametrize(("kind", "branching"), SEARCHES)
 def test_verdicts_are_exact(kind, branching):
-    """A thousandth above or below 0, in groups of one to three forms; boxes kept or not."""
+    """A thousandth above or below 0, in groups of one to three forms."""
     seed = SEARCHES.index((kind, branching))
-    search = loaded(kind, seed, branching, recompute=seed % 3)
+    search = loaded(kind, seed, branching)
     count = PER_SEARCH[kind] // (2 if branching == "gap" else 1)  # which needs the most domains
     tasks, truth = problems(search.graph, count, seed=100 * seed)
     search.solve(tasks, timeout=60)
@@ -119,29 +119,10 @@ def test_proofs_survive_a_file():
         assert np.all(proved(search, task) < 0)
 
 
-def test_boxes_derived_again():
-    """The same verdicts with fewer leaves; the proofs say where, in a file too."""
-    search = loaded(KINDS[0], 3)
-    tasks, truth = problems(search.graph, 8, margin=1e-2, seed=50)
-    again = copies(tasks)
-    search.solve(tasks)
-    search = loaded(KINDS[0], 3, recompute=1)
-    search.solve(again)
-    assert [task.verdict for task in again] == [task.verdict for task in tasks] == truth
-    trees, others = ([t for task in each for t in task.trees or ()] for each in (again, tasks))
-    assert any(tree.pack()["rebased"].any() for tree in trees)
-    assert sum(len(tree.leaves) for tree in trees) < sum(len(tree.leaves) for tree in others)
-    for task in again:
-        if task.trees:
-            task.trees = unpack_trees(pack_trees(task.trees))
-            assert np.all(proved(search, task) < 0)
-
-
 @pytest.mark.once
-@pytest.mark.parametrize("recompute", [0, 1])
-def test_going_on_from_trees(recompute):
+def test_going_on_from_trees():
     """Whoever asks for a little more than trees prove pays for what is missing alone."""
-    search = loaded(KINDS[0], 3, recompute=recompute)
+    search = loaded(KINDS[0], 3)
     tasks, _ = problems(search.graph, 5, margin=1e-2, seed=50)
     search.solve(tasks)
     verdicts, nodes = set(), np.zeros(2)

@@ -31,7 +31,6 @@ def fields(case, groups, members=3):
     return {
         "case": np.zeros(count, int),
         "group": np.array(groups),
-        "base": np.zeros(count, int),
         "node": np.zeros(count, int),
         "slopes": np.full((count, size + 2), 255, "uint8"),
         "betas": np.zeros((count, size + 2), "float32"),
@@ -43,7 +42,7 @@ def test_neurons():
     case = case_of()
     crossing = (case.root.lower < 0) & (case.root.upper > 0)
     assert case.neurons.tolist() == np.flatnonzero(crossing).tolist()
-    low, high = case.bases[0]
+    low, high = case.known
     assert np.all((low <= case.root.lower) & (high >= case.root.upper))
     tree, node, signs = case.trees[0], 0, np.where(np.arange(len(case.neurons)) % 2, 1, -1)
     for neuron, sign in zip(case.neurons, signs, strict=True):

@@ -43,7 +43,7 @@ def task_of(graph, margin):
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_grid_shows_is_proved(name):
     graph = graph_of(name)
-    search = BranchAndBound(graph, Checker(graph), None, sizes=(16,), recompute=2)
+    search = BranchAndBound(graph, Checker(graph), None, sizes=(16,))
     search.attempt = lambda task, points: attempt(graph, task, points)
     safe, unsafe = (task_of(graph, margin) for margin in (MARGINS[name], -0.02))
     search.solve([safe, unsafe], timeout=60)
@@ -73,7 +73,7 @@ def test_engine_and_checker_bound_the_same(monkeypatch):
     assert any(np.isfinite(tree.limits(n)).all(0).any() for n in nodes)
     count, size = len(nodes), len(case.neurons)
     part = {
-        "case": np.zeros(count, int), "group": np.zeros(count, int), "base": np.zeros(count, int),
+        "case": np.zeros(count, int), "group": np.zeros(count, int),
         "node": np.array(nodes), "mix": np.ones((count, 1), "float32"),
         "slopes": np.tile(case.start_slopes(0), (count, 1)),
         "betas": rng.normal(size=(count, size)).astype("float32") * 0.1,
