@@ -4,9 +4,8 @@
     TFDS_DATA_DIR=... python benchmarks/branch_and_bound.py --model ... --backend jax --only default
 
 The test images that the stages before leave open are handed to branch and bound in several
-settings, one after the other in the same process: with and without multi-neuron constraints, each
-way of branching, boxes derived again, one input at a time. A first round of every setting compiles
-and is not counted.
+settings, one after the other in the same process: each way of branching, one input at a
+time. A first round of every setting compiles and is not counted.
 """
 
 import argparse
@@ -19,12 +18,8 @@ from provenance import RESULTS, add_record, provenance, training_of
 
 SETTINGS = {
     "default": {},
-    "16 multi-neuron constraints": {"cuts": 16},
-    "64 multi-neuron constraints": {"cuts": 64},
     "babsr": {"branching": "babsr"},
     "gap": {"branching": "gap"},
-    "boxes again after 3 splits": {"recompute": 3},
-    "boxes again after 8 splits": {"recompute": 8},
     "one input at a time": {},
 }
 BEFORE = ("ibp", "attack", "crown-ibp", "crown", "alpha-crown", "strong-attack")

@@ -2,7 +2,7 @@
 
     python benchmarks/competition.py --folder DIR
     python benchmarks/competition.py --only acasxu --timeout 60
-    python benchmarks/competition.py --hard --options "--cuts 64"
+    python benchmarks/competition.py --hard --options "--branching babsr"
 
 DIR, or else the environment variable VNNLIB_DIR, holds `verdicts.csv` and `verdicts2.csv` with the
 columns benchmark, onnx, vnnlib, verdict and best_seconds, and the files they name. Each row is a

@@ -185,7 +185,9 @@ they were compared, in single runs on a busy machine that were not kept.
 Run it with `python benchmarks/competition.py --folder DIR`.
 
 **What was tried on the rows that need splits**, one thread, 60 s of CPU each on a busy machine. The
-options are those of `keras-taps verify`, when boxes by cases still began after a tenth of the time.
+options are those of `keras-taps verify`, when boxes by cases still began after a tenth of the time
+and two of them were `--cuts`, how many multi-neuron constraints an input and class may have, and
+`--recompute`, after how many splits boxes are derived again.
 "Tree without passes" was a prototype outside the package: the boxes of the root fixed, the
 objective and all pre-activations as affine rows over the inputs and one symbol for each unstable
 ReLU, nodes bounded by weak duality, one product of matrices for many of them. It bounds hundreds to

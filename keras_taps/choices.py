@@ -4,7 +4,6 @@ STAGES = ("ibp", "attack", "crown-ibp", "crown", "alpha-crown", "strong-attack",
 DEFAULT_STAGES = STAGES[:-1]
 PROPERTY_STAGES = (*STAGES[:2], "input-split", *STAGES[2:])  # of one property
 BRANCHINGS = ("babsr", "upb", "gap", "kfsb")
-CUTS = 0  # multi-neuron constraints of an input and class; see docs/benchmarks.md
 MEMORY = 2**31  # bytes for the open domains of branch and bound
 TUNERS = ("random", "bayesian", "hyperband", "grid")
 # Figures of a trial that a search can maximise, all of validation images.

@@ -11,13 +11,7 @@ from keras_taps.cli.backend import import_keras, switch_backend
 from keras_taps.cli.bar import progress_bar
 from keras_taps.cli.output import certification_table, console, make_folder_of, print_json
 from keras_taps.cli.radius import certify_radii
-from keras_taps.cli.search import (
-    BRANCHING,
-    CUTS_OPTION,
-    MEMORY_OPTION,
-    RECOMPUTE,
-    search_options,
-)
+from keras_taps.cli.search import BRANCHING, MEMORY_OPTION, search_options
 from keras_taps.cli.target import DOMAIN, Target, check_limit, parse_radii, radius_name
 from keras_taps.domain import radius_text
 from keras_taps.files import write_atomically
@@ -63,8 +57,6 @@ def run(
     ),
     iterations: int = typer.Option(20, "--iterations", help="Steps of alpha-CROWN."),
     branching: str = BRANCHING,
-    cuts: int = CUTS_OPTION,
-    recompute: int = RECOMPUTE,
     memory: float = MEMORY_OPTION,
     batch_size: int = typer.Option(32, "--batch-size", help="Images at a time."),
     seed: int = typer.Option(0, "--seed", help="Whole number that decides the attacks."),
@@ -91,7 +83,7 @@ def run(
         "batch_size": batch_size,
         "iterations": iterations,
         "seed": seed,
-        **search_options(branching, cuts, recompute, memory),
+        **search_options(branching, memory),
     }
     if radius and (shard or certificates or plot):
         raise ValueError(

@@ -4,8 +4,8 @@ import math
 
 import typer
 
-from keras_taps.checks import check_choice, check_count, check_real
-from keras_taps.choices import BRANCHINGS, CUTS, MEMORY
+from keras_taps.checks import check_choice, check_real
+from keras_taps.choices import BRANCHINGS, MEMORY
 
 GIB = 2**30
 
@@ -14,27 +14,16 @@ BRANCHING = typer.Option(
     "--branching",
     help=f"How branch and bound (stage bab) chooses neurons: {', '.join(BRANCHINGS)}.",
 )
-CUTS_OPTION = typer.Option(
-    CUTS, "--cuts", help="Multi-neuron constraints of each input and class, at most; 0: none."
-)
-RECOMPUTE = typer.Option(
-    0,
-    "--recompute",
-    help="Derive the bounds of all neurons again after so many splits of branch and bound; "
-    "0: never.",
-)
 MEMORY_OPTION = typer.Option(
     MEMORY / GIB, "--memory", help="GiB for the open domains of branch and bound."
 )
 
 
-def search_options(branching, cuts, recompute, memory):
+def search_options(branching, memory):
     """Checked arguments of `certify`, from the options.
 
     Args:
         branching: One of `BRANCHINGS`.
-        cuts: Whole number >= 0.
-        recompute: Whole number >= 0.
         memory: GiB > 0.
 
     Raises:
@@ -42,15 +31,13 @@ def search_options(branching, cuts, recompute, memory):
 
     Example:
 
-    >>> search_options("babsr", 0, 6, 0.5)
-    {'branching': 'babsr', 'cuts': 0, 'recompute': 6, 'memory': 536870912}
+    >>> search_options("babsr", 0.5)
+    {'branching': 'babsr', 'memory': 536870912}
     """
     most = check_real("--memory", memory, 0, math.inf, low_open=True)
     if most == math.inf:
         raise ValueError("`--memory` must be a number of GiB. Received: --memory=inf")
     return {
         "branching": check_choice("--branching", branching, BRANCHINGS),
-        "cuts": check_count("--cuts", cuts),
-        "recompute": check_count("--recompute", recompute),
         "memory": max(1, int(most * GIB)),
     }

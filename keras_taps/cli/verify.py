@@ -7,13 +7,7 @@ import typer
 
 from keras_taps.cli.backend import prefer_backend, switch_backend
 from keras_taps.cli.output import print_json
-from keras_taps.cli.search import (
-    BRANCHING,
-    CUTS_OPTION,
-    MEMORY_OPTION,
-    RECOMPUTE,
-    search_options,
-)
+from keras_taps.cli.search import BRANCHING, MEMORY_OPTION, search_options
 
 NAME = "verify"
 QUICKEST = "torch"  # the least seconds of CPU for one property, see docs/benchmarks.md
@@ -39,8 +33,6 @@ def run(
         True, "--check/--no-check", help="Confirm proofs in float64 with their rounding errors."
     ),
     branching: str = BRANCHING,
-    cuts: int = CUTS_OPTION,
-    recompute: int = RECOMPUTE,
     memory: float = MEMORY_OPTION,
     trust_solver: bool = typer.Option(
         False, "--trust-solver", help="Take the exact solver at its word, which nothing confirms."
@@ -62,7 +54,7 @@ def run(
     `keras-taps verify query.vnnlib --network N=network.onnx --timeout 60`
     """
     name, network, spec = _files(network, spec, networks)
-    search = search_options(branching, cuts, recompute, memory)
+    search = search_options(branching, memory)
     search |= {"check": check, "seed": seed, "trust_solver": trust_solver}
     for path in (network, spec):
         if not path.is_file():

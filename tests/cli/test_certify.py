@@ -118,11 +118,11 @@ def test_branch_and_bound(capsys, stock, tmp_path):
     out = tmp_path / "r.jsonl"
     command = ("certify", stock, "--dataset", "digits", "--limit", 6, "--batch-size", 8)
     command += ("--stages", "ibp,bab", "--eps", 0.1, "--out", out, "--certificates")
-    command += ("--branching", "babsr", "--cuts", 2, "--memory", 0.25)
+    command += ("--branching", "babsr", "--memory", 0.25)
     code, printed, err = call(capsys, *command, "--json")
     assert code == 0, err
     found = json.loads(printed)
-    assert (found["header"]["branching"], found["header"]["cuts"]) == ("babsr", 2)
+    assert found["header"]["branching"] == "babsr"
     assert list(found["stages"]) == ["natural", "ibp", "bab"]
     assert sum(found["stages"]["bab"][name] for name in ("certified", "falsified")) > 0
     assert found["accuracies"]["unknown"] == 0
@@ -202,7 +202,6 @@ def test_a_full_disk_ends_with_1(capsys, stock, tmp_path, monkeypatch):
         (("{stock}", "{stock}", "--dataset", "digits", "--eps", "0.1"), "would share the report"),
         (("{stock}", "nowhere.keras", "--dataset", "digits"), "There is no model file"),
         (("{stock}", "--branching", "best"), "'kfsb'. Received: --branching='best'"),
-        (("{stock}", "--cuts", "-1"), "`--cuts` must be a whole number >= 0"),
         (("{stock}", "--memory", "0"), "`--memory` must be a number in (0, inf)"),
         (("{stock}", "--memory", "inf"), "`--memory`"),
         (("{stock}", "--memory", "4G"), "Invalid value for '--memory'"),

@@ -193,7 +193,7 @@ def test_why_there_is_no_verdict(capsys, network, tmp_path):
 def test_branch_and_bound_is_told_how(capsys, network, tmp_path, monkeypatch):
     """2.01 is above the maximum of 2 and below every linear bound."""
     monkeypatch.setattr("keras_taps.verification.cascade.verify.MOST_INPUTS", 0)
-    command = ("verify", network, spec(tmp_path, 2.01), "--branching", "gap", "--cuts", 0)
+    command = ("verify", network, spec(tmp_path, 2.01), "--branching", "gap")
     code, out, err = call(capsys, *command, "--memory", 0.5)
     assert (code, out) == (0, "unsat\n"), err
     assert "decided by bab, confirmed in float64" in err

@@ -19,7 +19,6 @@ from tests.helpers import BACKEND
 
 # Each compiled function costs seconds, but for PyTorch, which compiles none.
 KINDS = ("dense", "leaky", "conv", "residual") if BACKEND == "torch" else ("residual",)
-CUTS = 4
 
 
 def graph_of(kind, seed):
@@ -74,9 +73,9 @@ def problem(graph, seed, margin, index=0):
 
 
 @lru_cache
-def _search(kind, cuts):
+def _search(kind):
     graph = graph_of(kind, 0)
-    found = BranchAndBound(graph, None, None, cuts=cuts, sizes=(16,))
+    found = BranchAndBound(graph, None, None, sizes=(16,))
     found.attempt = lambda task, points: attempt(found.graph, task, points)
     return found
 
@@ -93,11 +92,9 @@ def attempt(graph, task, points):
             task.decide(FALSIFIED, "bab")
 
 
-def loaded(kind, seed, branching="kfsb", cuts=CUTS, check=True, recompute=0):
+def loaded(kind, seed, branching="kfsb", check=True):
     """A search with the weights of a graph."""
-    search = with_graph(_search(kind, cuts), graph_of(kind, seed), branching, check)
-    search.recompute = recompute
-    return search
+    return with_graph(_search(kind), graph_of(kind, seed), branching, check)
 
 
 def with_graph(search, graph, branching="kfsb", check=True):
@@ -105,7 +102,7 @@ def with_graph(search, graph, branching="kfsb", check=True):
     search.look_at(graph)
     search.checker, search.check, search.branching = Checker(graph), check, branching
     search.engine.network.set_weights(build_network(graph).get_weights())
-    search.sizes, search.memory, search.nodes, search.recompute = (16,), 2**31, 0, 0
+    search.sizes, search.memory, search.nodes = (16,), 2**31, 0
     return search
 
 
@@ -114,4 +111,4 @@ def proved(search, task):
     root = search.checker.root(task.query.lower, task.query.upper)
     about = task.query.forms, task.query.offset
     alone = worst_of(task.query.groups, root.upper_bounds(*about, slopes=task.slopes))
-    return np.fmin(alone, check_trees(root, *about, task.query.groups, task.trees, task.cuts))
+    return np.fmin(alone, check_trees(root, *about, task.query.groups, task.trees))

@@ -13,7 +13,7 @@ import math
 import struct
 import zipfile
 from fractions import Fraction
-from itertools import combinations, product
+from itertools import product
 from pathlib import Path
 
 GRID = 2**100
@@ -202,16 +202,16 @@ def grid(value):
 
 
 class Walk:
-    """A box through a network; `known` and `signs` narrow the boxes of its ReLUs.
+    """A box through a network; `known` narrows the boxes of its ReLUs.
 
     `tight` has the slopes for both bounds on a neuron, each a dictionary of neurons; `cases` a list
     for a neuron of its bounds by cases, each a side and what is known in the cases.
     """
 
-    def __init__(self, network, box, method, known=None, signs=None, tight=None, cases=None):
-        self.method, self.box, self.known, self.signs = method, box, known, signs or {}
+    def __init__(self, network, box, method, known=None, tight=None, cases=None):
+        self.method, self.box, self.known = method, box, known
         self.tight, self.cases = tight or {}, cases or {}
-        self.boxes, self.relus, self.empty = [], [], False
+        self.boxes, self.relus = [], []
         nodes, tail = network.nodes, len(network.nodes)
         while tail and nodes[tail - 1][0] in ("affine", "same"):
             tail -= 1
@@ -264,21 +264,14 @@ class Walk:
                 out.append((low + b, high + b))
             return out, out
         if node[0] == "relu":
-            if self.known is not None:
-                box = self.narrowed(box)
+            box = self.narrowed(box)
             box = self.refined(box, [low < 0 < high for low, high in box], pull)
             box = self.tightened(box, pull)
             self.boxes.append(box)
-            self.relus.append((len(box), node[1], pull, box))
-            a, first = node[1], sum(size for size, *_ in self.relus[:-1])
-            return [(max(low, a * low), max(high, a * high)) for low, high in box], (
-                box,
-                first,
-                len(self.relus) - 1,
-            )
-        if self.known is not None:
-            known = self.known[len(self.boxes)]
-            box = [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(box, known, strict=True)]
+            a, first = node[1], sum(size for size, *_ in self.relus)
+            self.relus.append((len(box), a, box))
+            return [(max(low, a * low), max(high, a * high)) for low, high in box], (box, first)
+        box = self.narrowed(box)
         box = self.refined(box, [low < high for low, high in box], pull)
         self.boxes.append(box)
         out = [(max(box[i][0] for i in w), max(box[i][1] for i in w)) for w in node[1]]
@@ -312,16 +305,10 @@ class Walk:
         return found
 
     def narrowed(self, box):
-        known, found = self.known[len(self.boxes)], []
-        first = sum(size for size, *_ in self.relus)
-        for i, (low, high) in enumerate(box):
-            low, high = max(low, known[i][0]), min(high, known[i][1])
-            sign = self.signs.get(first + i, 0)
-            found.append((max(low, 0) if sign > 0 else low, min(high, 0) if sign < 0 else high))
-        if any(low > high for low, high in found):
-            self.empty = True
-            return known
-        return found
+        if self.known is None:
+            return box
+        known = self.known[len(self.boxes)]
+        return [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(box, known, strict=True)]
 
     def back(self, nodes, records, form, leaf=None):
         for node, record in zip(reversed(nodes), reversed(records), strict=True):
@@ -359,13 +346,8 @@ def negative(row):
     return {i: -weight for i, weight in row}
 
 
-def relu_back(form, a, box, first, number, leaf):
-    rows, constant = dict(form[0]), form[1]
-    used = [(g, cut) for g, cut in leaf.get("cuts", ()) if cut["relu"] == number]
-    for g, cut in used:
-        constant += g * cut["limit"]
-        for i, outer in zip(cut["places"], cut["outer"], strict=True):
-            rows[i] = rows.get(i, 0) - g * outer
+def relu_back(form, a, box, first, leaf):
+    rows, constant = form
     found = {}
     for i, r in rows.items():
         (low, high), neuron = box[i], first + i
@@ -385,9 +367,6 @@ def relu_back(form, a, box, first, number, leaf):
         if first <= neuron < first + len(box):
             sign = leaf["signs"][neuron]
             found[neuron - first] = found.get(neuron - first, 0) + sign * beta
-    for g, cut in used:
-        for i, inner in zip(cut["places"], cut["inner"], strict=True):
-            found[i] = found.get(i, 0) - g * inner
     return {i: r for i, r in found.items() if r}, constant
 
 
@@ -404,67 +383,10 @@ def max_back(form, windows, box):
     return found, constant
 
 
-# Cuts
-
-
-def limit_of(walk, number, places, outer, inner):
-    """Largest `outer . act(z) + inner . z` where all sums of a few neurons have their bounds."""
-    _, a, pull, box = walk.relus[number]
-    directions = [d for d in product((-1, 0, 1), repeat=len(places)) if any(d)]
-    limits = []
-    for d in directions:
-        terms = [(i, Fraction(s)) for i, s in zip(places, d, strict=True) if s]
-        if len(terms) == 1:
-            ((i, s),) = terms
-            limits.append(box[i][1] if s > 0 else -box[i][0])
-        else:
-            rows = {}
-            for i, s in terms:
-                rows[i] = rows.get(i, 0) + s
-            limits.append(pull((rows, Fraction(0))))
-    worst = -INFINITE
-    for orthant in product((-1, 1), repeat=len(places)):
-        weights = [
-            o * (1 if s > 0 else a) + n for o, n, s in zip(outer, inner, orthant, strict=True)
-        ]
-        inside = list(limits)
-        for k, s in enumerate(orthant):
-            at = directions.index(tuple(-s if k == j else 0 for j in range(len(places))))
-            inside[at] = min(inside[at], Fraction(0))
-        worst = max(worst, linear_maximum(weights, directions, inside))
-    return worst
-
-
-def linear_maximum(weights, normals, limits):
-    """Least bound of `weights . z` that multipliers >= 0 of the limits give, corner by corner."""
-    best = INFINITE
-    for chosen in combinations(range(len(normals)), len(weights)):
-        multipliers = solve([normals[i] for i in chosen], weights)
-        if multipliers is not None and all(m >= 0 for m in multipliers):
-            best = min(best, sum(m * limits[i] for m, i in zip(multipliers, chosen, strict=True)))
-    return best
-
-
-def solve(rows, target):
-    """`m` with `sum m_i rows_i = target`, or `None`."""
-    size = len(target)
-    table = [[Fraction(rows[j][i]) for j in range(size)] + [target[i]] for i in range(size)]
-    for i in range(size):
-        pivot = next((k for k in range(i, size) if table[k][i]), None)
-        if pivot is None:
-            return None
-        table[i], table[pivot] = table[pivot], table[i]
-        table[i] = [value / table[i][i] for value in table[i]]
-        for k in range(size):
-            if k != i and table[k][i]:
-                table[k] = [b - table[k][i] * c for b, c in zip(table[k], table[i], strict=True)]
-    return [row[-1] for row in table]
-
-
 # Trees
 
 
-def tree_bounds(root_walk, network, form_of, arrays, forms):
+def tree_bounds(walk, form_of, arrays, forms):
     """Bounds of the forms that have trees."""
     found, number = {}, 0
     while f"tree{number}_preorder" in arrays:
@@ -474,10 +396,7 @@ def tree_bounds(root_walk, network, form_of, arrays, forms):
             if n.startswith(f"tree{number}_")
         }
         group = own["group"][2][0]
-        bound = max(
-            leaf_bound(root_walk, network, form_of(group), leaf, arrays)
-            for leaf in leaves(own, root_walk)
-        )
+        bound = max(leaf_bound(walk, form_of(group), leaf) for leaf in leaves(own, walk))
         found[group] = min(found.get(group, INFINITE), bound)
         number += 1
     assert all(0 <= group < forms for group in found)
@@ -485,19 +404,17 @@ def tree_bounds(root_walk, network, form_of, arrays, forms):
 
 
 def leaves(own, walk):
-    """Dictionaries: path, base, slopes, betas, mix, cuts of each leaf."""
-    neurons, preorder, rebased = (own[name][2] for name in ("neurons", "preorder", "rebased"))
+    """Dictionaries: signs, slopes, betas, mix of each leaf."""
+    neurons, preorder = (own[name][2] for name in ("neurons", "preorder"))
     kinks = [a for size, a, *_ in walk.relus for _ in range(size)]
     assert len(set(neurons)) == len(neurons)
-    assert len(preorder) == len(rebased)
-    waiting, count, beta_at, cut_at = [((), ())], 0, 0, 0
-    for neuron, again in zip(preorder, rebased, strict=True):
-        path, base = waiting.pop()
-        base = path if again else base
+    waiting, count, beta_at = [()], 0, 0
+    for neuron in preorder:
+        path = waiting.pop()
         if neuron != -1:
             assert neuron in neurons
             assert neuron not in dict(path)
-            waiting += [((*path, (neuron, 1)), base), ((*path, (neuron, -1)), base)]
+            waiting += [(*path, (neuron, 1)), (*path, (neuron, -1))]
             continue
         levels = own["slopes"][2][count * len(neurons) : (count + 1) * len(neurons)]
         slopes = {
@@ -505,72 +422,30 @@ def leaves(own, walk):
             for n, q in zip(neurons, levels, strict=True)
         }
         betas = exact(own["betas"][2][beta_at : beta_at + len(path)])
-        used = own["gamma_counts"][2][count]
-        cuts = zip(
-            own["gamma_cuts"][2][cut_at : cut_at + used],
-            exact(own["gamma_values"][2][cut_at : cut_at + used]),
-            strict=True,
-        )
         yield {
             "signs": dict(path),
-            "base": dict(base),
             "slopes": slopes,
             "betas": {n: b for (n, _), b in zip(path, betas, strict=True) if b > 0},
             "mix": max(Fraction(own["mix"][2][count]), Fraction(0)),
-            "used": list(cuts),
         }
-        count, beta_at, cut_at = count + 1, beta_at + len(path), cut_at + used
+        count, beta_at = count + 1, beta_at + len(path)
     assert not waiting
     assert count == own["slopes"][1][0] == own["mix"][1][0]
     assert own["mix"][1][1] == 1
 
 
-def leaf_bound(root_walk, network, form, leaf, arrays):
-    walk = root_walk
-    if leaf["base"]:
-        key = tuple(sorted(leaf["base"].items()))
-        parts = root_walk.__dict__.setdefault("parts", {})
-        if key not in parts:
-            parts[key] = Walk(network, root_walk.box, "crown", root_walk.boxes, leaf["base"])
-        walk = parts[key]
+def leaf_bound(walk, form, leaf):
     place = 0
-    for size, _, _, box in walk.relus:
+    for size, _, box in walk.relus:
         for i, (low, high) in enumerate(box):
             sign = leaf["signs"].get(place + i, 0)
-            if walk.empty or (sign < 0 and low > 0) or (sign > 0 and high < 0):
+            if (sign < 0 and low > 0) or (sign > 0 and high < 0):
                 return -INFINITE
         place += size
-    cuts = [(g, cut_of(walk, arrays, number)) for number, g in leaf["used"] if g > 0]
     rows, constant = form
     mixed = {i: r * leaf["mix"] for i, r in rows.items()}, constant * leaf["mix"]
-    bound = walk.bound(mixed, {**leaf, "cuts": cuts})
+    bound = walk.bound(mixed, leaf)
     return bound / max(leaf["mix"], 1) if bound < 0 else bound
-
-
-def cut_of(walk, arrays, number):
-    cuts = walk.__dict__.setdefault("cuts", {})
-    if number not in cuts:
-        (_, (count, size), members), outer, inner = (
-            arrays[f"cut_{n}"] for n in ("members", "outer", "inner")
-        )
-        assert 0 <= number < count
-        assert size <= 3
-        part = slice(number * size, (number + 1) * size)
-        first, relu = 0, 0
-        while not first <= members[part][0] < first + walk.relus[relu][0]:
-            first, relu = first + walk.relus[relu][0], relu + 1
-        places = [m - first for m in members[part]]
-        assert all(0 <= place < walk.relus[relu][0] for place in places)
-        outer, inner = exact(outer[2][part]), exact(inner[2][part])
-        limit = limit_of(walk, relu, places, outer, inner)
-        cuts[number] = {
-            "relu": relu,
-            "places": places,
-            "outer": outer,
-            "inner": inner,
-            "limit": limit,
-        }
-    return cuts[number]
 
 
 # float32
@@ -738,7 +613,7 @@ class Report:
     def __init__(self, path):
         lines = Path(path).read_text().split("\n")[:-1]
         self.header, *self.records = map(json.loads, lines)
-        assert self.header["format"] == "keras_taps certification report 3"
+        assert self.header["format"] == "keras_taps certification report 4"
         self.files = Path(path).with_name(Path(path).stem + ".files")
         self.network = Network(self.files / "network.npz")
         assert self.network.hash == self.header["network"]
@@ -800,7 +675,7 @@ class Report:
         if "box_asked" in arrays and method in ("alpha-crown", "bab"):
             tight = tightening(arrays, walk.relus)
             cases = by_cases(arrays, walk.relus) if "case_asked" in arrays else None
-            walk = Walk(self.network, box, "given", walk.boxes, None, tight, cases)
+            walk = Walk(self.network, box, "given", walk.boxes, tight, cases)
         slopes = [{} for _ in forms]
         if "slopes" in arrays and method in ("alpha-crown", "bab"):
             _, (count, neurons), values = arrays["slopes"]
@@ -811,6 +686,6 @@ class Report:
                 own.update({i: Fraction(v) for i, v in enumerate(row) if not math.isnan(v)})
         found = [walk.bound(form, {"slopes": own}) for form, own in zip(forms, slopes, strict=True)]
         if method == "bab":
-            grown = tree_bounds(walk, self.network, forms.__getitem__, arrays, len(forms))
+            grown = tree_bounds(walk, forms.__getitem__, arrays, len(forms))
             found = [min(b, grown.get(i, INFINITE)) for i, b in enumerate(found)]
         return found, walk.boxes

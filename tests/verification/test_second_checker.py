@@ -10,16 +10,13 @@ from keras_taps.domain import Domain
 from keras_taps.networks import IntervalSequential, distance_net
 from keras_taps.verification import certify, read_network, recheck
 from keras_taps.verification.certificate.claims import Claims, Subject
-from keras_taps.verification.certificate.leaves import Cuts
 from keras_taps.verification.certificate.report import file_of, files_of
 from keras_taps.verification.certificate.rounding import input_interval
-from keras_taps.verification.certificate.tree import Tree
 from keras_taps.verification.graph.arrays import read_arrays
 from keras_taps.verification.graph.unsafe import margin_forms
 from keras_taps.verification.search.tighten import TighteningEngine
 from tests.helpers import dense_network, numpy, randomise
 from tests.verification import second_checker
-from tests.verification.certificate.test_recheck import DIAMOND, branched
 from tests.verification.problems import EPS, tiny
 
 pytestmark = pytest.mark.once
@@ -65,12 +62,11 @@ TREES = ["attack", "alpha-crown", "bab"]
 CASES = {
     "tiny": (lambda: tiny()[0], EPS, BOUNDS, {}),
     "trees": (lambda: tiny()[0], EPS, TREES, {}),
-    "boxes derived again": (lambda: tiny()[0], EPS, ["attack", "bab"], {"recompute": 1}),
-    "steep": (steep, 0.2, ["attack", "bab"], {"recompute": 2, "cuts": 8}),
+    "steep": (steep, 0.2, ["attack", "bab"], {}),
     "batch norm": (lambda: dense_network(3, (4, 4), batch_norm=True), 0.05, BOUNDS, {}),
     "boxes with slopes": (leaky, 0.3, TREES, {}),
     "boxes by cases": (leaky, 0.3, TREES, {}),
-    "leaky": (leaky, 0.4, ["attack", "bab"], {"recompute": 1}),
+    "leaky": (leaky, 0.4, ["attack", "bab"], {}),
     "residual": (residual, 0.01, BOUNDS, {}),
     "pooled": (pooled, 0.03, BOUNDS, {}),
     "features": (leaky, [0.1, 0.0, 0.3], BOUNDS, {"domain": ([-0.5, None, 0], 1.5)}),
@@ -117,25 +113,6 @@ def test_they_agree(name, tmp_path, monkeypatch):
         assert any("box_slopes" in np.load(file) for file in proofs)
     if name == "boxes by cases":
         assert any("case_slopes" in np.load(file) for file in proofs)
-    if "recompute" in options:
-        assert any(np.any(np.load(file).get("tree0_rebased", False)) for file in proofs)
-
-
-def test_cuts(tmp_path):
-    """The limit of a cut is derived, and without the cut there is no proof."""
-    tree = Tree(0, [0, 1])
-    tree.close(0, np.zeros(2, "uint8"), np.zeros(2), np.ones(1), np.ones(1))
-    for inner in (0.0, 0.05):
-        cuts = Cuts(np.array([[0, 1]]), np.ones((1, 2)), np.full((1, 2), inner))
-        path, _ = branched(tmp_path, tree, cuts)
-        report = second_checker.Report(path)
-        (record,) = report.records
-        verdict, _, bound = report.look(record)
-        assert verdict == "certified"
-        claims = Claims(DIAMOND, 0.25)
-        assert float(bound) == pytest.approx(our_bounds(claims, record, path, np.full(2, 0.5)))
-    branched(tmp_path, tree, Cuts(np.array([[0, 1]]), np.full((1, 2), 0.1), np.zeros((1, 2))))
-    assert second_checker.Report(path).look(record)[0] is None
 
 
 def our_bounds(claims, record, path, x):

@@ -94,8 +94,8 @@ def certify(
             proof; inputs that an earlier run certified without it are proved again.
         progress: Called as `progress(report, total)` with what the report held before, and again
             when verdicts have come in.
-        **options: Fields of `Options`: `check`, `batch_size`, `iterations`, `branching`, `cuts`,
-            `recompute`, `memory`, `seed`.
+        **options: Fields of `Options`: `check`, `batch_size`, `iterations`, `branching`, `memory`,
+            `seed`.
 
     Returns:
         `Report`.

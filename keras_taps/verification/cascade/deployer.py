@@ -101,7 +101,7 @@ class Deployer:
         found = Task(Query(*given, inner=inner))
         if search.checker is self.checker:  # else its neurons are others
             found.proved, found.slopes = task.proved, task.slopes
-        if task.trees and task.cuts is None:  # cuts are numbered by the search that found them
+        if task.trees:
             found.trees = [Tree.unpack(tree.pack()) for tree in task.trees]
         return found
 
@@ -110,7 +110,7 @@ class Deployer:
         query = task.query
         root = search.checker.root(*query.box, boxes=other.proved)
         about = query.forms, query.offset, query.groups
-        bounds = proved_bounds(root, *about, other.trees, other.cuts, other.slopes)
+        bounds = proved_bounds(root, *about, other.trees, other.slopes)
         if self.network.holds(*query.box, task.proved, query.forms, bounds[query.groups]):
             task.method, task.deployed, task.bound = "bab", True, float(bounds.max())
-            task.trees, task.cuts, task.slopes = other.trees, other.cuts, other.slopes
+            task.trees, task.slopes = other.trees, other.slopes

@@ -4,7 +4,7 @@ import numpy as np
 
 from keras_taps.files import write_atomically
 from keras_taps.verification.certificate.claims import TIGHTENED
-from keras_taps.verification.certificate.proofs import pack_proof, pack_tightening
+from keras_taps.verification.certificate.proofs import pack_tightening, pack_trees
 from keras_taps.verification.certificate.report import file_of, files_of
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
 
@@ -40,7 +40,7 @@ class Evidence:
             if task.method in TIGHTENED:
                 content.update(pack_tightening(task.tightening))
             if task.method == "bab":
-                content.update(pack_proof(task.trees or [], task.cuts))
+                content.update(pack_trees(task.trees or []))
         self._save(task.query.index, task.verdict, x, label, eps, **content)
 
     def keep_image(self, record, x, eps):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 
 from keras_taps.checks import check_choice, check_count, check_seed, did_you_mean
-from keras_taps.choices import BRANCHINGS, CUTS, MEMORY
+from keras_taps.choices import BRANCHINGS, MEMORY
 
 
 @dataclass(frozen=True)
@@ -15,9 +15,6 @@ class Options:
         batch_size: Inputs at a time.
         iterations: Steps of alpha-CROWN.
         branching: How branch and bound chooses neurons: 'kfsb', 'babsr', 'upb' or 'gap'.
-        cuts: Multi-neuron constraints of each input and class, at most; 0 for none.
-        recompute: After how many splits branch and bound derives the bounds of all neurons again,
-            knowing the signs that are fixed by then; 0 for never.
         memory: Bytes for the open domains of branch and bound.
         seed: Whole number for the random starts of attacks.
 
@@ -34,8 +31,6 @@ class Options:
     batch_size: int = 32
     iterations: int = 20
     branching: str = "kfsb"
-    cuts: int = CUTS
-    recompute: int = 0
     memory: int = MEMORY
     seed: int = 0
 
@@ -43,8 +38,6 @@ class Options:
         check_count("batch_size", self.batch_size, low=1)
         check_count("iterations", self.iterations)
         check_choice("branching", self.branching, BRANCHINGS)
-        check_count("cuts", self.cuts)
-        check_count("recompute", self.recompute)
         check_count("memory", self.memory, low=1)
         check_seed(self.seed)
 
@@ -67,11 +60,11 @@ class Options:
     @property
     def search(self):
         """The arguments of `BranchAndBound`, a dictionary."""
-        names = ("check", "branching", "cuts", "recompute", "memory")
+        names = ("check", "branching", "memory")
         return {name: getattr(self, name) for name in names}
 
     @property
     def about(self):
         """What a report says of them: those on which its verdicts may depend."""
-        names = ("check", "iterations", "branching", "cuts", "recompute", "seed")
+        names = ("check", "iterations", "branching", "seed")
         return {name: getattr(self, name) for name in names}

@@ -99,7 +99,6 @@ class Task:
         slopes: Array `(n, neurons)` of optimised slopes, NaN where there are none, or `None`.
         trees: List of the proof trees (`Tree`) of branch and bound, of an open task those from
             which it goes on; or `None`.
-        cuts: The `Cuts` that their leaves use, or `None`.
         verdict: 'certified', 'falsified', 'unknown', or `None` while it is open.
         stage: The stage that decided.
         method: What the checker repeats, or `None`.
@@ -122,7 +121,6 @@ class Task:
     pass_seconds: float | None = None
     slopes: np.ndarray = None
     trees: list = None
-    cuts: object = None
     verdict: str = None
     stage: str = None
     method: str = None
@@ -172,7 +170,7 @@ class Task:
     def release(self) -> None:
         """Drop all that only later stages and a certificate need."""
         self.forget_boxes()
-        self.slopes = self.trees = self.cuts = None
+        self.slopes = self.trees = None
 
     def spend(self, stage: str, seconds: float) -> None:
         """Add seconds to the account of a stage."""

@@ -184,21 +184,14 @@ class Checker:
             OutOfTime: If the deadline has passed.
             ValueError: If the box is empty or not finite, or shapes do not fit.
         """
-        return self._rooted(self._checked_box(lower, upper), boxes, deadline=deadline)
-
-    def _rooted(self, box, known=None, limits=None, deadline=NEVER):
-        """The root of a box, or of its part with these limits between known boxes of neurons."""
+        box = self._checked_box(lower, upper)
         if has_distances(self.graph.nodes):
             raise ValueError("there is no branch and bound with distance nodes")
-        walk = Walk(self._absolutes, known is None or limits is not None, deadline=deadline)
-        walk.pulls, walk.known, walk.limits = [], known, limits
+        walk = Walk(self._absolutes, refine=boxes is None, deadline=deadline)
+        walk.known = boxes
         with np.errstate(all="ignore"):
             records = walk.enter(self.graph.nodes, box)
-
-        def within(limits):
-            return self._rooted(box, walk.boxes, limits, walk.deadline)
-
-        return RootBox(walk, records, self.graph.outputs, within)
+        return RootBox(walk, records, self.graph.outputs)
 
     def _checked_box(self, lower, upper):
         lower, upper = np.asarray(lower, "float64"), np.asarray(upper, "float64")

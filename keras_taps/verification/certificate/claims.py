@@ -8,7 +8,7 @@ from keras_taps.domain import UNIT, Domain, check_radius, radius_text, same
 from keras_taps.verification.certificate.checker import METHODS, Checker
 from keras_taps.verification.certificate.counterexamples import surely_reached
 from keras_taps.verification.certificate.deployed import DeployedNetwork
-from keras_taps.verification.certificate.proofs import pattern, unpack_proof, unpack_tightening
+from keras_taps.verification.certificate.proofs import pattern, unpack_tightening, unpack_trees
 from keras_taps.verification.certificate.report import input_hash
 from keras_taps.verification.certificate.rounding import inner_interval, input_interval
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
@@ -217,7 +217,7 @@ class Claims:
             self._branched = self.checker if graph is self.graph else Checker(graph)
         boxes = self._boxes(self._branched, lower, upper, proof)
         root = self._branched.root(lower, upper, boxes=boxes)
-        given = forms, offset, np.arange(len(forms)), *unpack_proof(proof), slopes
+        given = forms, offset, np.arange(len(forms)), unpack_trees(proof), slopes
         bounds, boxes = proved_bounds(root, *given), root.boxes
         if self._branched is not self.checker:
             _, boxes = self.checker.bounds_and_boxes(lower, upper, forms, offset)

@@ -4,15 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keras_taps.verification.certificate.rounding import (
-    ROUND,
-    TINY,
-    Form,
-    dot,
-    gamma,
-    lost,
-    size_of,
-)
+from keras_taps.verification.certificate.rounding import ROUND, TINY, dot, gamma, lost, size_of
 
 
 @dataclass(frozen=True)
@@ -73,57 +65,13 @@ def through_relu(slope, box):
 
 
 @dataclass(frozen=True)
-class LayerCuts:
-    """The cuts of one ReLU that are used; `rows` are their numbers, `size` bounds its inputs.
-
-    The outputs of a ReLU are no larger than its inputs, so `size` serves for both.
-    """
-
-    rows: np.ndarray
-    places: np.ndarray
-    outer: np.ndarray
-    inner: np.ndarray
-    limits: np.ndarray
-    size: np.ndarray
-
-    def taken(self, rows, gammas, coefficients):
-        """Rows less `gammas @ coefficients`, and the rounding of it in a form."""
-        members, at = np.unique(self.places, return_inverse=True)
-        matrix = np.zeros((len(self.places), len(members)))
-        at = at.reshape(self.places.shape)
-        np.add.at(matrix, (np.arange(len(matrix))[:, None], at), coefficients)
-        size = self.size.reshape(-1)
-        scale = (np.abs(coefficients) * size[self.places]).sum(1)
-        flat = rows.reshape(len(rows), -1).copy()
-        flat[:, members] -= gammas @ matrix
-        error = gamma(self.places.size) * (gammas @ scale) + lost(size)
-        error = error + 4 * ROUND * np.abs(flat[:, members]) @ size[members]
-        return flat.reshape(rows.shape), error
-
-    def before(self, form, gammas):
-        """The form on the outputs of the ReLU, with the cuts' own part of it and their limits."""
-        rows, error = self.taken(form.rows, gammas, self.outer)
-        error = error + gamma(len(self.limits)) * (gammas @ np.abs(self.limits)) + lost(self.size)
-        return Form(rows, *_plus(form, gammas @ self.limits, error))
-
-    def behind(self, form, gammas):
-        """The form on the inputs of the ReLU, with the cuts' part."""
-        rows, error = self.taken(form.rows, gammas, self.inner)
-        return Form(rows, *_plus(form, 0.0, error))
-
-
-@dataclass(frozen=True)
 class LeafLines(ReluLines):
     """Lines of each leaf of a chunk, arrays `(L, ...)`; `pushes` are `sign * beta`."""
 
     signs: np.ndarray
     pushes: np.ndarray
-    cuts: LayerCuts
-    gammas: np.ndarray
 
     def back(self, form):
-        if self.cuts is not None:
-            form = self.cuts.before(form, self.gammas)
         # What is split is linear: there is no line to lift, and one product to round.
         split = self.signs != 0
         rising, falling = np.maximum(form.rows, 0), np.minimum(form.rows, 0)
@@ -137,9 +85,7 @@ class LeafLines(ReluLines):
         if self.pushes is not None:
             rows = form.rows + self.pushes
             error = 4 * ROUND * dot(np.abs(rows), self.size)
-            form = Form(rows, *_plus(form, 0.0, error))
-        if self.cuts is not None:
-            form = self.cuts.behind(form, self.gammas)
+            form = replace(form.plus(0.0, error), rows=rows)
         return form
 
 
@@ -204,9 +150,9 @@ class OwnLines:
         parts = zip(*(by_layer(part[:, start:], lines) for part in self._parts), strict=True)
 
         def change(own):
-            shares, *split = next(parts)
+            shares, *leaf = next(parts)
             own = own.with_slopes(own.slope + (1 - own.slope) * shares)
-            return LeafLines(**vars(own), **_leaf(*split)) if split else own
+            return LeafLines(**vars(own), signs=leaf[0], pushes=leaf[1]) if leaf else own
 
         return replaced(records, change)
 
@@ -215,16 +161,7 @@ class OwnLines:
         return (self.shares,) if self.signs is None else (self.shares, self.signs, self.pushes)
 
 
-def _leaf(signs, pushes):
-    return {"signs": signs, "pushes": pushes, "cuts": None, "gammas": None}
-
-
 def multipliers(values):
     """Numbers as multipliers: float64, and 0 where they are negative or not finite."""
     values = np.asarray(values, "float64")
     return np.where(np.isfinite(values) & (values > 0), values, 0.0)
-
-
-def _plus(form, constant, error):
-    form = form.plus(constant, error)
-    return form.constant, form.error

@@ -1,10 +1,9 @@
-"""What proves a task, as arrays of a certificate: slopes of its boxes, trees and cuts."""
+"""What proves a task, as arrays of a certificate: slopes of its boxes, and trees."""
 
 import re
 
 import numpy as np
 
-from keras_taps.verification.certificate.leaves import Cuts
 from keras_taps.verification.certificate.tightening import Cases, Tightening
 from keras_taps.verification.certificate.tree import Tree
 from keras_taps.verification.graph.arrays import Expected
@@ -15,18 +14,14 @@ _TREE = {
     "neurons": Expected(("<i4",), _LIST),
     "preorder": Expected(("<i4",), _LIST),
     "points": Expected(("<f8",), _LIST),
-    "rebased": Expected(("|b1",), _LIST),
     "slopes": Expected(("|u1",), _ROWS),
     "betas": Expected(("<f4",), _LIST),
     "mix": Expected(("<f4",), _ROWS),
+    # In version 3, of what only that version checks: without it they say nothing.
+    "rebased": Expected(("|b1",), _LIST),
     "gamma_counts": Expected(("<i4",), _LIST),
     "gamma_cuts": Expected(("<i4",), _LIST),
     "gamma_values": Expected(("<f4",), _LIST),
-}
-_CUTS = {
-    "members": Expected(("<i8",), _ROWS),
-    "outer": Expected(("<f8",), _ROWS),
-    "inner": Expected(("<f8",), _ROWS),
 }
 _TIGHTENING = {
     "asked": Expected(("<i4",), _LIST, low=0),
@@ -42,21 +37,25 @@ _CASES = {
 }
 _SLOPES = Expected(("<f4",), _ROWS, nan=True)
 _TREE_NAME = re.compile(r"tree(?:0|[1-9][0-9]{0,5})_([a-z_]+)")
+_UNCHECKED = "it was made with {}, which this version does not check: certify again"
 
 
 def pattern(name):
     """What the array of a proof with this name must be, or `None` if a proof has none.
 
     Args:
-        name: Name such as 'slopes', 'box_slopes', 'tree0_preorder' or 'cut_members'.
+        name: Name such as 'slopes', 'box_slopes' or 'tree0_preorder'.
 
     Returns:
         `Expected` or `None`.
+
+    Raises:
+        ValueError: If only an older version can check such a proof.
     """
     if name == "slopes":
         return _SLOPES
     if name.startswith("cut_"):
-        return _CUTS.get(name.removeprefix("cut_"))
+        raise ValueError(_UNCHECKED.format("multi-neuron constraints"))
     if name.startswith("box_"):
         return _TIGHTENING.get(name.removeprefix("box_"))
     if name.startswith("case_"):
@@ -105,40 +104,33 @@ def _given(prefix, rules, proof):
     return given or None
 
 
-def pack_proof(trees, cuts=None):
-    """Trees and cuts as one flat dictionary of arrays, for a certificate.
+def pack_trees(trees):
+    """Trees as one flat dictionary of arrays, for a certificate.
 
     Args:
         trees: List of complete `Tree`.
-        cuts: `Cuts` or `None`.
 
     Returns:
-        Dictionary with names such as 'tree0_preorder' and 'cut_members'.
+        Dictionary with names such as 'tree0_preorder'.
     """
-    packed = {
+    return {
         f"tree{number}_{name}": array
         for number, tree in enumerate(trees)
         for name, array in tree.pack().items()
     }
-    if cuts is not None:
-        types = {name: rule.types[0] for name, rule in _CUTS.items()}
-        packed.update(
-            {f"cut_{name}": np.asarray(cut, types[name]) for name, cut in cuts._asdict().items()}
-        )
-    return packed
 
 
-def unpack_proof(proof):
-    """The trees and the cuts of a certificate.
+def unpack_trees(proof):
+    """The trees of a certificate.
 
     Args:
-        proof: Dictionary of arrays; names that `pack_proof` does not write are left alone.
+        proof: Dictionary of arrays; names that `pack_trees` does not write are left alone.
 
     Returns:
-        `(trees, cuts)`; `cuts` is `None` if there are none.
+        List of `Tree`.
 
     Raises:
-        ValueError: If a tree is none, or a part of the cuts is missing.
+        ValueError: If a tree is none, or only an older version can check it.
     """
     own = {}
     for name, array in proof.items():
@@ -147,8 +139,6 @@ def unpack_proof(proof):
             own.setdefault(tree, {})[part] = array
     if set(own) != {f"tree{number}" for number in range(len(own))}:
         raise ValueError("The trees are not numbered 0, 1, ...")
-    trees = [Tree.unpack(own[f"tree{number}"]) for number in range(len(own))]
-    given = [name for name in Cuts._fields if f"cut_{name}" in proof]
-    if given and len(given) < len(Cuts._fields):
-        raise ValueError("The cuts lack members, outer or inner coefficients.")
-    return trees, Cuts(*(proof[f"cut_{name}"] for name in given)) if given else None
+    if any(np.any(parts.get("rebased", False)) for parts in own.values()):
+        raise ValueError(_UNCHECKED.format("boxes derived again in parts"))
+    return [Tree.unpack(own[f"tree{number}"]) for number in range(len(own))]

@@ -7,8 +7,9 @@ import sys
 
 from keras_taps.domain import UNIT, Domain, check_radius
 
-FORMAT = "keras_taps certification report 3"
-_BEFORE = "keras_taps certification report 2"  # about inputs in [0, 1] and one number eps
+FORMAT = "keras_taps certification report 4"
+_THIRD = "keras_taps certification report 3"  # proofs.py says what its trees may have
+_SECOND = "keras_taps certification report 2"  # like it, about inputs in [0, 1] and one number eps
 CERTIFIED, FALSIFIED, UNKNOWN = "certified", "falsified", "unknown"
 MISCLASSIFIED = "misclassified"
 VERDICTS = (CERTIFIED, FALSIFIED, UNKNOWN, MISCLASSIFIED)
@@ -127,10 +128,11 @@ def read_header(line):
     """
     header = _parsed(line)
     found = header.get("format")
-    if found == _BEFORE:
+    if found == _SECOND:
         _check(header, {"eps": lambda value: _number(value) and 0 <= value <= 1}, {})
-        header |= {"format": FORMAT, "domain": UNIT.to_config()}
-        found = FORMAT
+        header["domain"] = UNIT.to_config()
+    if found in (_SECOND, _THIRD):
+        found = header["format"] = FORMAT
     if found != FORMAT and type(found) is str and found.startswith(FORMAT[:-1]):
         raise ValueError(f"it has the format {found!r}; only {FORMAT!r} is read. Certify again")
     _check(header, _HEADER, _HEADER_ALSO)

@@ -4,8 +4,7 @@ The children of a node cut one pre-activation z_j at a point p: z_j <= p in the 
 the second. Every input lies in one of them, so the leaves of a binary tree cover the box whatever
 its nodes split; that is all that a tree has to be. A ReLU is split at 0, a curve at any point and
 again in its parts. What a leaf claims is not believed: the checker bounds it again from its slopes
-and multipliers, and any of those are sound. At some nodes it first derives the boxes of all neurons
-again, knowing the splits above.
+and multipliers, and any of those are sound.
 
 Growing, storing and reading are in one long file, because they agree on one order of nodes.
 """
@@ -16,25 +15,12 @@ import numpy as np
 
 from keras_taps.verification.certificate.lines import multipliers
 
-_ARRAYS = (
-    "group",
-    "neurons",
-    "preorder",
-    "slopes",
-    "betas",
-    "mix",
-    "gamma_counts",
-    "gamma_cuts",
-    "gamma_values",
-)
+_ARRAYS = ("group", "neurons", "preorder", "slopes", "betas", "mix")
 
 
 @dataclass(slots=True)
 class _Node:
-    """`side` of `point` on which the edge from the parent has `place`; `split`: place split here.
-
-    `rebased`: whether boxes are derived again here.
-    """
+    """The edge from the parent: a `side` of `point` at `place`; `split`: the place split here."""
 
     parent: int
     place: int
@@ -42,8 +28,7 @@ class _Node:
     point: float
     split: int = -1
     children: tuple = None
-    rebased: bool = False
-    proof: tuple = None  # slopes, betas along the path, mix, numbers of cuts, their gammas
+    proof: tuple = None  # slopes, betas along the path, mix
 
 
 class Tree:
@@ -77,9 +62,8 @@ class Tree:
     (True, [7, -1, -1])
 
     References:
-        Bunel et al. 2020, branch and bound; Wang et al. 2021, beta-CROWN; Ferrari et al. 2022,
-        MN-BaB; Shi et al., "Neural Network Verification with Branch-and-Bound for General
-        Nonlinearities" (GenBaB), 2024.
+        Bunel et al. 2020, branch and bound; Wang et al. 2021, beta-CROWN; Shi et al., "Neural
+        Network Verification with Branch-and-Bound for General Nonlinearities" (GenBaB), 2024.
     """
 
     root = 0
@@ -125,25 +109,7 @@ class Tree:
         self._open.update({first: None, first + 1: None})
         return first, first + 1
 
-    def rebase(self, node):
-        """Have the boxes of all neurons derived again at an open node, for all that is below it.
-
-        Args:
-            node: Number of an open node.
-
-        Raises:
-            ValueError: If the node is not open.
-        """
-        self._check_open(node)
-        self._nodes[node].rebased = True
-
-    def base(self, node):
-        """The nearest node, this one or one above, where boxes are derived again; or the root."""
-        while node != self.root and not self._nodes[node].rebased:
-            node = self._nodes[node].parent
-        return node
-
-    def close(self, node, slopes, betas, mix, gammas=None):
+    def close(self, node, slopes, betas, mix):
         """Mark an open node as proved by these multipliers.
 
         Args:
@@ -153,7 +119,6 @@ class Tree:
                 nearest point, negative of z <= it; others do not count.
             mix: Array `(m,)` >= 0, the weights of the forms of the group, in the order in which
                 the task has them.
-            gammas: Array `(C,)` >= 0, the multipliers of the cuts, or `None`.
 
         Raises:
             ValueError: If the node is not open or the slopes are no bytes of the neurons.
@@ -164,9 +129,7 @@ class Tree:
         nearest = {pair: at for at, pair in enumerate(zip(places, sides, strict=True))}
         for (place, side), at in nearest.items():
             along[at] = max(side * betas[place], 0.0)
-        gammas = np.zeros(0) if gammas is None else np.asarray(gammas)
-        used = np.flatnonzero(gammas)
-        self._put(node, slopes, along, mix, used, gammas[used])
+        self._put(node, slopes, along, mix)
 
     def reopen(self, node):
         """Take back that a node was proved, when its bound did not stand a check."""
@@ -225,28 +188,25 @@ class Tree:
         """What a closed node was closed with.
 
         Returns:
-            `(slopes, betas, mix, cuts, gammas)`: uint8 `(U,)`, float64 `(U,)` with the signs that
-            `close` takes, float32 `(m,)`, and the numbers of the cuts with their multipliers, both
-            `(used,)`; `None` if it is open.
+            `(slopes, betas, mix)`: uint8 `(U,)`, float64 `(U,)` with the signs that `close` takes,
+            float32 `(m,)`; `None` if it is open.
         """
         if self._nodes[node].proof is None:
             return None
-        slopes, along, mix, used, gammas = self._nodes[node].proof
+        slopes, along, mix = self._nodes[node].proof
         places, sides, _ = self.path(node)
         betas = np.zeros(len(self.neurons))
         np.add.at(betas, np.array(places, int), np.array(sides) * multipliers(along))
-        return slopes, betas, mix, used, gammas
+        return slopes, betas, mix
 
     def pack(self):
-        """The tree as a dictionary of arrays; betas and gammas hold what is not 0 by structure.
+        """The tree as a dictionary of arrays; betas hold what is not 0 by structure.
 
         Returns:
             `group`; `neurons` `(U,)`; `preorder`, for each node the neuron that it splits or -1 for
             a leaf, a child below before the one above; `points`, for each split where it is, unless
-            all are 0; `rebased`, for each node whether boxes are derived again there; for the
-            leaves in this order `slopes` `(leaves, U)`, `betas`, those along each path from the
-            root one after the other, `mix` `(leaves, m)`, and `gamma_counts` `(leaves,)` with as
-            many entries in `gamma_cuts` and `gamma_values`.
+            all are 0; for the leaves in this order `slopes` `(leaves, U)`, `betas`, those along
+            each path from the root one after the other, and `mix` `(leaves, m)`.
 
         Raises:
             ValueError: If a leaf is open.
@@ -258,19 +218,15 @@ class Tree:
         inner = (self._nodes[node].children for node in order)
         points = np.array([self._nodes[pair[0]].point for pair in inner if pair])
         proofs = [node.proof for node in (self._nodes[i] for i in order) if node.children is None]
-        slopes, betas, mix, cuts, gammas = zip(*proofs, strict=True)
+        slopes, betas, mix = zip(*proofs, strict=True)
         return {
             "group": np.array(self.group),
             "neurons": self.neurons.astype("int32"),
             "preorder": np.array([-1 if s < 0 else self.neurons[s] for s in split], "int32"),
             **({"points": points} if points.any() else {}),
-            "rebased": np.array([self._nodes[node].rebased for node in order]),
             "slopes": np.stack(slopes),
             "betas": np.concatenate(betas),
             "mix": np.stack(mix),
-            "gamma_counts": np.array([len(used) for used in cuts], "int32"),
-            "gamma_cuts": np.concatenate(cuts).astype("int32"),
-            "gamma_values": np.concatenate(gammas),
         }
 
     @classmethod
@@ -278,8 +234,7 @@ class Tree:
         """The tree that `pack` took apart.
 
         Args:
-            packed: Dictionary of arrays, from whatever source; without `rebased` no boxes are
-                derived again, and without `points` all are 0.
+            packed: Dictionary of arrays, from whatever source; without `points` all are 0.
 
         Returns:
             `Tree`, complete.
@@ -296,29 +251,17 @@ class Tree:
         if points.dtype != np.float64 or points.shape != (np.sum(preorder != -1),):
             raise ValueError("`points` must hold a number for each split.")
         leaves = tree._grow(preorder, iter(points.tolist()))
-        order = tree._preorder()
-        rebased = np.asarray(packed.get("rebased", np.zeros(len(order), bool)))
-        if rebased.dtype != bool or rebased.shape != (len(order),):
-            raise ValueError("`rebased` must be true or false for each node.")
-        for node in np.array(order)[rebased]:
-            tree._nodes[node].rebased = True
         slopes = np.asarray(packed["slopes"])
         if slopes.dtype != np.uint8 or slopes.shape != (len(leaves), len(tree.neurons)):
             raise ValueError("`slopes` must hold a byte for each leaf and neuron.")
         mix = np.asarray(packed["mix"])
         if mix.ndim != 2 or len(mix) != len(leaves):
             raise ValueError("`mix` must have a row for each leaf.")
-        counts = _integers("gamma_counts", packed["gamma_counts"])
-        if counts.shape != (len(leaves),) or np.any(counts < 0):
-            raise ValueError("`gamma_counts` must hold a number >= 0 for each leaf.")
-        cuts = _integers("gamma_cuts", packed["gamma_cuts"])
-        depths = [len(tree.path(leaf)[0]) for leaf in leaves]
-        betas = _parts("betas", packed["betas"], depths)
-        used, gammas = (
-            _parts(name, values, counts)
-            for name, values in (("gamma_cuts", cuts), ("gamma_values", packed["gamma_values"]))
-        )
-        for leaf, *proof in zip(leaves, slopes, betas, mix, used, gammas, strict=True):
+        betas = np.asarray(packed["betas"])
+        ends = np.cumsum([len(tree.path(leaf)[0]) for leaf in leaves])
+        if betas.shape != (ends[-1],):
+            raise ValueError(f"`betas` must have {ends[-1]} entries. Received: {betas.shape}")
+        for leaf, *proof in zip(leaves, slopes, np.split(betas, ends[:-1]), mix, strict=True):
             tree._put(leaf, *proof)
         return tree
 
@@ -338,7 +281,7 @@ class Tree:
             raise ValueError("`preorder` ends before the tree does.")
         return leaves
 
-    def _put(self, node, slopes, betas, mix, cuts, gammas):
+    def _put(self, node, slopes, betas, mix):
         self._check_open(node)
         slopes = np.asarray(slopes)
         if slopes.dtype != np.uint8 or slopes.shape != self.neurons.shape:
@@ -346,8 +289,8 @@ class Tree:
                 f"`slopes` must be {len(self.neurons)} bytes. "
                 f"Received: {slopes.dtype} of shape {slopes.shape}"
             )
-        betas, mix, gammas = (np.array(v, "float32") for v in (betas, mix, gammas))
-        self._nodes[node].proof = slopes.copy(), betas, mix, np.array(cuts), gammas
+        betas, mix = np.array(betas, "float32"), np.array(mix, "float32")
+        self._nodes[node].proof = slopes.copy(), betas, mix
         del self._open[node]
 
     def _check_open(self, node):
@@ -375,11 +318,3 @@ def _whole(name, value):
     if value.ndim or value.dtype.kind not in "iu":
         raise ValueError(f"`{name}` must be a whole number.")
     return int(value)
-
-
-def _parts(name, values, counts):
-    """`values` in parts of these lengths."""
-    values = np.asarray(values)
-    if values.shape != (sum(counts),):
-        raise ValueError(f"`{name}` must have {sum(counts)} entries. Received: {values.shape}")
-    return np.split(values, np.cumsum(counts)[:-1])

@@ -52,22 +52,16 @@ class Walk:
 
     Attributes:
         boxes: Boxes of the inputs of the nonlinear nodes, in their order.
-        pulls: Of each ReLU and curve its function that bounds forms of its inputs, if a list is put
-            here.
         known: Boxes of the nonlinear nodes that hold as well, or `None`.
-        limits: With `known` and `pulls` a pair of arrays for each ReLU and curve, between which its
-            inputs are, infinite where nothing is known; or `None`.
         tightening: `Tightening` with which neurons are bounded once more, or `None`.
         neurons: Number of the neurons of ReLUs that the walk has met.
-        empty: Whether the limits and the known boxes contradict each other.
     """
 
     def __init__(self, absolutes, refine=True, back=True, deadline=NEVER):
         self.absolutes = absolutes
         self.refine, self.back, self.deadline = refine, back, deadline
         self.boxes, self.neurons = [], 0
-        self.pulls = self.known = self.limits = self.tightening = None
-        self.empty = False
+        self.known = self.tightening = None
 
     def enter(self, nodes, box):
         """Forward; the records of the nodes up to the last that is not linear."""
@@ -126,18 +120,17 @@ class Walk:
         if isinstance(node, Linear):
             return self._linear(node, box)
         if isinstance(node, Relu):
-            box = self._narrowed(box, pull)
+            box = self._between(box)
             box = self._refined(box, (box[0] < 0) & (box[1] > 0), pull)
             box = self._tightened(box, pull)
             self.boxes.append(box)
             self.neurons += box[0].size
             return through_relu(node.slope, box), ReluLines.of(box, node.slope)
         if isinstance(node, (Curve, MaxPool)):
-            curved = isinstance(node, Curve)
-            box = self._narrowed(box, pull) if curved else self._between(box)
+            box = self._between(box)
             box = self._refined(box, box[0] < box[1], pull)
             self.boxes.append(box)
-            return _curve(node, box) if curved else pool(node, box)
+            return _curve(node, box) if isinstance(node, Curve) else pool(node, box)
         if isinstance(node, Distance):
             return distance_box(node, box)
         outs, records = [], []
@@ -226,23 +219,6 @@ class Walk:
             return box
         known = self.known[len(self.boxes)]
         return np.fmax(box[0], known[0]), np.fmin(box[1], known[1])
-
-    def _narrowed(self, box, pull):
-        """The box of a ReLU's or curve's inputs between the known bounds and its limits.
-
-        All that follows is then about the part of the inputs where they are between the limits.
-        """
-        lower, upper = self._between(box)
-        if self.limits is not None:
-            floor, ceiling = self.limits[len(self.pulls)]
-            lower = np.where(floor > -np.inf, np.fmax(lower, floor), lower)
-            upper = np.where(ceiling < np.inf, np.fmin(upper, ceiling), upper)
-            if np.any(lower > upper):  # of a part without inputs everything holds: any box does
-                self.empty = True
-                lower, upper = self.known[len(self.boxes)]
-        if self.pulls is not None:
-            self.pulls.append(pull)
-        return lower, upper
 
     # Backward
 

@@ -1,1 +1,1 @@
-"""The search for proofs in fast arithmetic: bounds, branch and bound, cuts."""
+"""The search for proofs in fast arithmetic: bounds, branch and bound."""

@@ -4,16 +4,15 @@ A domain has some pre-activations between limits. Its bound is a Lagrangian with
 those limits; where it is not below 0, one more neuron is split: a ReLU at 0, a curve at a point,
 and again in its parts. A domain whose ReLUs are all split is a linear program. Proofs are trees,
 each of whose leaves the float64 checker bounds again before it counts; they alone know the limits.
-Boxes of neurons are those of the whole input; on request deep domains derive theirs again, within
-their limits. One loop owns pool, clock and memory, so the class is long.
+Boxes of neurons are those of the whole input. One loop owns pool, clock and memory: a long class.
 """
 
 import time
 
 import numpy as np
 
-from keras_taps.checks import check_choice, check_count
-from keras_taps.choices import BRANCHINGS, CUTS, MEMORY
+from keras_taps.checks import check_choice
+from keras_taps.choices import BRANCHINGS, MEMORY
 from keras_taps.verification.certificate.deadline import Deadline, OutOfTime
 from keras_taps.verification.search.branching import (
     Sites,
@@ -30,7 +29,6 @@ from keras_taps.verification.search.split_lp import split_lp
 
 SIZES = (16, 128)  # domains at a time: one compilation each
 CANDIDATES = 3  # best neurons of each score that are tried
-RENEWED = 8  # most domains whose boxes are derived again in a round
 LEVELS = 3  # most splits at once while there are few domains
 
 
@@ -46,10 +44,8 @@ class BranchAndBound:
         iterations: Steps of the optimiser for each domain.
         branching: 'babsr' or 'upb'; 'gap', by what each neuron adds to the bound at its maximiser;
             'kfsb', which bounds the children of the best few by babsr and gap and takes the best.
-        cuts: Multi-neuron constraints of each input and class, at most; 0 for none.
         sizes: Domains at a time, ascending.
-        recompute: After how many splits the boxes of all neurons are derived again; 0 for never.
-        memory: Bytes for open domains and renewed boxes; then the input with most is given up.
+        memory: Bytes for open domains; then the input with most is given up.
         charge_compilation: Whether the seconds of a task include compilation.
         clock: Function that returns the seconds now.
 
@@ -59,10 +55,9 @@ class BranchAndBound:
     References:
         Bunel et al., "Branch and Bound for Piecewise Linear Neural Network Verification", 2020;
         Wang et al., "Beta-CROWN", 2021; De Palma et al., "Improved Branch and Bound for Neural
-        Network Verification via Lagrangian Decomposition" (filtered smart branching), 2021;
-        Ferrari et al., "Complete Verification via Multi-Neuron Relaxation Guided
-        Branch-and-Bound", 2022; Shi et al., "Neural Network Verification with Branch-and-Bound for
-        General Nonlinearities" (GenBaB), 2024.
+        Network Verification via Lagrangian Decomposition" (filtered smart branching), 2021; Shi et
+        al., "Neural Network Verification with Branch-and-Bound for General Nonlinearities"
+        (GenBaB), 2024.
     """
 
     def __init__(
@@ -73,8 +68,6 @@ class BranchAndBound:
         check=True,
         iterations=10,
         branching="kfsb",
-        cuts=CUTS,
-        recompute=0,
         sizes=SIZES,
         memory=MEMORY,
         charge_compilation=False,
@@ -84,8 +77,6 @@ class BranchAndBound:
         self.engine = DomainEngine(graph, sizes[0])
         self.iterations = iterations
         self.branching = check_choice("branching", branching, BRANCHINGS)
-        self.cuts = check_count("cuts", cuts)
-        self.recompute = check_count("recompute", recompute)
         self.charge_compilation, self.clock = charge_compilation, clock
         self.sizes, self.memory = sizes, memory
         self.nodes = 0
@@ -113,7 +104,7 @@ class BranchAndBound:
                 continue
             began, deadline = self.clock(), Deadline.after(left, self._clock)
             try:
-                given = self.cuts, self.check, deadline, task.proved, self.engine.sloped
+                given = self.check, deadline, task.proved, self.engine.sloped
                 case = Case(task, self.checker, *given)
             except OutOfTime:
                 task.spend(account, self.clock() - began)
@@ -125,19 +116,14 @@ class BranchAndBound:
             return
         widest = max(max(len(case.neurons) for case in cases.values()), 1)
         members = max(len(forms) for case in cases.values() for forms in case.forms.values())
-        pool = Pool.of_domains(widest, members, self.cuts, 2 * CANDIDATES)
-        rounds = 0
+        pool = Pool.of_domains(widest, members, 2 * CANDIDATES)
+        begun = False
         while cases:
             began, compiled = self.clock(), self.engine.compile_s
             for case in cases.values():
                 case.root.deadline = Deadline.after(_left(case.task, *limits), self._clock)
-            if rounds == 0:
-                fresh = self._roots(cases, pool)
-            elif rounds == 1 and self.cuts:  # again, with the constraints found meanwhile
-                fresh = pool.take(pool.best(len(pool)))
-            else:
-                fresh = self._children(cases, pool)
-            rounds += 1
+            fresh = self._children(cases, pool) if begun else self._roots(cases, pool)
+            begun = True
             self._expand(cases, pool, fresh)
             spent = self.clock() - began
             if not self.charge_compilation:
@@ -183,7 +169,7 @@ class BranchAndBound:
 
     def _bound(self, cases, part):
         """Bound a batch, write what was found into its fields; which domains cannot be split."""
-        domains = zip(*(part[n] for n in ("case", "group", "node", "base")), strict=True)
+        domains = zip(*(part[n] for n in ("case", "group", "node")), strict=True)
         free = np.array([cases[number].free(*domain) for number, *domain in domains], bool)
         # With curves no domain is linear: it is bounded and cannot be split.
         bounded = free | bool(self.sites.curves)
@@ -236,18 +222,14 @@ class BranchAndBound:
             part["slopes"][row, :count] = case.packed(found.slopes[row])
             part["betas"][row, :count] = np.where(np.isfinite(betas), betas, 0.0)
             part["mix"][row] = case.own_mix(int(part["group"][row]), found.mix[row])
-            part["gammas"][row] = found.gammas[row]
             part["choices"][row] = best_places(
                 [score[row, case.neurons] for score in ranked], CANDIDATES
             )
-            if self.cuts:
-                costs = scores[1][row]
-                case.find_cuts(int(part["group"][row]), found.rows[row], found.inner[row], costs)
 
     def _linear(self, cases, part, row):
         """A domain without a free neuron: its linear program has the last word."""
         case, group = cases[part["case"][row]], part["group"][row]
-        pattern, constrained = case.pattern(group, part["node"][row], part["base"][row])
+        pattern, constrained = case.pattern(group, part["node"][row])
         forms = case.forms[group]
         found = split_lp(
             self.graph,
@@ -263,7 +245,6 @@ class BranchAndBound:
         part["bound"][row] = found.bound
         part["mix"][row, : len(forms)] = found.mix
         part["betas"][row, : len(case.neurons)] = (pattern * found.betas)[case.neurons]
-        part["gammas"][row] = 0.0
 
     def _close(self, cases, part):
         """Prove the domains whose bound is below 0; those the checker does not confirm stay."""
@@ -278,7 +259,6 @@ class BranchAndBound:
                 part["slopes"][mine],
                 part["betas"][mine],
                 part["mix"][mine],
-                part["gammas"][mine],
                 part["bound"][mine],
             )
 
@@ -300,37 +280,26 @@ class BranchAndBound:
                     raise RuntimeError("Branch and bound lost a domain.")
                 del cases[number]
                 pool.drop(number)
-        while len(pool) and self._bytes(cases, pool) > self.memory:
+        while len(pool) * pool.bytes > self.memory:
             counts = pool.counts()
-            largest = max(counts, key=lambda n: counts[n] * pool.bytes + cases[n].bytes)
+            largest = max(counts, key=counts.get)
             del cases[largest]
             pool.drop(largest)
-
-    def _bytes(self, cases, pool):
-        return len(pool) * pool.bytes + sum(case.bytes for case in cases.values())
 
     # Splits
 
     def _children(self, cases, pool):
-        """Split the worst domains of every case; several levels at once while there are few.
-
-        Domains whose boxes are derived again are bounded anew before they are split.
-        """
+        """Split the worst domains of every case; several levels at once while there are few."""
         slots = self.sizes[-1]
         levels = 1
         while levels < LEVELS and len(pool) * 2 ** (levels + 1) <= slots:
             levels += 1
         parents = pool.take(pool.best(max(slots // 2**levels, 1)))
-        again = self._rebased(cases, parents)
-        splitting = np.flatnonzero(~again)
-        split = {name: values[splitting] for name, values in parents.items()}
-        order = self._ordered(cases, split) if len(splitting) else []
-        rows = np.flatnonzero(again).tolist()
-        nodes = parents["node"][rows].tolist()
-        for row, choices in zip(splitting, order, strict=True):
+        rows, nodes = [], []
+        for row, choices in enumerate(self._ordered(cases, parents)):
             case, group = cases[parents["case"][row]], parents["group"][row]
-            low, high = case.within(group, parents["node"][row], parents["base"][row])
             grown = [int(parents["node"][row])]
+            low, high = case.within(group, grown[0])
             for neuron in case.neurons[choices[:levels]]:
                 point = self.sites.point(neuron, low[neuron], high[neuron])
                 grown = [
@@ -343,20 +312,6 @@ class BranchAndBound:
         children = {name: values[rows] for name, values in parents.items()}
         children["node"] = np.array(nodes, "int32")
         return children
-
-    def _rebased(self, cases, parents):
-        """Boolean array: whose boxes were derived again; their `base` says which they have now.
-
-        A few of the worst in a round, so that time limits are looked at in between.
-        """
-        again = np.zeros(len(parents["case"]), bool)
-        for row in range(len(again) if self.recompute else 0):
-            number, *own = (parents[n][row] for n in ("case", "group", "node", "base"))
-            found = cases[number].rebase(*own, self.recompute)
-            again[row], parents["base"][row] = found != own[-1], found
-            if again.sum() == RENEWED:
-                break
-        return again
 
     def _ordered(self, cases, parents):
         """For each domain the neurons to split, best first, by their places in the case."""

@@ -1,14 +1,9 @@
-"""One input in branch and bound: its rigorous root, the trees that grow, and what they proved.
-
-It is long because it is all that a domain needs to know of its input: boxes, limits, slopes, cuts.
-"""
+"""One input in branch and bound: its rigorous root, the trees that grow, and what they proved."""
 
 import numpy as np
 
 from keras_taps.verification.certificate.deadline import NEVER, OutOfTime
-from keras_taps.verification.certificate.leaves import Cuts
 from keras_taps.verification.certificate.levels import dequantise, quantise
-from keras_taps.verification.certificate.octahedron import largest_over_octahedron
 from keras_taps.verification.certificate.schema import CERTIFIED
 from keras_taps.verification.certificate.tree import Tree
 from keras_taps.verification.certificate.tree_checker import bound_leaves, leaf_bounds
@@ -16,7 +11,6 @@ from keras_taps.verification.graph.unsafe import worst_of
 from keras_taps.verification.search.boxes import covering
 from keras_taps.verification.search.branching import Sites
 from keras_taps.verification.search.domain_engine import Domains
-from keras_taps.verification.search.multi_neuron import choose_groups, separate
 
 
 class Case:
@@ -25,7 +19,6 @@ class Case:
     Args:
         task: Open `Task`.
         checker: `Checker` of the graph.
-        cuts: Most multi-neuron constraints of a group of forms.
         check: Whether leaves must be confirmed by the checker.
         deadline: `Deadline` for the root; where it passes, `OutOfTime` is raised.
         boxes: Rigorous boxes of the neurons, if the checker has derived them before.
@@ -37,8 +30,7 @@ class Case:
     Attributes:
         task: The task.
         root: `RootBox`: rigorous boxes of all N neurons.
-        bases: List of pairs of arrays `(N,)`, the boxes of all neurons that domains start from:
-            of the whole box, then of each part whose boxes were derived again.
+        known: Pair of arrays `(N,)`, the boxes of all neurons that domains start from.
         neurons: Integer array `(U,)`, those that can be split in the whole box.
         sites: `Sites` of the graph.
         forms: Dictionary from each group that is left to the indices of its forms.
@@ -48,15 +40,14 @@ class Case:
             decided: then the task can only be falsified.
     """
 
-    def __init__(self, task, checker, cuts=0, check=True, deadline=NEVER, boxes=None, sloped=None):
+    def __init__(self, task, checker, check=True, deadline=NEVER, boxes=None, sloped=None):
         self.task, self.check = task, check
         self.root = checker.root(*task.query.box, deadline, boxes)
         self.sites = Sites(checker.graph)
-        self.bases, self._depths = [covering(self.root.lower, self.root.upper)], [0]
+        self.known = covering(self.root.lower, self.root.upper)
         self.box = covering(*task.query.box)
-        known = np.isfinite(self.root.lower) & np.isfinite(self.root.upper)
-        self.stuck = not known.all()
-        self.neurons = np.flatnonzero(self.sites.splits(*self.bases[0]))
+        self.stuck = not np.isfinite([self.root.lower, self.root.upper]).all()
+        self.neurons = np.flatnonzero(self.sites.splits(*self.known))
         if self.sites.curves and task.slopes is None and not self.stuck:
             task.slopes = sloped(task, self.root.boxes)
         bounds = self.root.upper_bounds(task.query.forms, task.query.offset, slopes=task.slopes)
@@ -68,7 +59,6 @@ class Case:
         self._ranges = [side[self.neurons] for side in self.root.slope_ranges]
         self.domains, self._closed_with = 0, {}
         self._reopen(task.trees or ())
-        self._most, self._cuts = cuts, {}  # (members, outer, inner, limit) by group
 
     def _reopen(self, trees):
         """Go on from trees: open their leaves that are not proved, and know their multipliers."""
@@ -79,7 +69,7 @@ class Case:
             self.trees[tree.group] = tree
             self.proved += bounds[bounds < 0].tolist()
             for leaf in np.array(tree.leaves)[~(bounds < 0)].tolist():
-                self._closed_with[tree.group, leaf] = tree.proof(leaf)
+                self._closed_with[tree.group, leaf] = tree.proof(leaf)[:2]
                 tree.reopen(leaf)
 
     def starts(self):
@@ -87,8 +77,7 @@ class Case:
         for group, tree in self.trees.items():
             for node in tree.open_nodes:
                 usual = self.start_slopes(group), np.zeros(len(self.neurons))
-                slopes, betas, *_ = self._closed_with.get((group, node), usual)
-                yield group, node, slopes, betas
+                yield group, node, *self._closed_with.get((group, node), usual)
 
     def start_slopes(self, group):
         """Slopes to begin with, as bytes: those of alpha-CROWN, or of CROWN."""
@@ -110,50 +99,21 @@ class Case:
         """Limits `(N,)` of all neurons at a node of the tree of a group."""
         return self.trees[group].limits_of_all(node, self.root.neurons)
 
-    def within(self, group, node, base=0):
-        """Bounds `(N,)` of all pre-activations at a node, whose boxes have this base."""
-        (low, high), (floor, ceiling) = self.bases[base], self.limits(group, node)
+    def within(self, group, node):
+        """Bounds `(N,)` of all pre-activations at a node."""
+        (low, high), (floor, ceiling) = self.known, self.limits(group, node)
         return np.maximum(low, floor), np.minimum(high, ceiling)
 
-    def free(self, group, node, base=0):
+    def free(self, group, node):
         """Whether a neuron is left to split."""
-        return bool(np.any(self.sites.splits(*self.within(group, node, base))[self.neurons]))
+        return bool(np.any(self.sites.splits(*self.within(group, node))[self.neurons]))
 
-    def pattern(self, group, node, base=0):
+    def pattern(self, group, node):
         """Signs of all ReLUs of a domain without a free one, and which are constraints."""
         floor, ceiling = self.limits(group, node)
         fixed = np.isfinite(floor) * 1 - np.isfinite(ceiling)
-        known = np.where(self.bases[base][0] >= 0, 1, -1)
+        known = np.where(self.known[0] >= 0, 1, -1)
         return np.where(fixed, fixed, known).astype("int8"), fixed != 0
-
-    def rebase(self, group, node, base, every):
-        """Derive the boxes of a domain again if this is due.
-
-        Args:
-            group: Group of forms.
-            node: Number of its open node.
-            base: Number of the base that it has.
-            every: Splits since then at which it is due.
-
-        Returns:
-            Number of the base that it has now, the same if none was derived.
-        """
-        depth = len(self.trees[group].path(node)[0])
-        if depth < self._depths[base] + every:
-            return base
-        try:
-            part = self.root.within(self.limits(group, node))
-        except OutOfTime:
-            return base
-        self.trees[group].rebase(node)
-        self.bases.append(covering(part.lower, part.upper))
-        self._depths.append(depth)
-        return len(self.bases) - 1
-
-    @property
-    def bytes(self):
-        """Bytes of the bases."""
-        return len(self.bases) * sum(side.nbytes for side in self.bases[0])
 
     def padded_forms(self, group, count):
         """Forms `(count, outputs)` and offsets of a group, the first repeated to fill."""
@@ -168,91 +128,19 @@ class Case:
         mix[count:] = 0.0
         return mix
 
-    # Multi-neuron constraints
-
-    @property
-    def cuts(self):
-        """All `Cuts` of the case, group after group in the order they were found; or `None`."""
-        if not self._cuts:
-            return None
-        parts = zip(*(found[:3] for found in self._cuts.values()), strict=True)
-        return Cuts(*(np.concatenate(part) for part in parts))
-
-    def find_cuts(self, group, rows, inner, scores):
-        """Constraints for a group of forms, on the neurons whose relaxations cost it most.
-
-        Args:
-            group: Group of forms.
-            rows: Array `(N,)`: how much the bound depends on each activation.
-            inner: Array `(N,)`: pre-activations where the relaxation takes its maximum.
-            scores: Array `(N,)`: what each neuron's relaxation adds to the bound there.
-        """
-        if group in self._cuts:
-            return
-        chosen = []
-        for start, end in self.root.layers:
-            part = slice(start, end)
-            if np.isnan(self.sites.kinks[part]).any():  # of curves there are none
-                continue
-            found = choose_groups(
-                self.root.lower[part], self.root.upper[part], scores[part], limit=self._most
-            )
-            found = found[:, [0, 1, 1]] if found.shape[1] == 2 else found
-            chosen.append(found[(scores[part][found] > 0).all(1)] + start)
-        members = np.concatenate([np.zeros((0, 3), int), *chosen])
-        best = np.argsort(-scores[members].sum(1), kind="stable")[: self._most]
-        members = members[best]
-        outer = rows[members].astype("float64")
-        if members.shape[1] == 3:  # a neuron named twice to fill up counts once
-            outer[members[:, 1] == members[:, 2], 2] = 0.0
-        slants, limit = np.zeros_like(outer), np.zeros(len(outer))
-        kinks = self.sites.kinks[members[:, 0]]
-        for kink in np.unique(kinks):
-            some = kinks == kink
-            try:
-                octahedra = self.root.octahedra(members[some])
-            except OutOfTime:
-                limit[some] = np.inf  # a constraint without a limit is none
-                continue
-            point = inner[members[some]].astype("float64")
-            slants[some], _ = separate(octahedra, outer[some], point, kink)
-            limit[some] = largest_over_octahedron(octahedra, outer[some], slants[some], kink)
-        known = np.isfinite(limit) & np.isfinite(slants).all(1)
-        self._cuts[group] = members[known], outer[known], slants[known], limit[known]
-
-    def padded_cuts(self, group, count):
-        """`(members, outer, inner, limit)` of a group of forms, with zeros to `count` rows."""
-        shapes = ((count, 3), "int32"), ((count, 3), "float32"), ((count, 3), "float32")
-        padded = [np.zeros(*shape) for shape in (*shapes, ((count,), "float32"))]
-        for array, values in zip(padded, self._cuts.get(group, ()), strict=False):
-            array[: len(values)] = values
-        return padded
-
-    def _placed(self, group, gammas):
-        """The multipliers of a group's cuts among those of all cuts."""
-        found = np.zeros(sum(len(values[0]) for values in self._cuts.values()))
-        start = 0
-        for other, values in self._cuts.items():
-            count = len(values[0])
-            if other == group:
-                found[start : start + count] = gammas[:count]
-            start += count
-        return found
-
     # Proofs
 
-    def close(self, groups, nodes, slopes, betas, mix, gammas, bounds):
+    def close(self, groups, nodes, slopes, betas, mix, bounds):
         """Close nodes of trees that the checker confirms; the bounds it found, else as given."""
         size, task = len(self.neurons), self.task
         leaves = [(self.trees[g], int(node)) for g, node in zip(groups, nodes, strict=True)]
         for row, (tree, node) in enumerate(leaves):
             own = mix[row, : len(self.forms[tree.group])]
-            placed = self._placed(tree.group, gammas[row])
-            tree.close(node, slopes[row, :size], betas[row, :size], own, placed)
+            tree.close(node, slopes[row, :size], betas[row, :size], own)
         if self.check:  # what is in the trees, as whoever reads them later
             given = task.query.forms, task.query.offset, task.query.groups
             try:
-                bounds = bound_leaves(self.root, *given, leaves, self.cuts)
+                bounds = bound_leaves(self.root, *given, leaves)
             except OutOfTime:
                 bounds = np.full(len(leaves), np.inf)
         for row in np.flatnonzero(~(bounds < 0)):
@@ -264,7 +152,7 @@ class Case:
     def finish(self, stage):
         """Certify the task if every tree is complete; whether it has a verdict."""
         if self.task.verdict is None and all(tree.complete for tree in self.trees.values()):
-            self.task.trees, self.task.cuts = list(self.trees.values()), self.cuts
+            self.task.trees = list(self.trees.values())
             self.task.bound = float(max(self.proved, default=-np.inf))
             self.task.method, self.task.checked = "bab", self.check
             self.task.decide(CERTIFIED, stage)
@@ -283,9 +171,7 @@ def gather(cases, part):
     """
     owners, groups = [cases[number] for number in part["case"]], part["group"]
     shape = len(owners), owners[0].root.neurons
-    pairs = list(zip(owners, groups, strict=True))
-    bases = [case.bases[base] for case, base in zip(owners, part["base"], strict=True)]
-    low, high = (np.stack(side) for side in zip(*bases, strict=True))
+    low, high = (np.stack(side) for side in zip(*(case.known for case in owners), strict=True))
     limits = [case.limits(*at) for case, *at in zip(owners, groups, part["node"], strict=True)]
     floor, ceiling = (np.stack(side) for side in zip(*limits, strict=True))
     slopes, betas = np.full(shape, np.nan, "float32"), np.zeros(shape, "float32")
@@ -293,9 +179,8 @@ def gather(cases, part):
         mine, size = case.neurons, len(case.neurons)
         slopes[row, mine] = case.unpacked(part["slopes"][row, :size])
         betas[row, mine] = part["betas"][row, :size]
-    forms = [case.padded_forms(group, part["mix"].shape[1]) for case, group in pairs]
-    cuts = [case.padded_cuts(group, part["gammas"].shape[1]) for case, group in pairs]
-    members, outer, inner, limit = (np.stack(values) for values in zip(*cuts, strict=True))
+    most = part["mix"].shape[1]
+    forms = [case.padded_forms(g, most) for case, g in zip(owners, groups, strict=True)]
     return Domains(
         lower=np.stack([case.box[0] for case in owners]),
         upper=np.stack([case.box[1] for case in owners]),
@@ -308,9 +193,4 @@ def gather(cases, part):
         slopes=slopes,
         betas=betas,
         mix=part["mix"],
-        gammas=part["gammas"],
-        members=members,
-        outer=outer,
-        inner=inner,
-        limit=limit,
     )

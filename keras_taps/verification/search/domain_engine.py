@@ -29,7 +29,7 @@ class Domains(NamedTuple):
     """A batch of domains: parts of boxes in which some pre-activations are between limits.
 
     The N activations are numbered as in `RootBox`. A domain is about a convex combination of m
-    forms, and has C cuts of K neurons.
+    forms.
 
     Args:
         lower: Array `(batch, ...)` of inputs.
@@ -45,11 +45,6 @@ class Domains(NamedTuple):
         betas: Array `(batch, N)`, multipliers of the limits to start from: of the lower one where
             positive, of the upper one where negative.
         mix: Array `(batch, m)`, weights of the forms to start from.
-        gammas: Array `(batch, C)`, multipliers of the cuts to start from.
-        members: Integer array `(batch, C, K)`.
-        outer: Array `(batch, C, K)`.
-        inner: Array `(batch, C, K)`.
-        limit: Array `(batch, C)`: `outer . relu(z) + inner . z <= limit`.
     """
 
     lower: np.ndarray
@@ -63,11 +58,6 @@ class Domains(NamedTuple):
     slopes: np.ndarray
     betas: np.ndarray
     mix: np.ndarray
-    gammas: np.ndarray
-    members: np.ndarray
-    outer: np.ndarray
-    inner: np.ndarray
-    limit: np.ndarray
 
 
 class Bounded(NamedTuple):
@@ -75,10 +65,9 @@ class Bounded(NamedTuple):
 
     Args:
         bounds: Array `(batch,)`, upper bounds of the combination of the forms.
-        slopes: Array `(batch, N)` that gives the bound, as do the next three.
+        slopes: Array `(batch, N)` that gives the bound, as do the next two.
         betas: Array `(batch, N)`.
         mix: Array `(batch, m)`.
-        gammas: Array `(batch, C)`.
         rows: Array `(batch, N)`: how much the bound depends on each activation.
         inner: Array `(batch, N)`: pre-activations where the relaxation takes its maximum.
         outer: Array `(batch, N)`: activations there.
@@ -91,7 +80,6 @@ class Bounded(NamedTuple):
     slopes: np.ndarray
     betas: np.ndarray
     mix: np.ndarray
-    gammas: np.ndarray
     rows: np.ndarray
     inner: np.ndarray
     outer: np.ndarray
@@ -100,7 +88,7 @@ class Bounded(NamedTuple):
 
 
 class DomainEngine(BoundEngine):
-    """`BoundEngine` that also bounds domains, with multipliers for splits and cuts.
+    """`BoundEngine` that also bounds domains, with multipliers for splits.
 
     Args:
         graph: `Graph` without pooling by maxima.
@@ -108,8 +96,7 @@ class DomainEngine(BoundEngine):
         memory: As in `BoundEngine`.
 
     References:
-        Wang et al., "Beta-CROWN", 2021; Ferrari et al., "Complete Verification via Multi-Neuron
-        Relaxation Guided Branch-and-Bound" (MN-BaB), 2022.
+        Wang et al., "Beta-CROWN", 2021.
     """
 
     def __init__(self, graph, batch_size=32, memory=2**28):
@@ -126,7 +113,7 @@ class DomainEngine(BoundEngine):
             size: Entries to which the batch is padded: one compilation each.
             iterations: Steps of the optimiser; it stops when all bounds are below 0.
             rates: Learning rates of slopes; of split multipliers, relative to how much the bound
-                depends on a neuron; of cuts and weights of forms.
+                depends on a neuron; of weights of forms.
 
         Returns:
             `Bounded`.
@@ -135,7 +122,7 @@ class DomainEngine(BoundEngine):
         def run(box, domains):
             return self._bounded(box, Domains(None, None, *domains), iterations, rates)
 
-        shape = (size, domains.forms.shape[1], domains.members.shape[1:], iterations, rates)
+        shape = (size, domains.forms.shape[1], iterations, rates)
         box, rest = domains[:2], list(domains[2:])
         found = self._call(("domains", *shape), run, box, rest, size=size)
         return Bounded(*found)
@@ -147,7 +134,7 @@ class DomainEngine(BoundEngine):
             relaxation = _Relaxation(self, box, Domains(None, None, *domains))
             return relaxation.bound(relaxation.start)[:, 0]
 
-        key = ("quick", size, domains.forms.shape[1], domains.members.shape[1:])
+        key = ("quick", size, domains.forms.shape[1])
         return self._call(key, run, domains[:2], list(domains[2:]), size=size)
 
     def sloped(self, task, boxes):
@@ -194,7 +181,7 @@ class DomainEngine(BoundEngine):
             relaxation.rates(rates),
             enough=0.0,
         )
-        slopes, betas, gammas, mix = relaxation.parts(best)
+        slopes, betas, mix = relaxation.parts(best)
         betas = relaxation.pushes(betas)[0]
         rows, outer, inner = relaxation.primal(best)
         # The box's corner where the bound is largest, then a few steps of an attack from there.
@@ -206,7 +193,7 @@ class DomainEngine(BoundEngine):
             wide,
             step_sizes(ATTACK_STEPS),
         )
-        found = (bounds[:, 0], slopes, betas, mix, gammas, rows, inner, outer)
+        found = (bounds[:, 0], slopes, betas, mix, rows, inner, outer)
         return *found, points[:, 0], values[:, 0]
 
     def _smallest(self, points, forms, offset):
@@ -224,9 +211,9 @@ def _flat(values):
 class _Relaxation:
     """The Lagrangian bound of a batch of domains as a function of its parameters.
 
-    Parameters `(batch, 1, count)` are slopes, betas, gammas and the mix, one after the other. The
-    beta of a ReLU belongs to the side on which it is split; curves have a second one, of their
-    upper limit, after the first N.
+    Parameters `(batch, 1, count)` are slopes, betas and the mix, one after the other. The beta of a
+    ReLU belongs to the side on which it is split; curves have a second one, of their upper limit,
+    after the first N.
     """
 
     def __init__(self, engine, box, given):
@@ -252,7 +239,7 @@ class _Relaxation:
             ops.relu(given.betas * self.sides[0]),
             ops.relu(self._of_curves(given.betas) * self.sides[1]),
         )
-        parts = slopes, ops.concatenate(betas, -1), given.gammas, given.mix
+        parts = slopes, ops.concatenate(betas, -1), given.mix
         self.start = ops.concatenate(parts, -1)[:, None]
         self.ends = np.cumsum([part.shape[-1] for part in parts])[:-1].tolist()
 
@@ -277,7 +264,7 @@ class _Relaxation:
         return first, -constant[:, None]
 
     def parts(self, parameters):
-        """Slopes, betas, gammas and the mix, which sums to 1; arrays `(batch, ...)`."""
+        """Slopes, betas and the mix, which sums to 1; arrays `(batch, ...)`."""
         *rest, mix = (part[:, 0] for part in ops.split(parameters, self.ends, axis=-1))
         mix = mix + 1e-12  # or all weights may become 0, and the form with them
         return *rest, mix / ops.sum(mix, -1, keepdims=True)
@@ -295,10 +282,10 @@ class _Relaxation:
         """
         weight = ops.sum(ops.abs(self.primal(self.start)[0]) * self.crossing, -1)
         weight = weight / (ops.sum(self.crossing, -1) + 1.0) + 1e-6
-        slopes, betas, gammas, mix = ops.split(ops.ones_like(self.start), self.ends, axis=-1)
+        slopes, betas, mix = ops.split(ops.ones_like(self.start), self.ends, axis=-1)
         slopes = (self.ranges[1] - self.ranges[0])[:, None]
         betas = betas * weight[:, None, None]
-        parts = rates[0] * slopes, rates[1] * betas, rates[2] * gammas, rates[2] * mix
+        parts = rates[0] * slopes, rates[1] * betas, rates[2] * mix
         return ops.concatenate(parts, -1)
 
     def bound(self, parameters):
@@ -329,15 +316,11 @@ class _Relaxation:
 
     def _back(self, parameters, outer, inner, shift=None):
         given = self.given
-        slopes, betas, gammas, mix = self.parts(parameters)
+        slopes, betas, mix = self.parts(parameters)
         form = ops.sum(mix[..., None] * given.forms, 1, keepdims=True)
         offset = ops.sum(mix * given.offset, 1, keepdims=True)
         pushes, constant = self.pushes(betas)
         inner, offset = inner + pushes, offset + constant
-        if given.members.shape[1]:
-            outer = outer - self._scattered(gammas[..., None] * given.outer)
-            inner = inner - self._scattered(gammas[..., None] * given.inner)
-            offset = offset + ops.sum(gammas * given.limit, -1, keepdims=True)
         traces = with_slopes(self.traces, self._pieces(slopes))
         if shift is not None:
             traces = with_shift(traces, self._pieces(shift))
@@ -346,12 +329,3 @@ class _Relaxation:
 
     def _pieces(self, values):
         return iter(pieces_of(self.traces, values[:, None]))
-
-    def _scattered(self, values):
-        """Sums `(batch, N)` of values `(batch, C, K)` at the members of the cuts."""
-        members = self.given.members
-        flat = ops.reshape(members, (-1, members.shape[1] * members.shape[2]))
-        values = ops.reshape(values, (-1, flat.shape[1]))
-        return backend.transposed(
-            lambda z: ops.take_along_axis(z, flat, axis=1), self.nothing, values
-        )

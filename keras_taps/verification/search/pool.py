@@ -26,19 +26,17 @@ class Pool:
         self._used = np.zeros(capacity, bool)
 
     @classmethod
-    def of_domains(cls, neurons, members, cuts, choices):
-        """The pool of branch and bound, for so many neurons, forms of a group, cuts and choices."""
+    def of_domains(cls, neurons, members, choices):
+        """The pool of branch and bound, for so many neurons, forms of a group and choices."""
         return cls(
             {
                 "bound": ((), "float64"),  # float32 would make 0 of bounds a little below it
                 "case": ((), "int32"),
                 "group": ((), "int32"),
                 "node": ((), "int32"),
-                "base": ((), "int32"),
                 "slopes": ((neurons,), "uint8"),
                 "betas": ((neurons,), "float32"),
                 "mix": ((members,), "float32"),
-                "gammas": ((cuts,), "float32"),
                 "choices": ((choices,), "int32"),
             }
         )

@@ -7,7 +7,7 @@ import keras_taps as kt
 from keras_taps import backend
 from tests.verification.problems import COUNT, EPS, tiny
 
-OPTIONS = {"batch_size": 4, "cuts": 2, "iterations": 3}
+OPTIONS = {"batch_size": 4, "iterations": 3}
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def tasks(count=2):
 
 @pytest.fixture(scope="module")
 def verifier():
-    return Verifier(GRAPH, batch_size=2, cuts=2)
+    return Verifier(GRAPH, batch_size=2)
 
 
 @pytest.mark.parametrize("stage", ["crown", "alpha-crown", "bab"])

@@ -19,9 +19,9 @@ pytestmark = pytest.mark.once
 
 STAGES = ["ibp", "crown", "alpha-crown", "bab"]
 CASES = {
-    "dense": (lambda: tiny()[0], EPS, 20, {}),
-    "cuts": (lambda: tiny()[0], 0.15, 20, {"cuts": 4}),
-    "pooled": (pooled, 0.1, 7, {}),
+    "dense": (lambda: tiny()[0], EPS, 20),
+    "wide": (lambda: tiny()[0], 0.15, 20),
+    "pooled": (pooled, 0.1, 7),
 }
 
 
@@ -33,10 +33,10 @@ def coarse(monkeypatch):
 
 
 def problem(name):
-    make, eps, count, options = CASES[name]
+    make, eps, count = CASES[name]
     network = make()
     x = np.random.default_rng(0).random((count, *network.input_shape[1:])).astype("float32")
-    return (network, x, numpy(network(x)).argmax(-1), eps), {"stages": STAGES, **options}
+    return network, x, numpy(network(x)).argmax(-1), eps
 
 
 def certified(report):
@@ -56,12 +56,12 @@ def has_room(graph, x, label, eps, slack=0.0):
 @pytest.mark.parametrize("name", CASES)
 def test_deployed_wherever_there_is_room(name, tmp_path, monkeypatch):
     """A proof of the reals is never lost, and every claim is repeated by whoever receives it."""
-    given, options = problem(name)
+    given = problem(name)
     network, x, y, eps = given
     graph, out = read_network(network), tmp_path / "report.jsonl"
-    found = certify(*given, out=out, certificates=True, **options)
+    found = certify(*given, out=out, certificates=True, stages=STAGES)
     monkeypatch.setattr(deployer, "SHARE", 0.0)
-    before = certify(*given, **options)
+    before = certify(*given, stages=STAGES)
     assert found.verdicts.tolist() == before.verdicts.tolist()
     assert (
         found.accuracies()["certified_as_deployed"] > (before.accuracies()["certified_as_deployed"])
@@ -78,7 +78,7 @@ def test_deployed_wherever_there_is_room(name, tmp_path, monkeypatch):
 
 def test_the_search_has_limits(monkeypatch):
     """A tenth of the time, and so many domains; what it leaves is certified all the same."""
-    given, options = problem("cuts")
+    given = problem("wide")
     asked = []
     solve = BranchAndBound.solve
 
@@ -89,11 +89,11 @@ def test_the_search_has_limits(monkeypatch):
             asked.append((len(tasks), budget, self.nodes - before))
 
     monkeypatch.setattr(BranchAndBound, "solve", counted)
-    whole = certified(certify(*given, timeout=50, **options))
+    whole = certified(certify(*given, timeout=50, stages=STAGES))
     assert {budget for _, budget, _ in asked} == {5.0}
     asked.clear()
     monkeypatch.setattr(deployer, "DOMAINS", 1)
-    few = certified(certify(*given, **options))
+    few = certified(certify(*given, stages=STAGES))
     assert list(few) == list(whole)
     assert sum(few.values()) <= sum(whole.values())
     assert all(nodes <= count * SIZES[-1] for count, _, nodes in asked)
@@ -101,7 +101,7 @@ def test_the_search_has_limits(monkeypatch):
 
 def test_only_where_it_is_asked_for():
     """Not without branch and bound among the stages."""
-    given, options = problem("dense")
-    found = certify(*given, **{**options, "stages": STAGES[:2]})
+    given = problem("dense")
+    found = certify(*given, stages=STAGES[:2])
     assert not all(certified(found).values())
     assert {r["stage"] for r in found.records} <= {*STAGES[:2], None}

@@ -21,7 +21,7 @@ CALLS = {
 def test_what_is_refused(call):
     with pytest.raises(TypeError, match=r"no option `branchng`\. .*`?branching"):
         call(branchng="gap")
-    for name, value in {"branching": "x", "cuts": -1, "memory": 0, "seed": -1}.items():
+    for name, value in {"branching": "x", "memory": 0, "seed": -1}.items():
         with pytest.raises(ValueError, match=rf"`{name}` .*Received"):
             call(**{name: value})
 

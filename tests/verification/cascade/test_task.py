@@ -83,12 +83,12 @@ def test_a_query_is_frozen_and_what_was_found_can_be_dropped():
     with pytest.raises(FrozenInstanceError):
         one.query.forms = None
     one.boxes = one.proved = [(np.zeros(2), np.ones(2))]
-    one.slopes = one.trees = one.cuts = "found"
+    one.slopes = one.trees = "found"
     assert one.bytes == 64
     one.forget_boxes()
     assert (one.bytes, one.slopes) == (0, "found")
     one.release()
-    assert one.slopes is one.trees is one.cuts is None
+    assert one.slopes is one.trees is None
 
 
 def test_seconds():

@@ -8,7 +8,6 @@ import pytest
 
 from keras_taps.verification.certificate.checker import Checker
 from keras_taps.verification.certificate.curves import CurveLines, extremes, image
-from keras_taps.verification.certificate.leaves import Cuts
 from keras_taps.verification.certificate.rounding import Form
 from keras_taps.verification.certificate.tree import Tree
 from keras_taps.verification.certificate.tree_checker import check_trees
@@ -228,7 +227,7 @@ def limits_at(rng, z, curved, count):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_leaves_hold_where_their_limits_do(name):
-    """With garbage for multipliers; in parts with boxes of their own too."""
+    """With garbage for multipliers."""
     root, z, outputs = root_of(name)
     rng, count, curved = np.random.default_rng(0), 24, np.isnan(root.kinks)
     assert np.all((z >= root.lower - 1e-12) & (z <= root.upper + 1e-12))
@@ -236,16 +235,12 @@ def test_leaves_hold_where_their_limits_do(name):
     limits = limits_at(rng, z, curved, count)
     garbage = rng.normal(size=(2, *limits[0].shape)) * 10.0 ** rng.integers(-3, 2, limits[0].shape)
     garbage[rng.random(garbage.shape) < 0.1] = np.nan
-    part = root.within([side[0] for side in limits])
-    assert np.all((part.lower >= root.lower) & (part.upper <= root.upper))
-    both = [np.maximum(limits[0], limits[0][0]), np.minimum(limits[1], limits[1][0])]
-    for own, given in ((root, limits), (part, both)):
-        inside = np.all((z >= given[0][:, None]) & (z <= given[1][:, None]), -1)
-        assert own is part or inside.any(1).all()
-        reached = np.where(inside, forms @ outputs.T + offset[:, None], -np.inf).max(1)
-        for slopes, betas in ((None, None), garbage):
-            found = own.upper_bounds(forms, offset, given, slopes, betas)
-            assert np.all(found >= reached - 1e-12 * (1 + np.abs(reached)))
+    inside = np.all((z >= limits[0][:, None]) & (z <= limits[1][:, None]), -1)
+    assert inside.any(1).all()
+    reached = np.where(inside, forms @ outputs.T + offset[:, None], -np.inf).max(1)
+    for slopes, betas in ((None, None), garbage):
+        found = root.upper_bounds(forms, offset, limits, slopes, betas)
+        assert np.all(found >= reached - 1e-12 * (1 + np.abs(reached)))
 
 
 def test_a_multiplier_uses_its_limit():
@@ -309,12 +304,11 @@ def test_multipliers_pay_for_rounding():
 
 
 def test_trees_split_curves():
-    """Again in their parts; a ReLU at 0 alone; cuts are about ReLUs."""
+    """Again in their parts; a ReLU at 0 alone."""
     root, _, outputs = root_of("tanh")
     tree, rng = Tree(0, np.arange(10)), np.random.default_rng(0)
     _, above = tree.split(0, 1, 0.25)
     inner, _ = tree.split(above, 1, 0.75)
-    tree.rebase(inner)
     tree.split(inner, 5)
     for node in tree.open_nodes:
         levels = rng.integers(0, 256, 10).astype("uint8")
@@ -337,10 +331,3 @@ def test_trees_split_curves():
     ):
         with pytest.raises(ValueError, match=reason):
             check_trees(root, form, np.zeros(1), group, [Tree.unpack({**packed, **changed})])
-    for members in ([[0, 1, 2]], [[4, 5, 6], [0, 1, 2]]):  # beside a cut that is about a ReLU too
-        ones = np.ones((len(members), 3))
-        cuts, gammas = Cuts(np.array(members), ones, ones), np.ones((1, len(members)))
-        with pytest.raises(ValueError, match="neurons of one ReLU"):
-            root.upper_bounds(form, np.zeros(1), cuts=cuts, gammas=gammas)
-    only = Cuts(np.array([[4, 5, 6]]), np.ones((1, 3)), np.ones((1, 3)))
-    root.upper_bounds(form, np.zeros(1), cuts=only, gammas=np.ones((1, 1)))

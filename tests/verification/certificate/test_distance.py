@@ -152,7 +152,7 @@ def test_what_there_is_not():
     rng = np.random.default_rng(0)
     graph = Graph((node_of(rng), Dense(np.ones((4, 2)), np.zeros(2))))
     with pytest.raises(ValueError, match="no branch and bound with distance nodes"):
-        check_trees(Checker(graph).root(np.zeros(6), np.ones(6)), None, None, None, [], None)
+        check_trees(Checker(graph).root(np.zeros(6), np.ones(6)), None, None, None, [])
     inside = Graph((Sum((6,), ((node_of(rng, 6, 4),), (Dense(np.ones((6, 4)), np.zeros(4)),))),))
     with pytest.raises(ValueError, match="no branch and bound"):
         Checker(inside).root(np.zeros(6), np.ones(6))

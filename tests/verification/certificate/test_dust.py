@@ -13,7 +13,7 @@ import pytest
 from keras_taps.verification.certificate.backward import affine_back
 from keras_taps.verification.certificate.clipping import clipped
 from keras_taps.verification.certificate.deadline import NEVER
-from keras_taps.verification.certificate.lines import LayerCuts, LeafLines, ReluLines
+from keras_taps.verification.certificate.lines import LeafLines, ReluLines
 from keras_taps.verification.certificate.many_boxes import ManyBoxes, _relu_back, _Walk
 from keras_taps.verification.certificate.rounding import Form, largest, size_of
 from keras_taps.verification.certificate.walk import Walk
@@ -73,64 +73,14 @@ def test_what_a_relu_lifts():
     assert Fraction(found.constant[0]) + Fraction(found.error[0]) >= EXACT
 
 
-def one_cut(places, outer, inner, limits, size):
-    return LayerCuts(np.arange(len(places)), places, outer, inner, limits, size)
-
-
-def leaf_of(box, slope=0.0, **given):
-    lines = vars(ReluLines.of(box, slope))
-    signs = given.pop("signs", np.zeros((1, box[0].size), "int8"))
-    return LeafLines(
-        **lines, **({"pushes": None, "cuts": None, "gammas": None} | given), signs=signs
-    )
-
-
-@pytest.mark.parametrize("side", ["outer", "inner"])
-def test_many_cuts_of_one_neuron(side):
-    """With `-z <= -1` at z = 1: the multipliers add up to what float64 loses."""
-    parts = {"outer": np.zeros((len(DUST), 1)), "inner": np.zeros((len(DUST), 1))}
-    parts[side] = -np.ones((len(DUST), 1))
-    cuts = one_cut(np.zeros((len(DUST), 1), int), **parts, limits=0 * DUST, size=np.ones(1))
-    rows, error = cuts.taken(np.zeros((1, 1)), DUST[None], parts[side])
-    assert Fraction(rows[0, 0]) + Fraction(error[0]) >= EXACT
-
-
-def test_a_cut_that_vanishes_in_a_row():
-    cuts = one_cut(np.zeros((1, 1), int), -np.ones((1, 1)), None, np.zeros(1), np.ones(1))
-    rows, error = cuts.taken(np.ones((1, 1)), np.full((1, 1), SPECK), cuts.outer)
-    assert Fraction(rows[0, 0]) + Fraction(error[0]) >= 1 + Fraction(SPECK)
-
-
-def test_a_cut_that_names_a_neuron_often():
-    """The coefficients of one neuron are added up before they are multiplied."""
-    cuts = one_cut(np.zeros((1, len(DUST)), int), -DUST[None], None, np.zeros(1), np.ones(1))
-    rows, error = cuts.taken(np.zeros((1, 1)), np.ones((1, 1)), cuts.outer)
-    assert Fraction(rows[0, 0]) + Fraction(error[0]) >= EXACT
-
-
-def test_limits_of_many_cuts():
-    nothing = np.zeros((len(DUST), 1))
-    cuts = one_cut(np.zeros((len(DUST), 1), int), nothing, nothing, ONES, np.zeros(1))
-    form = cuts.before(bare(np.zeros((1, 1))), DUST[None])
-    assert Fraction(form.constant[0]) + Fraction(form.error[0]) >= EXACT
-
-
-def test_cuts_on_both_sides_of_a_leaf():
-    """At a point with slack 0: what the cuts add to the form is 0, up to rounding."""
-    for seed in range(50):
-        x = np.abs(normal(seed, 3))
-        outer, inner = np.full((1, 1), -1.1), np.full((1, 1), 1.1)
-        cuts = one_cut(np.zeros((1, 1), int), outer, inner, np.zeros(1), x)
-        gammas, rows = np.abs(normal(seed + 1, 20, 1)), normal(seed + 2, 20, 3)
-        leaf = leaf_of((x, x), cuts=cuts, gammas=gammas, signs=np.zeros((20, 3), "int8"))
-        exact = outputs(Relu((3,)), x)
-        holds(values(bare(rows), exact), values(leaf.back(bare(rows)), x))
+def leaf_of(box, signs, slope=0.0, pushes=None):
+    return LeafLines(**vars(ReluLines.of(box, slope)), signs=signs, pushes=pushes)
 
 
 def test_a_push_that_vanishes():
     """A multiplier of a split that only rounding takes away, at z = -1 of a leaf with z <= 0."""
     signs, x = np.array([[1]], "int8"), np.ones(1)
-    leaf = leaf_of((x, x), signs=signs, pushes=np.full((1, 1), SPECK))
+    leaf = leaf_of((x, x), signs, pushes=np.full((1, 1), SPECK))
     form = leaf.back(bare(np.ones((1, 1))))
     assert values(form, x)[0] >= 1 + Fraction(SPECK)
 
@@ -139,7 +89,7 @@ def test_products_of_a_leaf():
     """Split neurons of a leaky ReLU: one product each, and nothing else."""
     for seed in range(50):
         x, rows = -np.abs(normal(seed, 2)), normal(seed + 1, 20, 2)
-        leaf = leaf_of((x - 1, -x), 0.1, signs=np.full((20, 2), -1, "int8"))
+        leaf = leaf_of((x - 1, -x), np.full((20, 2), -1, "int8"), 0.1)
         exact = outputs(Relu((2,), 0.1), x)
         holds(values(bare(rows), exact), values(leaf.back(bare(rows)), x))
 
@@ -256,18 +206,12 @@ def test_products_that_underflow():
     _, record = walk._forward(shrinking, walk.input, None)
     form = walk._backward(shrinking, record, bare(tiny[None]), ONE)
     assert values(form, np.ones(3))[0] >= 3 * limit
-    nothing = np.zeros((1, 3))
     leaky = ReluLines.of((-np.ones(3), -np.ones(3)), 1e-170)
     assert values(leaky.back(bare(-tiny[None])), -np.ones(3))[0] >= 3 * limit
     walk = many(-np.ones(3))
     _, record = walk._forward(Relu((3,), 1e-170), walk.input, None)
     form = _relu_back(record, bare(-tiny[None]), ONE)
     assert values(form, -np.ones(3))[0] >= 3 * limit
-    cuts = one_cut(np.zeros((1, 1), int), -tiny[None, :1], nothing[:, :1], tiny[:1], np.ones(3))
-    rows, error = cuts.taken(nothing, tiny[None, :1], cuts.outer)
-    assert Fraction(rows[0, 0]) + Fraction(error[0]) >= limit
-    form = cuts.before(bare(nothing), tiny[None, :1])
-    assert values(form, np.ones(3))[0] >= 2 * limit
     rows = np.array([[[-1e-170, 1e-170]]])  # `1e-340 - 1e-170 x0 >= 0` cuts x0 at 1e-170
     low, high = np.array([[0.0, 1e-170]]), np.array([[1.0, 1e-170]])
     _, high = clipped(low, high, rows, np.zeros((1, 1)), np.zeros(1, int))

@@ -12,13 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_taps.verification.certificate.backward import affine_back, pool, pool_back
-from keras_taps.verification.certificate.lines import LayerCuts, LeafLines, ReluLines
+from keras_taps.verification.certificate.lines import LeafLines, ReluLines
 from keras_taps.verification.certificate.rounding import (
     Form,
     inner_interval,
     input_interval,
     largest,
-    size_of,
 )
 from keras_taps.verification.certificate.walk import Walk
 from keras_taps.verification.graph.exact_values import _node, _whole
@@ -208,30 +207,16 @@ def test_sums_of_overlapping_windows(seed):
 
 @given(SEEDS)
 @USUAL
-def test_cuts_and_splits_of_a_leaf(seed):
-    """At a point that meets the splits and the cuts, which are as tight there as they can be."""
+def test_splits_of_a_leaf(seed):
+    """At a point that meets the splits."""
     own = np.random.default_rng(seed)
     lower, upper, x = boxes_around(seed, 12)
     signs = np.where(own.random(12) < 0.5, np.where(x >= 0, 1, -1), 0).astype("int8")
     signs = np.tile(signs, (ROWS, 1))
     act = outputs(Relu((12,)), x)
-    places = np.array([[0, 1], [3, 7]])
-    outer, inner = normal(seed + 1, 2, 2), normal(seed + 2, 2, 2)
-    limits = []
-    for at, a, b in zip(places, outer, inner, strict=True):
-        exact = sum(Fraction(w) * act[i] for w, i in zip(a, at, strict=True))
-        exact += sum(Fraction(w) * Fraction(x[i]) for w, i in zip(b, at, strict=True))
-        limits.append(np.nextafter(float(exact), np.inf))
     lines = ReluLines.of((lower, upper), 0.0)
-    cuts = LayerCuts(np.arange(2), places, outer, inner, np.array(limits), size_of((lower, upper)))
-    leaf = LeafLines(
-        **vars(lines),
-        signs=signs,
-        pushes=signs * np.abs(normal(seed + 3, ROWS, 12)),
-        cuts=cuts,
-        gammas=np.abs(normal(seed + 4, ROWS, 2)),
-    )
-    form = form_of(seed + 5, 12)
+    pushes = signs * np.abs(normal(seed + 1, ROWS, 12))
+    leaf, form = LeafLines(**vars(lines), signs=signs, pushes=pushes), form_of(seed + 2, 12)
     holds(values(form, act), values(leaf.back(form), x))
 
 

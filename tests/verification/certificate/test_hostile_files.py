@@ -6,14 +6,10 @@ import numpy as np
 import pytest
 
 from keras_taps.verification import Graph, recheck
-from keras_taps.verification.certificate.checker import Checker
-from keras_taps.verification.certificate.leaves import Cuts
 from keras_taps.verification.certificate.report import input_hash
 from keras_taps.verification.certificate.schema import FORMAT
-from keras_taps.verification.certificate.tree import Tree
-from keras_taps.verification.certificate.tree_checker import leaf_bounds
 from keras_taps.verification.graph import storage
-from keras_taps.verification.graph.nodes import Dense, Relu
+from keras_taps.verification.graph.nodes import Dense
 
 pytestmark = pytest.mark.once
 
@@ -181,27 +177,3 @@ def test_a_network_that_no_checker_takes(tmp_path, monkeypatch):
     monkeypatch.setattr("keras_taps.verification.certificate.claims.Checker", fail)
     with pytest.raises(ValueError, match=r"network of .*r\.jsonl' cannot be checked"):
         recheck(path)
-
-
-def test_cuts_that_no_leaf_uses_take_nothing(monkeypatch):
-    """Multipliers stand for the cuts in use, whatever a file has beside them."""
-    hidden = Dense(np.ones((1, 2)), np.full(2, -0.5))
-    graph = Graph((hidden, Relu((2,)), Dense(np.ones((2, 1)), np.zeros(1))))
-    root = Checker(graph).root(np.zeros(1), np.ones(1))
-    tree = Tree(0, [0, 1])
-    tree.close(0, np.zeros(2, "uint8"), np.zeros(2), np.ones(1), np.eye(1, 8, 7)[0])
-    many = 10**6
-    members = np.tile([[0, 1]], (many, 1))
-    cuts = Cuts(members, np.ones((many, 2)), np.zeros((many, 2)))
-    given = root, np.ones((1, 1)), np.zeros(1), np.zeros(1, int), [tree]
-    seen = []
-    bounds = type(root).upper_bounds
-
-    def watch(self, *args):
-        seen.append(args[6].shape)
-        return bounds(self, *args)
-
-    monkeypatch.setattr(type(root), "upper_bounds", watch)
-    (found,) = leaf_bounds(*given, cuts)
-    assert seen == [(1, 1)]
-    assert np.isfinite(found).all()

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from keras_taps.verification.certificate.checker import Checker
-from keras_taps.verification.certificate.leaves import Cuts
-from keras_taps.verification.certificate.lines import LayerCuts, LeafLines, ReluLines
+from keras_taps.verification.certificate.lines import LeafLines, ReluLines
 from keras_taps.verification.certificate.rounding import Form
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import Dense, Relu, Sum
@@ -44,15 +43,7 @@ def inputs_of(nodes, x, relus):
 def pre_activations(graph, points):
     relus = []
     inputs_of(graph.nodes, points, relus)
-    return np.concatenate(relus, 1), [part.shape[1] for part in relus]
-
-
-def random_cuts(rng, sizes, count=6, size=3):
-    """Cuts on random ReLUs; with few neurons some name one twice."""
-    starts = np.cumsum([0, *sizes])
-    layers = rng.integers(0, len(sizes), count)
-    members = np.stack([starts[i] + rng.integers(0, sizes[i], size) for i in layers])
-    return Cuts(members, rng.normal(size=members.shape), rng.normal(size=members.shape))
+    return np.concatenate(relus, 1)
 
 
 def garbage(rng, shape):
@@ -70,38 +61,25 @@ def leaves_at(rng, values, count, share):
     return np.where(fixed, np.where(chosen >= 0, 1, -1), 0).astype("int8")
 
 
-def sampled_root(kind, seed, radius):
-    """A random root, and what points of its box reach: pre-activations, their sizes, outputs."""
-    graph = random_graph(kind, seed % 1000)
-    lower, upper = random_box(graph, seed, radius)
-    points = sample(lower, upper, 2000)
-    values, sizes = pre_activations(graph, points)
-    return Checker(graph).root(lower, upper), values, sizes, graph(points)
-
-
 @given(kind=st.sampled_from(KINDS), seed=SEEDS, radius=st.sampled_from([0.02, 0.3, 1.0]))
 def test_above_every_sampled_value(kind, seed, radius):
     """Over the points that satisfy the signs, with garbage for every multiplier."""
     rng = np.random.default_rng(seed)
-    root, values, sizes, outputs = sampled_root(kind, seed, radius)
+    graph = random_graph(kind, seed % 1000)
+    lower, upper = random_box(graph, seed, radius)
+    points = sample(lower, upper, 2000)
+    values, root = pre_activations(graph, points), Checker(graph).root(lower, upper)
     assert root.neurons == values.shape[1]
     assert np.all((values >= root.lower - 1e-9) & (values <= root.upper + 1e-9))
-    leaves, cuts = 12, random_cuts(rng, sizes, size=1 + seed % 3)
+    leaves = 12
     signs = leaves_at(rng, values, leaves, rng.choice([0.02, 0.2, 1.0]))
     forms, offset = rng.normal(size=(leaves, 3)), rng.normal(size=leaves)
-    found = root.upper_bounds(
-        forms,
-        offset,
-        limits_of(signs),
-        garbage(rng, signs.shape),
-        garbage(rng, signs.shape),
-        cuts,
-        garbage(rng, (leaves, len(cuts.members))),
-    )
+    garbled = garbage(rng, signs.shape), garbage(rng, signs.shape)
+    found = root.upper_bounds(forms, offset, limits_of(signs), *garbled)
     assert not np.any(np.isnan(found))
     inside = np.all((signs[:, None] == 0) | (signs[:, None] * values[None] >= 0), -1)
     assert inside.any(1).all()
-    reached = np.where(inside, forms @ outputs.T + offset[:, None], -np.inf).max(1)
+    reached = np.where(inside, forms @ graph(points).T + offset[:, None], -np.inf).max(1)
     assert np.all(found >= reached - 1e-10 * (1 + np.abs(reached)))
 
 
@@ -122,8 +100,8 @@ def exact_values(nodes, point):
     return relus, values[0]
 
 
-@given(seed=SEEDS, slope=st.sampled_from([0.0, 0.3]), size=st.integers(1, 3))
-def test_above_rational_arithmetic(seed, slope, size):
+@given(seed=SEEDS, slope=st.sampled_from([0.0, 0.3]))
+def test_above_rational_arithmetic(seed, slope):
     """In leaves that hold a point exactly the bound is above its value, with no tolerance."""
     rng = np.random.default_rng(seed)
 
@@ -138,15 +116,13 @@ def test_above_rational_arithmetic(seed, slope, size):
         upper = lower + rng.random(3) * rng.choice([0, 1e-15, 1e-9, 1.0])
         root = checker.root(lower, upper)
         relus, truth = exact_values(nodes, lower)
-        leaves, cuts = 20, random_cuts(rng, (4, 3), size=size)
+        leaves = 20
         sides = np.array([1 if v >= 0 else -1 for v in relus], "int8")
         signs = np.where(rng.random((leaves, 7)) < 0.5, sides, 0)
         betas = rng.random((leaves, 7)) * 10.0 ** rng.integers(-10, 14, (leaves, 7))
-        gammas = rng.random((leaves, 6)) * 10.0 ** rng.integers(-10, 14, (leaves, 6))
         slopes = rng.random((leaves, 7))
         args = np.ones((leaves, 1)), np.zeros(leaves), limits_of(signs), slopes, signs * betas
-        for found in (root.upper_bounds(*args), root.upper_bounds(*args, cuts, gammas)):
-            assert all(Fraction(bound) >= truth for bound in found.tolist())
+        assert all(Fraction(bound) >= truth for bound in root.upper_bounds(*args).tolist())
 
 
 def fractions(array):
@@ -162,27 +138,14 @@ def assert_covered(before, after, rows, constant, size):
 
 @given(seed=SEEDS)
 def test_every_sum_pays_for_its_rounding(seed):
-    """Each step of a ReLU with cuts against rational arithmetic, with sums that cancel."""
+    """A ReLU in a leaf against rational arithmetic, with sums that cancel."""
     rng = np.random.default_rng(seed)
-    n, leaves, cuts = 5, 8, 4
+    n, leaves = 5, 8
 
     def numbers(*shape):
         return rng.normal(size=shape) * 10.0 ** rng.integers(-9, 9, shape)
 
-    size, places = np.abs(numbers(n)), rng.integers(0, n, (cuts, 3))
-    outer, inner, limits = numbers(cuts, 3), numbers(cuts, 3), numbers(cuts)
-    gammas, rows = np.abs(numbers(leaves, cuts)), numbers(leaves, n)
-    gammas[:, 1] = gammas[:, 0]
-    outer[1], inner[1], places[1], limits[1] = -outer[0], -inner[0], places[0], -limits[0]
-    own = LayerCuts(np.arange(cuts), places, outer, inner, limits, size)
-    form = Form(rows, numbers(leaves), np.zeros(leaves))
-    for step, coefficients, limit in ((own.before, outer, limits), (own.behind, inner, 0 * limits)):
-        matrix = np.full((cuts, n), Fraction(0))
-        np.add.at(matrix, (np.arange(cuts)[:, None], places), fractions(coefficients))
-        exact = fractions(rows) - fractions(gammas) @ matrix
-        constant = fractions(form.constant) + fractions(gammas) @ fractions(limit)
-        assert_covered(form, step(form, gammas), exact, constant, size)
-
+    size = np.abs(numbers(n))
     upper = size * rng.choice([0.5, 1], n)
     lines = ReluLines.of((-size, upper), 0.3)
     signs = rng.integers(-1, 2, (leaves, n)).astype("int8")
@@ -192,7 +155,7 @@ def test_every_sum_pays_for_its_rounding(seed):
         (signs != 0) & (signs * nearly > 0), nearly, signs * np.abs(numbers(leaves, n))
     )
     form = Form(rows, numbers(leaves), np.zeros(leaves))
-    found = LeafLines(**vars(lines), signs=signs, pushes=pushes, cuts=None, gammas=None).back(form)
+    found = LeafLines(**vars(lines), signs=signs, pushes=pushes).back(form)
     rising = np.maximum(rows, 0)
     lined = fractions(rising) * fractions(lines.steep) + fractions(rows - rising) * fractions(
         lines.below
@@ -278,7 +241,7 @@ def test_everything_split_is_the_linear_piece():
     lower, upper = random_box(graph, 2, 0.5)
     root = Checker(graph).root(lower, upper)
     point = sample(lower, upper, 3)[2:]
-    values, _ = pre_activations(graph, point)
+    values = pre_activations(graph, point)
     signs = np.where(values >= 0, 1, -1).astype("int8")
     gains = np.where(signs[0] > 0, 1, 0.2)
     a, _, b, _, c = graph.nodes
@@ -300,99 +263,6 @@ def test_betas_use_the_split():
     limits, betas = limits_of([[-1, 0]] * 2), np.array([[0, 0], [-0.25, 9]])
     found = root.upper_bounds(np.ones((2, 1)), np.zeros(2), limits, None, betas)
     np.testing.assert_allclose(found, [0.5, 0.25], atol=1e-12)
-
-
-def diamond(slope=0.0):
-    """relu(x + y) + relu(x - y) on [-1, 1]^2: at most 2, 3 by the chords of each."""
-    kernel = np.array([[1.0, 1.0], [1.0, -1.0]])
-    nodes = Dense(kernel, np.zeros(2)), Relu((2,), slope), Dense(np.ones((2, 1)), np.zeros(1))
-    return Checker(Graph(nodes)).root(-np.ones(2), np.ones(2))
-
-
-def test_cuts_close_the_convex_barrier():
-    cuts = Cuts(np.array([[0, 1], [1, 0]]), np.ones((2, 2)), np.zeros((2, 2)))
-    gammas = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
-    found = diamond().upper_bounds(np.ones((4, 1)), np.zeros(4), cuts=cuts, gammas=gammas)
-    np.testing.assert_allclose(found, [3, 2, 2, 2], atol=1e-9)
-
-
-def test_cuts_on_inputs():
-    """relu(z1) + relu(z2) <= (z1 + z2) / 2 + 1 holds, and it is the form itself."""
-    cuts = Cuts(np.array([[0, 1]]), np.ones((1, 2)), np.full((1, 2), -0.5))
-    root = diamond()
-    found = root.upper_bounds(np.ones((1, 1)), np.zeros(1), cuts=cuts, gammas=np.ones((1, 1)))
-    np.testing.assert_allclose(found, [2.0], atol=1e-9)
-
-
-def test_octahedra_are_derived_once(monkeypatch):
-    root, calls = diamond(), []
-    pulled = root._pulled
-    monkeypatch.setattr(root, "_pulled", lambda *args: calls.append(len(args[1])) or pulled(*args))
-    cuts = Cuts(np.array([[0, 1], [0, 1], [1, 0]]), np.ones((3, 2)), np.eye(2)[[0, 1, 0]])
-    form = np.ones((1, 1)), np.zeros(1)
-    root.upper_bounds(*form, cuts=cuts, gammas=np.zeros((1, 3)))
-    assert calls == []  # nobody uses them
-    root.upper_bounds(*form, cuts=cuts, gammas=np.array([[1.0, 1.0, 0.0]]))
-    assert calls == [1]
-    again = root.upper_bounds(*form, cuts=cuts, gammas=np.ones((1, 3)))
-    assert calls == [1, 1]
-    monkeypatch.undo()
-    fresh = diamond().upper_bounds(*form, cuts=cuts, gammas=np.ones((1, 3)))
-    np.testing.assert_array_equal(again, fresh)
-
-
-@pytest.mark.parametrize("kind", ["conv", "residual", "padded_pool"])
-def test_octahedra_hold_the_neurons(kind):
-    graph = random_graph(kind, 8)
-    box = random_box(graph, 9)
-    root = Checker(graph).root(*box)
-    values, sizes = pre_activations(graph, sample(*box, 2000))
-    normals = np.array([d for d in np.ndindex(3, 3, 3) if d != (1, 1, 1)]) - 1
-    start = 0
-    for number, size in enumerate(sizes):
-        places = np.array([[0, 1, 2], [size - 1, 3, 0]])
-        limits = root._octahedra_of(number, start + places)
-        reached = (values[:, start + places] @ normals.T).max(0)
-        assert np.all(limits >= reached - 1e-9)
-        assert np.all(np.isfinite(limits))
-        start += size
-
-
-@given(kind=st.sampled_from(KINDS), seed=SEEDS, radius=st.sampled_from([0.02, 0.3, 1.0]))
-def test_parts_of_a_box(kind, seed, radius):
-    """Boxes and bounds hold where the signs do; the boxes are no wider than those of the root."""
-    rng = np.random.default_rng(seed)
-    root, values, sizes, outputs = sampled_root(kind, seed, radius)
-    (base,) = leaves_at(rng, values, 1, 0.3)
-    part = root.within(limits_of(base))
-    assert part is root.within(limits_of(base))
-    assert not part.empty
-    there = np.all((base == 0) | (base * values >= 0), -1)
-    assert np.all((values[there] >= part.lower - 1e-9) & (values[there] <= part.upper + 1e-9))
-    assert np.all((part.lower >= root.lower) & (part.upper <= root.upper))
-    signs = np.where(base, base, leaves_at(rng, values[there], 5, 0.3)).astype("int8")
-    forms, offset = rng.normal(size=(5, 3)), rng.normal(size=5)
-    cuts = random_cuts(rng, sizes)
-    garbled = (garbage(rng, signs.shape), garbage(rng, signs.shape), cuts)
-    gammas = garbage(rng, (5, len(cuts.members)))
-    found = part.upper_bounds(forms, offset, limits_of(signs), *garbled, gammas)
-    inside = np.all((signs[:, None] == 0) | (signs[:, None] * values[None] >= 0), -1)
-    reached = np.where(inside, forms @ outputs.T + offset[:, None], -np.inf).max(1)
-    assert np.all(found >= reached - 1e-9)
-
-
-def test_parts_that_contradict_each_other():
-    first = Dense(np.ones((1, 2)), np.array([0.5, -0.5]))
-    graph = Graph((first, Relu((2,)), Dense(np.ones((2, 1)), np.zeros(1))))
-    root = Checker(graph).root(-np.ones(1), np.ones(1))
-    assert not root.empty
-    assert root.within(limits_of([1, 0])).lower[0] == 0
-    with pytest.raises(ValueError, match="A ReLU is split at 0 alone"):
-        root.within((np.array([-256, 0]), np.full(2, np.inf)))
-    sure = Checker(graph).root(np.full(1, 0.9), np.ones(1))
-    part = sure.within(limits_of([0, -1]))
-    assert part.empty
-    assert part.upper_bounds(np.ones((1, 1)), np.zeros(1)).tolist() == [-np.inf]
 
 
 def test_contradictory_signs():
@@ -420,25 +290,19 @@ def test_leaves_that_touch_zero_are_not_empty():
     assert np.all(root.upper_bounds(np.ones((2, 1)), np.zeros(2), limits_of(signs)) >= 1)
 
 
-@pytest.mark.parametrize("place", ["slopes", "betas", "gammas", "outer", "inner"])
+@pytest.mark.parametrize("place", ["slopes", "betas"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1e9, 1e308, 5e-324])
 def test_any_multipliers_are_sound(place, value):
-    """Of relu(z1) + relu(z2), 1 at x = 1 in the leaf z2 <= 0."""
-    root = diamond()
-    arrays = {
-        "slopes": np.full((1, 2), 0.5),
-        "betas": np.ones((1, 2)),
-        "gammas": np.ones((1, 1)),
-        "outer": np.ones((1, 2)),
-        "inner": np.ones((1, 2)),
-    }
+    """Of relu(x + y) + relu(x - y), 2 at x = y = 1, in the leaf x + y >= 0, x - y <= 0."""
+    first = Dense(np.array([[1.0, 1.0], [1.0, -1.0]]), np.zeros(2))
+    graph = Graph((first, Relu((2,)), Dense(np.ones((2, 1)), np.zeros(1))))
+    root = Checker(graph).root(-np.ones(2), np.ones(2))
+    arrays = {"slopes": np.full((1, 2), 0.5), "betas": np.ones((1, 2))}
     arrays[place] = np.full_like(arrays[place], value)
-    cuts = Cuts(np.array([[0, 1]]), arrays["outer"], arrays["inner"])
     (found,) = root.upper_bounds(
-        np.ones((1, 1)), np.zeros(1), limits_of([[1, -1]]), arrays["slopes"],
-        arrays["betas"], cuts, arrays["gammas"],
-    )  # fmt: skip
-    assert found >= 2  # at x = y = 1
+        np.ones((1, 1)), np.zeros(1), limits_of([[1, -1]]), *arrays.values()
+    )
+    assert found >= 2
 
 
 @pytest.mark.parametrize("value", [1e300, np.nan, np.inf])
@@ -446,12 +310,10 @@ def test_overflow_never_certifies(value):
     first = Dense(np.array([[value, 1.0]]), np.zeros(2))
     graph = Graph((first, Relu((2,)), Dense(np.array([[-1.0], [0.0]]), np.full(1, -1.0))))
     root = Checker(graph).root(-np.ones(1), np.ones(1))
-    cuts = Cuts(np.array([[0, 1]]), np.ones((1, 2)), np.ones((1, 2)))
     for signs in ([[0, 0]], [[-1, 1]], [[1, -1]]):
         (found,) = root.upper_bounds(
-            np.ones((1, 1)), np.zeros(1), limits_of(signs), None, 1e300 * np.array(signs),
-            cuts, np.full((1, 1), 1e300),
-        )  # fmt: skip
+            np.ones((1, 1)), np.zeros(1), limits_of(signs), None, 1e300 * np.array(signs)
+        )
         assert found >= -1.0
 
 
@@ -488,11 +350,11 @@ def test_chunks(monkeypatch):
     graph = random_graph("residual", 0)
     box = random_box(graph, 1)
     rng, leaves = np.random.default_rng(2), 5
-    values, sizes = pre_activations(graph, sample(*box, 50))
-    signs, cuts = leaves_at(rng, values, leaves, 0.2), random_cuts(rng, sizes)
+    values = pre_activations(graph, sample(*box, 50))
+    signs = leaves_at(rng, values, leaves, 0.2)
     args = (
         rng.normal(size=(leaves, 3)), rng.normal(size=leaves), limits_of(signs),
-        rng.random(signs.shape), signs * rng.random(signs.shape), cuts, rng.random((leaves, 6)),
+        rng.random(signs.shape), signs * rng.random(signs.shape),
     )  # fmt: skip
     whole = Checker(graph).root(*box).upper_bounds(*args)
     monkeypatch.setattr("keras_taps.verification.certificate.leaves._ROWS", 1)
@@ -514,8 +376,6 @@ GOOD = {
     "limits": limits_of(np.zeros((2, 9))),
     "slopes": np.zeros((2, 9)),
     "betas": np.zeros((2, 9)),
-    "cuts": Cuts(np.array([[0, 1, 2]]), np.ones((1, 3)), np.ones((1, 3))),
-    "gammas": np.ones((2, 1)),
     "error": np.zeros(2),
 }
 
@@ -534,14 +394,7 @@ def test_what_fits():
         ({"limits": (np.full((2, 9), -0.5), np.full((2, 9), np.inf))}, "split at 0 alone"),
         ({"slopes": np.zeros((1, 9))}, "`slopes` must have shape"),
         ({"betas": np.zeros(9)}, "`betas` must have shape"),
-        ({"gammas": np.ones((2, 2))}, "`gammas` must have shape"),
         ({"error": np.zeros(3)}, "`error` must have shape"),
-        ({"cuts": GOOD["cuts"]._replace(members=np.array([[0, 1, 9]]))}, "must be in 0 .. 8"),
-        ({"cuts": GOOD["cuts"]._replace(members=np.array([[0, 1, -1]]))}, "must be in 0 .. 8"),
-        ({"cuts": GOOD["cuts"]._replace(members=np.array([[3, 4, 5]]))}, "neurons of one ReLU"),
-        ({"cuts": GOOD["cuts"]._replace(members=np.array([[0.0, 1, 2]]))}, "whole numbers"),
-        ({"cuts": GOOD["cuts"]._replace(members=np.array([[0, 1, 2, 3]]))}, "whole numbers"),
-        ({"cuts": GOOD["cuts"]._replace(outer=np.ones((1, 2)))}, "`outer` must have shape"),
     ],
 )
 def test_what_does_not_fit(changed, reason):

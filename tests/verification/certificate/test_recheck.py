@@ -10,7 +10,6 @@ from keras_taps.verification import Graph, Task, certify, read_network, recheck
 from keras_taps.verification.cascade.evidence import Evidence
 from keras_taps.verification.certificate.claims import Claims
 from keras_taps.verification.certificate.deployed import Arithmetic, DeployedNetwork
-from keras_taps.verification.certificate.leaves import Cuts
 from keras_taps.verification.certificate.report import Report, input_hash
 from keras_taps.verification.certificate.schema import FORMAT
 from keras_taps.verification.certificate.tree import Tree
@@ -222,11 +221,11 @@ def split_tree():
     return tree
 
 
-def branched(folder, tree, cuts=None):
+def branched(folder, tree):
     """A report with one certificate, a tree; its path and the file of the certificate."""
     x, out = np.full(2, 0.5, "float32"), folder / "report.jsonl"
     task = Task.around(x, 0, 0.25, 3)
-    task.trees, task.cuts, task.method = [tree], cuts, "bab"
+    task.trees, task.method = [tree], "bab"
     task.decide("certified", "bab")
     Evidence(out, DIAMOND, fresh=True).write(task, x, 0, 0.25, True)
     record = {"index": 0, "input": input_hash(x), "label": 0, "predicted": 0}
@@ -269,24 +268,22 @@ def test_a_multiple_of_a_form_proves_no_more_of_it(tmp_path):
     assert claims.check(record, file)
 
 
-def test_cuts_are_confirmed(tmp_path):
-    """One leaf, nothing split: relu(z1) + relu(z2) <= 0.5 is what the checker derives."""
-    tree = Tree(0, [0, 1])
-    tree.close(0, np.zeros(2, "uint8"), np.zeros(2), np.ones(1), np.ones(1))
-    cuts = Cuts(np.array([[0, 1]]), np.ones((1, 2)), np.zeros((1, 2)))
-    path, file = branched(tmp_path, tree, cuts)
-    assert recheck(path).confirmed == [0]
-    for name, value, reason in (
-        ("cut_outer", np.full((1, 2), 0.1), "not below 0"),
-        ("cut_outer", np.full((1, 2), np.nan), "not finite"),
-        ("cut_members", np.array([[0, 2]]), "must be in 0 .. 1"),
-        ("tree0_gamma_cuts", np.ones(1, "int32"), "a cut that is none"),
-        ("tree0_gamma_values", np.zeros(1, "float32"), "not below 0"),
-        ("cut_inner", None, "cuts lack"),
+def test_reports_of_version_3(tmp_path):
+    """Their trees have arrays for what is checked no more, which say nothing without it."""
+    path, file = branched(tmp_path, split_tree())
+    path.write_text(path.read_text().replace(FORMAT, FORMAT[:-1] + "3", 1))
+    for count in (0, 1):  # of any number of multipliers: a bound holds without them
+        none = {"counts": np.full(4, count, "int32"), "cuts": np.zeros(4 * count, "int32")}
+        none |= {"values": np.ones(4 * count, "float32")}
+        none = {f"tree0_gamma_{name}": array for name, array in none.items()}
+        change(file, **none, tree0_rebased=np.zeros(7, bool))
+        assert recheck(path).confirmed == [0]
+    for name, array, what in (
+        ("tree0_rebased", np.arange(7) == 1, "boxes derived again in parts"),
+        ("cut_members", np.array([[0, 1]]), "multi-neuron constraints"),
     ):
-        path, file = branched(tmp_path, tree, cuts)
-        change(file, **{name: value})
-        assert reason in recheck(path).rejected[0]
+        change(file, **{name: array})
+        assert f"{what}, which this version does not check" in recheck(path).rejected[0]
 
 
 @pytest.mark.parametrize(
@@ -295,9 +292,7 @@ def test_cuts_are_confirmed(tmp_path):
         ("preorder", lambda a: a[:-1], "ends before"),
         ("preorder", lambda a: np.append(a, np.int32(-1)), "goes on after"),
         ("preorder", lambda a: np.where(a >= 0, np.int32(77), a), "is none"),
-        ("preorder", lambda a: np.array([-1], "int32"), "for each node"),
-        ("rebased", lambda a: a.astype(int), "has the type <i8"),
-        ("rebased", lambda a: a[1:], "for each node"),
+        ("preorder", lambda a: np.array([-1], "int32"), "byte for each leaf"),
         ("slopes", lambda a: a[:-1], "byte for each leaf"),
         ("betas", lambda a: a[:-1], "`betas` must have"),
         ("betas", lambda a: np.float32(1e3) + 0 * a, "not below 0"),
@@ -309,7 +304,6 @@ def test_cuts_are_confirmed(tmp_path):
         ("neurons", lambda a: a[::-1] * 1000, "is none"),
         ("group", lambda a: a + 50, "no group"),
         ("group", lambda a: a * 0 - 1, "no group"),
-        ("gamma_counts", lambda a: a + 1, "`gamma_cuts` must have"),
         ("preorder", lambda a: None, "The tree lacks preorder"),
     ],
 )

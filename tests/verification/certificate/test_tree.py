@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_taps.verification.certificate.checker import Checker
-from keras_taps.verification.certificate.leaves import Cuts
 from keras_taps.verification.certificate.levels import dequantise, quantise
-from keras_taps.verification.certificate.proofs import pack_proof, unpack_proof
+from keras_taps.verification.certificate.proofs import pack_trees, unpack_trees
 from keras_taps.verification.certificate.tree import Tree
 from keras_taps.verification.certificate.tree_checker import check_trees, leaf_bounds
 from keras_taps.verification.exact.milp import exact_bound
@@ -28,21 +27,18 @@ SEEDS = st.integers(0, 10**6)
 FORMS = np.array([[-1.0, 1.0, 0.0], [-1.0, 0.0, 1.0], [0.0, -1.0, 1.0]])
 
 
-def random_tree(rng, neurons, leaves, forms=1, cuts=0, group=0, reach=1.0):
+def random_tree(rng, neurons, leaves, forms=1, group=0, reach=1.0):
     """A complete tree with random splits and multipliers."""
     tree, size = Tree(group, neurons), len(neurons)
     while len(tree.open_nodes) < leaves:
         node = rng.choice(tree.open_nodes)
-        if rng.random() < 0.3:
-            tree.rebase(int(node))
         left = np.setdiff1d(neurons, tree.neurons[tree.path(node)[0]])
         if not len(left):
             break
         tree.split(int(node), rng.choice(left))
     for node in tree.open_nodes:
-        betas = rng.normal(size=size) * reach
-        mix, gammas = rng.random(forms), rng.random(cuts) * (rng.random(cuts) < 0.5) * reach
-        tree.close(node, rng.integers(0, 256, size).astype("uint8"), betas, mix, gammas)
+        betas, mix = rng.normal(size=size) * reach, rng.random(forms)
+        tree.close(node, rng.integers(0, 256, size).astype("uint8"), betas, mix)
     return tree
 
 
@@ -92,13 +88,13 @@ def test_a_tree_grows():
     assert signs_of(tree, fourth) == [1, 1, 0]
     assert tree.path(fourth) == ([1, 0], [1, 1], [0.0, 0.0])
     slopes = np.array([1, 2, 3], "uint8")
-    tree.close(third, slopes, [-0.5, 2.0, 7.0], [1.0], np.array([0, 0.25, 0]))
+    tree.close(third, slopes, [-0.5, 2.0, 7.0], [1.0])
     assert tree.open_nodes == [first, fourth]
     assert not tree.complete
-    own, betas, mix, cuts, gammas = tree.proof(third)
+    own, betas, mix = tree.proof(third)
     assert own.tolist() == [1, 2, 3]
     assert betas.tolist() == [-0.5, 2.0, 0.0]  # the third neuron is not split above
-    assert (mix.tolist(), cuts.tolist(), gammas.tolist()) == ([1.0], [1], [0.25])
+    assert mix.tolist() == [1.0]
     slopes[:] = 0
     assert tree.proof(third)[0].tolist() == [1, 2, 3]
     tree.reopen(third)
@@ -131,11 +127,11 @@ def test_what_a_tree_refuses():
         tree.pack()
 
 
-@given(seed=SEEDS, leaves=st.integers(1, 20), cuts=st.integers(0, 3))
-def test_packed_and_back(seed, leaves, cuts):
+@given(seed=SEEDS, leaves=st.integers(1, 20))
+def test_packed_and_back(seed, leaves):
     rng = np.random.default_rng(seed)
     neurons = rng.permutation(30)[:6]
-    tree = random_tree(rng, neurons, leaves, forms=2, cuts=cuts, group=4)
+    tree = random_tree(rng, neurons, leaves, forms=2, group=4)
     again = Tree.unpack(tree.pack())
     assert again.group == 4
     assert again.complete
@@ -145,9 +141,6 @@ def test_packed_and_back(seed, leaves, cuts):
         assert tree.path(one) == again.path(other)
         for left, right in zip(tree.proof(one), again.proof(other), strict=True):
             np.testing.assert_array_equal(left, right)
-    for one, other in zip(tree.leaves, again.leaves, strict=True):
-        base, other_base = tree.base(one), again.base(other)
-        assert tree.path(base) == again.path(other_base)
     for name, array in tree.pack().items():
         np.testing.assert_array_equal(array, again.pack()[name])
 
@@ -155,23 +148,16 @@ def test_packed_and_back(seed, leaves, cuts):
 def test_a_proof_in_a_file(tmp_path):
     rng = np.random.default_rng(0)
     trees = [random_tree(rng, np.arange(5), n, group=n) for n in (1, 4, 7)]
-    cuts = Cuts(np.array([[0, 1, 2]]), np.ones((1, 3)), np.zeros((1, 3)))
-    for given_cuts in (None, cuts):
-        np.savez_compressed(tmp_path / "a.npz", x=np.ones(3), **pack_proof(trees, given_cuts))
-        with np.load(tmp_path / "a.npz", allow_pickle=False) as content:
-            proof = {name: content[name] for name in content.files}
-        found, found_cuts = unpack_proof(proof)
-        assert [tree.group for tree in found] == [1, 4, 7]
-        assert [len(tree.leaves) for tree in found] == [1, 4, 7]
-        assert (found_cuts is None) == (given_cuts is None)
-    np.testing.assert_array_equal(found_cuts.members, cuts.members)
-    assert unpack_proof({}) == ([], None)
-    del proof["cut_inner"]
-    with pytest.raises(ValueError, match="cuts lack"):
-        unpack_proof(proof)
+    np.savez_compressed(tmp_path / "a.npz", x=np.ones(3), **pack_trees(trees))
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as content:
+        proof = {name: content[name] for name in content.files}
+    found = unpack_trees(proof)
+    assert [tree.group for tree in found] == [1, 4, 7]
+    assert [len(tree.leaves) for tree in found] == [1, 4, 7]
+    assert unpack_trees({}) == []
     del proof["tree1_betas"]
     with pytest.raises(ValueError, match="lacks betas"):
-        unpack_proof(proof)
+        unpack_trees(proof)
 
 
 PACKED = {
@@ -181,9 +167,6 @@ PACKED = {
     "slopes": np.zeros((3, 2), "uint8"),
     "betas": np.zeros(5, "float32"),
     "mix": np.ones((3, 1), "float32"),
-    "gamma_counts": np.array([1, 0, 2]),
-    "gamma_cuts": np.array([0, 1, 0]),
-    "gamma_values": np.ones(3, "float32"),
 }
 
 
@@ -216,8 +199,6 @@ def test_what_unpacks():
         ({"group": np.zeros(0)}, "`group`"),
         ({"group": 0.5}, "`group`"),
         ({"group": [0, 1]}, "`group`"),
-        ({"rebased": np.zeros(5, "int64")}, "`rebased` must be true or false"),
-        ({"rebased": np.zeros(4, bool)}, "`rebased` must be true or false"),
         ({"slopes": np.zeros((2, 2), "uint8")}, "byte for each leaf"),
         ({"slopes": np.zeros((3, 1), "uint8")}, "byte for each leaf"),
         ({"slopes": np.zeros((3, 2))}, "byte for each leaf"),
@@ -225,11 +206,6 @@ def test_what_unpacks():
         ({"betas": np.zeros((5, 1))}, "`betas` must have 5 entries"),
         ({"mix": np.ones((2, 1))}, "a row for each leaf"),
         ({"mix": np.ones(3)}, "a row for each leaf"),
-        ({"gamma_counts": [1, 2]}, "`gamma_counts`"),
-        ({"gamma_counts": [4, -1, 0]}, "`gamma_counts`"),
-        ({"gamma_counts": [1, 1, 2]}, "`gamma_cuts` must have 4 entries"),
-        ({"gamma_values": np.ones(2)}, "`gamma_values` must have 3 entries"),
-        ({"gamma_cuts": [0.0, 1.0, 0.0]}, "whole numbers"),
     ],
 )
 def test_what_does_not_unpack(changed, reason):
@@ -246,11 +222,10 @@ def test_bounds_hold_whatever_the_tree(kind, seed):
     root = Checker(graph).root(*box)
     neurons = rng.permutation(root.neurons)[:6]
     groups, offset = np.array([0, 1, 1]), rng.normal(size=3)
-    cuts = Cuts(rng.integers(0, 4, (3, 3)), *rng.normal(size=(2, 3, 3)))
-    trees = [random_tree(rng, neurons, 8, g + 1, 3, g, reach=0.1) for g in (0, 1)]
-    found = leaf_bounds(root, FORMS, offset, groups, trees, cuts)
+    trees = [random_tree(rng, neurons, 8, g + 1, g, reach=0.1) for g in (0, 1)]
+    found = leaf_bounds(root, FORMS, offset, groups, trees)
     values = graph(sample(*box, 1000)) @ FORMS.T + offset
-    bounds = check_trees(root, FORMS, offset, groups, trees, cuts)
+    bounds = check_trees(root, FORMS, offset, groups, trees)
     np.testing.assert_array_equal(bounds, [part.max() for part in found])
     for group, tree in enumerate(trees):
         mine = np.flatnonzero(groups == group)
@@ -336,16 +311,14 @@ def test_trees_of_something_else():
     graph = random_graph("dense", 0)
     root = Checker(graph).root(*random_box(graph, 1))
     rng, args = np.random.default_rng(0), (root, FORMS, np.zeros(3), np.arange(3))
-    cut = Cuts(np.array([[0, 1, 2]]), np.ones((1, 3)), np.ones((1, 3)))
     for tree, reason in (
         (random_tree(rng, np.arange(3), 2, group=3), "no group 3"),
         (random_tree(rng, np.arange(3), 2, group=-1), "no group -1"),
         (random_tree(rng, np.array([1, 9]), 2), "beyond the 9"),
         (random_tree(rng, np.arange(3), 2, forms=2), "has 1 forms, not 2"),
-        (random_tree(rng, np.arange(3), 30, cuts=2), "a cut that is none"),
     ):
         with pytest.raises(ValueError, match=reason):
-            check_trees(*args, [tree], cut)
+            check_trees(*args, [tree])
 
 
 def test_every_sign_pattern_has_one_leaf():

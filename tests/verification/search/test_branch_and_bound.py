@@ -9,7 +9,7 @@ import pytest
 from keras_taps.choices import BRANCHINGS
 from keras_taps.verification.cascade.task import Task
 from keras_taps.verification.certificate.checker import Checker
-from keras_taps.verification.certificate.proofs import pack_proof, unpack_proof
+from keras_taps.verification.certificate.proofs import pack_trees, unpack_trees
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
 from keras_taps.verification.certificate.tree import Tree
 from keras_taps.verification.exact.milp import exact_verdict
@@ -21,7 +21,6 @@ from keras_taps.verification.search.case import Case
 from tests.helpers import BACKEND
 from tests.verification.helpers import sample
 from tests.verification.searches import (
-    CUTS,
     KINDS,
     attempt,
     graph_of,
@@ -33,9 +32,8 @@ from tests.verification.searches import (
 )
 
 BUT_UPB = [name for name in BRANCHINGS if name != "upb"]  # which is babsr with other scores
-SEARCHES = [(kind, branching, cuts) for kind in KINDS for branching in BUT_UPB
-            for cuts in (0, CUTS)] + [(KINDS[0], "upb", 0)] if BACKEND == "torch" else [
-            (KINDS[0], branching, CUTS) for branching in BUT_UPB]  # fmt: skip
+SEARCHES = [(kind, branching) for kind in KINDS for branching in BUT_UPB]
+SEARCHES += [(KINDS[0], "upb")] if BACKEND == "torch" else []
 PER_SEARCH = {"dense": 6, "leaky": 8, "conv": 2, "residual": 6}
 ONE = np.zeros(1, int)
 
@@ -60,11 +58,11 @@ def spoiled(monkeypatch, search, change):
 # Right verdicts
 
 
-@pytest.mark.parametrize(("kind", "branching", "cuts"), SEARCHES)
-def test_verdicts_are_exact(kind, branching, cuts):
-    """A thousandth above or below 0, in groups of one to three forms; boxes kept or not."""
-    seed = SEARCHES.index((kind, branching, cuts))
-    search = loaded(kind, seed, branching, cuts, recompute=seed % 3)
+@pytest.mark.parametrize(("kind", "branching"), SEARCHES)
+def test_verdicts_are_exact(kind, branching):
+    """A thousandth above or below 0, in groups of one to three forms."""
+    seed = SEARCHES.index((kind, branching))
+    search = loaded(kind, seed, branching)
     count = PER_SEARCH[kind] // (2 if branching == "gap" else 1)  # which needs the most domains
     tasks, truth = problems(search.graph, count, seed=100 * seed)
     search.solve(tasks, timeout=60)
@@ -114,36 +112,17 @@ def test_proofs_survive_a_file():
     search = loaded(KINDS[0], 3)
     tasks, _ = problems(search.graph, 6, seed=20)
     search.solve(tasks)
-    found = [task for task in tasks if task.verdict == CERTIFIED and task.cuts is not None]
+    found = [task for task in tasks if task.verdict == CERTIFIED]
     assert any(len(tree.leaves) > 1 for task in found for tree in task.trees)
     for task in found:
-        task.trees, task.cuts = unpack_proof(pack_proof(task.trees, task.cuts))
+        task.trees = unpack_trees(pack_trees(task.trees))
         assert np.all(proved(search, task) < 0)
 
 
-def test_boxes_derived_again():
-    """The same verdicts with fewer leaves; the proofs say where, in a file too."""
-    search = loaded(KINDS[0], 3, cuts=0)
-    tasks, truth = problems(search.graph, 8, margin=1e-2, seed=50)
-    again = copies(tasks)
-    search.solve(tasks)
-    search = loaded(KINDS[0], 3, cuts=0, recompute=1)
-    search.solve(again)
-    assert [task.verdict for task in again] == [task.verdict for task in tasks] == truth
-    trees, others = ([t for task in each for t in task.trees or ()] for each in (again, tasks))
-    assert any(tree.pack()["rebased"].any() for tree in trees)
-    assert sum(len(tree.leaves) for tree in trees) < sum(len(tree.leaves) for tree in others)
-    for task in again:
-        if task.trees:
-            task.trees, task.cuts = unpack_proof(pack_proof(task.trees, task.cuts))
-            assert np.all(proved(search, task) < 0)
-
-
 @pytest.mark.once
-@pytest.mark.parametrize("recompute", [0, 1])
-def test_going_on_from_trees(recompute):
+def test_going_on_from_trees():
     """Whoever asks for a little more than trees prove pays for what is missing alone."""
-    search = loaded(KINDS[0], 3, cuts=0, recompute=recompute)
+    search = loaded(KINDS[0], 3)
     tasks, _ = problems(search.graph, 5, margin=1e-2, seed=50)
     search.solve(tasks)
     verdicts, nodes = set(), np.zeros(2)
@@ -186,7 +165,7 @@ def test_slopes_of_an_earlier_stage():
 def tiny():
     zeros = np.zeros
     graph = Graph((Dense(zeros((1, 2)), zeros(2)), Relu((2,)), Dense(zeros((2, 1)), zeros(1))))
-    found = BranchAndBound(graph, None, None, cuts=CUTS, sizes=(16,))
+    found = BranchAndBound(graph, None, None, sizes=(16,))
     found.attempt = lambda task, points: attempt(found.graph, task, points)
     return found
 
@@ -238,7 +217,7 @@ def test_dead_and_always_on_neurons(tiny, bias):
 
 def test_no_neurons():
     graph = Graph((Dense(np.array([[1.0], [-1.0]]), np.zeros(1)),))
-    search = BranchAndBound(graph, Checker(graph), lambda *a: attempt(graph, *a), cuts=CUTS)
+    search = BranchAndBound(graph, Checker(graph), lambda *a: attempt(graph, *a))
     for offset, verdict in ((-2.001, CERTIFIED), (-1.999, FALSIFIED)):
         task = Task.of(-np.ones(2), np.ones(2), np.ones((1, 1)), np.full(1, offset), ONE)
         search.solve([task])
@@ -407,15 +386,9 @@ NONSENSE = {
     "nan": lambda found: all_of(found, np.nan),
     "infinite": lambda found: all_of(found, np.inf),
     "negative": lambda found: proof_of(
-        found,
-        betas=found.betas - 5,
-        mix=-found.mix,
-        gammas=found.gammas - 1,
-        slopes=found.slopes - 3,
+        found, betas=found.betas - 5, mix=-found.mix, slopes=found.slopes - 3
     ),
-    "large": lambda found: proof_of(
-        found, betas=found.betas + 1e30, mix=found.mix * 1e30, gammas=found.gammas + 1e30
-    ),
+    "large": lambda found: proof_of(found, betas=found.betas + 1e30, mix=found.mix * 1e30),
     "no form": lambda found: proof_of(found, mix=0 * found.mix),
     "others'": lambda found: {name: array[::-1] for name, array in found._asdict().items()},
 }
@@ -443,19 +416,3 @@ def test_points_are_not_believed(monkeypatch):
     search.solve(tasks, timeout=5)
     for task, right in zip(tasks, truth, strict=True):
         assert task.verdict in (None, right)
-
-
-def test_cuts_of_many_groups():
-    """Each tree names the cuts of its own group, by their numbers among all."""
-    search = loaded(KINDS[0], 5)
-    tasks, truth = problems(search.graph, 4, seed=350)
-    search.solve(tasks)
-    assert [task.verdict for task in tasks] == truth
-    several = 0
-    for task in (task for task in tasks if task.cuts is not None):
-        used = [
-            {int(cut) for leaf in tree.leaves for cut in tree.proof(leaf)[3]} for tree in task.trees
-        ]
-        assert sum(map(len, used)) == len(set().union(*used))
-        several += sum(map(bool, used)) > 1
-    assert several

@@ -16,27 +16,25 @@ pytestmark = pytest.mark.once
 GROUPS = np.array([0, 1, 1, 1, 2, 2])
 
 
-def case_of(seed=0, cuts=4, offset=50.0, radius=0.5):
+def case_of(seed=0, offset=50.0, radius=0.5):
     graph, rng = graph_of("leaky", seed), np.random.default_rng(seed)
     centre = rng.normal(size=3)
     task = Task.of(
         centre - radius, centre + radius, rng.normal(size=(6, 3)), np.full(6, offset), GROUPS
     )
-    return Case(task, Checker(graph), cuts)
+    return Case(task, Checker(graph))
 
 
-def fields(case, groups, members=3, cuts=4):
+def fields(case, groups, members=3):
     """Domains at the roots of groups."""
     count, size = len(groups), len(case.neurons)
     return {
         "case": np.zeros(count, int),
         "group": np.array(groups),
-        "base": np.zeros(count, int),
         "node": np.zeros(count, int),
         "slopes": np.full((count, size + 2), 255, "uint8"),
         "betas": np.zeros((count, size + 2), "float32"),
         "mix": np.ones((count, members), "float32"),
-        "gammas": np.zeros((count, cuts), "float32"),
     }
 
 
@@ -44,7 +42,7 @@ def test_neurons():
     case = case_of()
     crossing = (case.root.lower < 0) & (case.root.upper > 0)
     assert case.neurons.tolist() == np.flatnonzero(crossing).tolist()
-    low, high = case.bases[0]
+    low, high = case.known
     assert np.all((low <= case.root.lower) & (high >= case.root.upper))
     tree, node, signs = case.trees[0], 0, np.where(np.arange(len(case.neurons)) % 2, 1, -1)
     for neuron, sign in zip(case.neurons, signs, strict=True):
@@ -84,54 +82,10 @@ def test_forms_that_fill_up_are_the_first():
     assert mix.tolist() == pytest.approx([0.2, 0.3, 0.5])
 
 
-def test_cuts_stay_in_their_places():
-    """Those of a later group come behind, and the numbers in closed leaves stay right."""
-    case, rng = case_of(), np.random.default_rng(0)
-    assert case.cuts is None
-    assert not any(values.any() for values in case.padded_cuts(0, 4))
-    total = case.root.neurons
-    for group in (1, 0):
-        rows, inner, scores = rng.normal(size=(3, total))
-        case.find_cuts(group, rows, inner, np.abs(scores))
-    both = case.cuts
-    again = case_of()
-    rng = np.random.default_rng(0)
-    rows, inner, scores = rng.normal(size=(3, total))
-    again.find_cuts(1, rows, inner, np.abs(scores))
-    count = len(again.cuts.members)
-    assert 0 < count < len(both.members)
-    for mine, all_ in zip(again.cuts, both, strict=True):
-        np.testing.assert_array_equal(mine, all_[:count])
-    gammas = np.arange(1.0, 5.0)
-    late = case._placed(0, gammas)
-    assert not late[:count].any()
-    assert late[count:].tolist() == gammas[: len(late) - count].tolist()
-    assert case._placed(1, gammas)[:count].tolist() == gammas[:count].tolist()
-    assert not case._placed(2, gammas).any()
-    case.find_cuts(0, 1 / rows, inner, np.abs(scores))  # found once
-    np.testing.assert_array_equal(case.cuts.outer, both.outer)
-
-
-def test_cuts_hold():
-    """At every point of the box, with the limits given to the engine."""
-    case, rng = case_of(0), np.random.default_rng(0)
-    rows, inner, scores = rng.normal(size=(3, case.root.neurons))
-    case.find_cuts(0, rows, inner, np.abs(scores))
-    first, relu, second, *_ = graph_of("leaky", 0).nodes
-    z = first(rng.uniform(case.task.query.lower, case.task.query.upper, (2000, 3)))
-    z = np.concatenate([z, second(relu(z))], 1)
-    act = np.where(z > 0, z, case.sites.kinks * z)
-    members, outer, slants, limit = case.padded_cuts(0, 4)
-    values = (outer * act[:, members] + slants * z[:, members]).sum(-1)
-    assert np.any(outer)
-    assert np.all(values <= limit + 1e-4)
-
-
 def test_gather():
     case = case_of()
     found = gather({0: case}, fields(case, [2, 0]))
     assert found.forms.shape == (2, 3, 3)
-    assert found.members.shape == (2, 4, 3)
     other = np.setdiff1d(np.arange(case.root.neurons), case.neurons)
     assert np.all(np.isnan(found.slopes[:, other]))
     assert np.all(found.slopes[:, case.neurons] == 1)

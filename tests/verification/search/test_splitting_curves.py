@@ -5,7 +5,7 @@ import pytest
 
 from keras_taps.verification.cascade.task import Task
 from keras_taps.verification.certificate.checker import Checker
-from keras_taps.verification.certificate.proofs import pack_proof, unpack_proof
+from keras_taps.verification.certificate.proofs import pack_trees, unpack_trees
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
 from keras_taps.verification.graph.curves import Curve
 from keras_taps.verification.graph.graph import Graph
@@ -43,7 +43,7 @@ def task_of(graph, margin):
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_grid_shows_is_proved(name):
     graph = graph_of(name)
-    search = BranchAndBound(graph, Checker(graph), None, sizes=(16,), recompute=2, cuts=0)
+    search = BranchAndBound(graph, Checker(graph), None, sizes=(16,))
     search.attempt = lambda task, points: attempt(graph, task, points)
     safe, unsafe = (task_of(graph, margin) for margin in (MARGINS[name], -0.02))
     search.solve([safe, unsafe], timeout=60)
@@ -52,7 +52,7 @@ def test_what_a_grid_shows_is_proved(name):
     curved = np.isnan(Sites(graph).kinks)
     assert name == "gelu" or tree.pack()["points"].any()  # its ReLUs alone may do
     assert curved[tree.neurons].any()
-    safe.trees, safe.cuts = unpack_proof(pack_proof(safe.trees, safe.cuts))
+    safe.trees = unpack_trees(pack_trees(safe.trees))
     assert np.all(proved(search, safe) < 0)
 
 
@@ -60,8 +60,8 @@ def test_engine_and_checker_bound_the_same(monkeypatch):
     """Leaves with limits on both sides of curves, and multipliers of either sign."""
     graph = graph_of(NAMES[0], 1)
     checker, task = Checker(graph), task_of(graph, -0.5)
-    search = BranchAndBound(graph, checker, None, sizes=(16,), cuts=0)
-    case = Case(task, checker, 0, boxes=None, sloped=search.engine.sloped)
+    search = BranchAndBound(graph, checker, None, sizes=(16,))
+    case = Case(task, checker, sloped=search.engine.sloped)
     tree, rng, nodes = case.trees[0], np.random.default_rng(0), []
     while len(tree.open_nodes) < 16:
         node = int(rng.choice(tree.open_nodes))
@@ -73,9 +73,8 @@ def test_engine_and_checker_bound_the_same(monkeypatch):
     assert any(np.isfinite(tree.limits(n)).all(0).any() for n in nodes)
     count, size = len(nodes), len(case.neurons)
     part = {
-        "case": np.zeros(count, int), "group": np.zeros(count, int), "base": np.zeros(count, int),
+        "case": np.zeros(count, int), "group": np.zeros(count, int),
         "node": np.array(nodes), "mix": np.ones((count, 1), "float32"),
-        "gammas": np.zeros((count, 0), "float32"),
         "slopes": np.tile(case.start_slopes(0), (count, 1)),
         "betas": rng.normal(size=(count, size)).astype("float32") * 0.1,
     }  # fmt: skip
