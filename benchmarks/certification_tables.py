@@ -76,10 +76,13 @@ def _open(records):
     return "\n".join(lines)
 
 
-def tried(records):
-    """Section of `competition_tried.json`: what was tried on rows that need splits, by property."""
+def tried(records, usual):
+    """Section of `competition_tried.json` beside the usual records of the same properties."""
     if not records:
         return NOT_MEASURED
+    known = {(r["onnx"], r["vnnlib"]) for r in records}
+    usual = [r for r in usual or [] if (r["onnx"], r["vnnlib"]) in known]
+    records = [{**r, "what": "default"} for r in usual] + records
     settings = list(dict.fromkeys(r["what"] for r in records))
     found = {}
     for r in records:
