@@ -22,7 +22,7 @@ from tests.helpers import (
 EPS = 0.1
 
 
-@pytest.fixture(params=["dense", "conv", "resnet"])
+@pytest.fixture(params=["dense", "conv", pytest.param("resnet", marks=pytest.mark.once)])
 def problem(request):
     """Network, images, labels."""
     if request.param == "dense":

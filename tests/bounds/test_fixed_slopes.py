@@ -54,7 +54,10 @@ PROBLEMS = {
 }
 
 
-@pytest.fixture(params=PROBLEMS)
+LARGEST = pytest.param("resnet", marks=pytest.mark.once)  # half of the time to compile
+
+
+@pytest.fixture(params=[*list(PROBLEMS)[:-1], LARGEST])
 def problem(request):
     """Network, images, labels."""
     network, shape = PROBLEMS[request.param]()
@@ -100,7 +103,7 @@ def in_blocks(layer, rows, size=64):
     return np.concatenate([numpy(layer(ops.convert_to_tensor(p))) for p in parts])[: len(rows)]
 
 
-@pytest.mark.parametrize("name", ["dense", "conv", pytest.param("resnet", marks=pytest.mark.once)])
+@pytest.mark.parametrize("name", ["dense", "conv", LARGEST])
 def test_equals_the_forward_zonotope(name):
     network, shape = PROBLEMS[name]()
     x, y = images(3, shape)
