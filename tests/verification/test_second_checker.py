@@ -1,5 +1,7 @@
 """Two checkers, one of them written from the documentation, agree on whole reports."""
 
+import copy
+from fractions import Fraction
 from functools import partialmethod
 
 import numpy as np
@@ -10,14 +12,17 @@ from keras_taps.domain import Domain
 from keras_taps.networks import IntervalSequential, distance_net
 from keras_taps.verification import certify, read_network, recheck
 from keras_taps.verification.certificate.claims import Claims, Subject
+from keras_taps.verification.certificate.curves import CurveLines, slope_range
 from keras_taps.verification.certificate.report import file_of, files_of
 from keras_taps.verification.certificate.rounding import input_interval
 from keras_taps.verification.graph.arrays import read_arrays
+from keras_taps.verification.graph.curves import FUNCTIONS, Curve
 from keras_taps.verification.graph.unsafe import margin_forms
 from keras_taps.verification.search.tighten import TighteningEngine
 from tests.helpers import dense_network, numpy, randomise
 from tests.verification import second_checker
 from tests.verification.problems import EPS, tiny
+from tests.verification.second_checker import curves
 
 pytestmark = pytest.mark.once
 
@@ -52,6 +57,26 @@ def pooled():
     return randomise(IntervalSequential(layers, input_shape=(4, 4, 1)), 4)
 
 
+def peaked():
+    """Overlapping windows of three rows and columns, with padding."""
+    layers = [kl.IntervalConv2D(2, 2), kl.IntervalReLU()]
+    layers += [kl.IntervalMaxPooling2D(3, strides=1, padding="same"), kl.IntervalFlatten()]
+    layers += [kl.IntervalDense(4), kl.IntervalReLU(), kl.IntervalDense(3)]
+    return steeper(randomise(IntervalSequential(layers, input_shape=(4, 4, 1)), 2), 3.0)
+
+
+def smooth():
+    layers = [kl.IntervalDense(4), kl.IntervalActivation("sigmoid"), kl.IntervalDense(4)]
+    layers += [kl.IntervalActivation("tanh"), kl.IntervalDense(3)]
+    return steeper(randomise(IntervalSequential(layers, input_shape=(3,)), 2), 4.0)
+
+
+def steeper(model, factor):
+    for variable in model.trainable_variables:
+        variable.assign(variable.value * (factor if len(variable.shape) > 1 else 1.0))
+    return model
+
+
 def sorting():
     network = distance_net((4, 4, 1), 3, width=6, depth=3, keep=0.7, mean=0.3, std=0.5)
     return randomise(network, 5)
@@ -73,6 +98,8 @@ CASES = {
     "each its own": (leaky, [0.1, 0.4, 0.05] * 4, BOUNDS, {}),
     "no bounds": (lambda: tiny()[0], EPS, TREES, {"domain": None}),
     "channels": (pooled, [[[0.01]], [[0.03]], [[0.02]], [[0.0]]], BOUNDS, {"domain": (-1, 2)}),
+    "curves": (smooth, 0.2, [*BOUNDS, "bab"], {"count": 8}),
+    "pooled trees": (peaked, 0.06, ["attack", "crown", "bab"], {}),
     "sorting": (sorting, 0.01, ["ibp", "attack"], {}),
 }
 
@@ -80,6 +107,8 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_they_agree(name, tmp_path, monkeypatch):
     make, eps, stages, options = CASES[name]
+    options, count = {**options}, options.get("count", 12)
+    options.pop("count", None)
     if name == "boxes by cases":
         given = partialmethod(TighteningEngine.tighten, affords=lambda done, left: 8.0)
         monkeypatch.setattr(TighteningEngine, "tighten", given)
@@ -87,7 +116,7 @@ def test_they_agree(name, tmp_path, monkeypatch):
     graph = read_network(model)
     domain = Domain.of(options.get("domain", (0, 1)))
     low, high = np.maximum(domain.low, -1), np.minimum(domain.high, 2)
-    x = np.random.default_rng(0).random((12, *graph.in_shape))
+    x = np.random.default_rng(0).random((count, *graph.in_shape))
     x = (low + x * (high - low)).astype("float32")
     y = numpy(model(x)).argmax(-1)
     y[3] = (y[3] + 1) % 3
@@ -108,11 +137,44 @@ def test_they_agree(name, tmp_path, monkeypatch):
             found = our_bounds(claims, record, path, x[index])
             assert bound <= found
             assert float(bound) == pytest.approx(found, rel=1e-6, abs=1e-9)
+            if name == "curves":
+                assert found <= outward(theirs).look(record)[2]
     proofs = [file_of(files_of(path), r["index"], r["verdict"]) for r in theirs.records]
     if stages == TREES and "domain" not in options:
         assert any("box_slopes" in np.load(file) for file in proofs)
-    if name == "boxes by cases":
-        assert any("case_slopes" in np.load(file) for file in proofs)
+    wanted = {"boxes by cases": "case_slopes", "curves": "tree0_points"}
+    if name in wanted:
+        assert any(wanted[name] in np.load(file) for file in proofs)
+
+
+class Outward:
+    """A curve whose lines are moved by all that the page allows ours."""
+
+    def __init__(self, curve):
+        self.curve = curve
+
+    def __getattr__(self, name):
+        return getattr(self.curve, name)
+
+    def largest(self, side, slope, low, high):
+        return self.curve.largest(side, slope, low, high) + allowed(slope, low, high)
+
+
+def allowed(slope, low, high, bent=1):
+    """How far ours moves a line outward whose curve's second derivative is at most `bent`."""
+    width, size = high - low, 1 + max(abs(low), abs(high))
+    return bent * width**2 / 2**30 + (2 + abs(slope)) * (size + width) / 2**45
+
+
+def outward(report):
+    """The report of a checker with such lines."""
+    found = copy.copy(report)
+    found.network = copy.copy(report.network)
+    found.network.nodes = [
+        ("curve", Outward(node[1]), node[2]) if node[0] == "curve" else node
+        for node in report.network.nodes
+    ]
+    return found
 
 
 def our_bounds(claims, record, path, x):
@@ -121,6 +183,84 @@ def our_bounds(claims, record, path, x):
     forms = margin_forms(record["label"], claims.graph.outputs)
     bounds, _ = claims._bounds(*Subject(record, x, eps, claims.domain).box, forms, proof)
     return np.max(bounds)
+
+
+def far(a):
+    if "slopes" in a:
+        a["slopes"] = np.full_like(a["slopes"], 1e3)
+
+
+def without_last_leaf(a):
+    for name in ("preorder", "slopes", "mix"):
+        a[f"tree0_{name}"] = a[f"tree0_{name}"][:-1]
+
+
+def without_splits(a):
+    a["tree0_preorder"] = a["tree0_preorder"][-1:]
+    a["tree0_points"] = np.zeros(0)
+    for name in ("slopes", "mix"):
+        a[f"tree0_{name}"] = a[f"tree0_{name}"][:1]
+    a["tree0_betas"] = a["tree0_betas"][:0]
+
+
+def of(name, change):
+    """A forgery of one array, where the whole box is bounded badly, so that the tree counts."""
+
+    def forge(arrays):
+        far(arrays)
+        arrays[name] = change(arrays[name])
+
+    return forge
+
+
+FORGERIES = {
+    "slopes": far,
+    "levels": of("tree0_slopes", lambda s: 255 - s),
+    "betas": of("tree0_betas", np.negative),
+    "larger betas": of("tree0_betas", lambda b: 50 * b),
+    "mix": of("tree0_mix", np.negative),
+    "moved": of("tree0_points", lambda p: p + 0.25),
+    "one point": of("tree0_points", lambda p: np.full_like(p, 0.125)),
+    "one neuron": of("tree0_preorder", lambda p: np.where(p < 0, -1, p[0])),
+    "a leaf less": without_last_leaf,
+    "no splits": without_splits,
+}
+
+
+@pytest.mark.parametrize(("name", "seen"), [("curves", 7), ("pooled trees", 11)])
+def test_forged_trees(name, seen, tmp_path):
+    """Of a changed tree both checkers say the same, and nothing that is false."""
+    make, eps, stages, _ = CASES[name]
+    model, path = make(), tmp_path / "report.jsonl"
+    graph = read_network(model)
+    x = np.random.default_rng(0).random((12, *graph.in_shape)).astype("float32")[[seen]]
+    y = numpy(model(x)).argmax(-1)
+    certify(model, x, y, eps, stages=stages, out=path, certificates=True)
+    theirs, claims = second_checker.Report(path), Claims(graph, eps, x, y)
+    (record,), x = theirs.records, x[0]
+    file = file_of(files_of(path), 0, "certified")
+    honest = dict(np.load(file))
+    splits = np.sum(honest["tree0_preorder"] != -1)
+    assert splits
+    honest.setdefault("tree0_points", np.zeros(splits))
+    points = np.random.default_rng(1).uniform(*input_interval(x, eps), (500, *x.shape))
+    truth = (graph(points) @ margin_forms(record["label"], 3).T).max()
+    for forge in FORGERIES.values():
+        arrays = dict(honest)
+        forge(arrays)
+        np.savez(file, **arrays)
+        try:
+            ours = our_bounds(claims, record, path, x)
+        except (ValueError, IndexError):
+            ours = None
+        try:
+            bound = theirs.look(record)[2]
+        except AssertionError:
+            bound = None
+        assert (bound is None) == (ours is None)
+        if bound is not None:
+            assert truth < bound <= ours
+            assert float(bound) == pytest.approx(ours, rel=1e-6, abs=1e-9)
 
 
 @pytest.mark.parametrize("make", [leaky, residual, pooled, sorting], ids=lambda make: make.__name__)
@@ -135,13 +275,46 @@ def test_errors_of_float32(make, tmp_path):
     claims, forms = Claims(graph, 0.05), margin_forms(1, 3)
     _, boxes = claims.checker.bounds_and_boxes(lower, upper, forms, np.zeros(2))
     ours = claims.deployed.margin_errors(lower, upper, boxes, forms)
-    box = list(zip(map(second_checker.Fraction, lower.ravel()), upper.ravel(), strict=True))
-    box = [(low, second_checker.Fraction(high)) for low, high in box]
-    rows = [({i: second_checker.Fraction(w) for i, w in enumerate(form)}, 0) for form in forms]
+    box = list(zip(map(Fraction, lower.ravel()), upper.ravel(), strict=True))
+    box = [(low, Fraction(high)) for low, high in box]
+    rows = [({i: Fraction(w) for i, w in enumerate(form)}, 0) for form in forms]
     walk = second_checker.Walk(network, box, "crown")
     theirs = second_checker.errors(network, box, walk.boxes, rows)
     assert np.all([float(e) for e in theirs] <= ours)
     np.testing.assert_allclose([float(e) for e in theirs], ours, rtol=1e-6)
+
+
+BENT = {"softsign": 2.0, "exponential": 3.0, "elu": 2.0}  # second derivatives, else at most 1
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_lines_of_curves(name):
+    """Usual lines are alike or as near, and lie where the page says, no nearer to the curve."""
+    rng, alpha = np.random.default_rng(3), 2.0 if name == "elu" else 1.0
+    boxes = np.sort(rng.uniform(-4, 1 if name == "exponential" else 4, (5, 2)))
+    boxes = np.concatenate([boxes, [[0.5, 0.5], [-3, 1], [-1, 0], [-4, -3.999]]])
+    box = tuple(boxes.T)
+    node, theirs = Curve((len(boxes),), name, alpha), curves.curve(name, Fraction(alpha))
+    ours, ranges = CurveLines.of(node, box), slope_range(node, box)
+    for i, (low, high) in enumerate(boxes.tolist()):
+        low, high = Fraction(low), Fraction(high)
+        for side, slope, lift in (
+            (1, ours.steep[0, i], ours.over[0, i]),
+            (-1, ours.below[0, i], -ours.under[0, i]),
+        ):
+            room = allowed(slope, low, high, BENT.get(name, 1.0))
+            best = theirs.usual(side, low, high)
+            reach = [
+                theirs.largest(side, s, low, high) + side * s * (low + high) / 2
+                for s in (best, Fraction(slope))
+            ]
+            alike = abs(best - Fraction(slope)) * (high - low) <= room
+            assert alike or abs(reach[1] - reach[0]) <= room
+            gap = Fraction(lift) - theirs.largest(side, Fraction(slope), low, high)
+            assert -(2.0**-90) <= gap <= room
+        np.testing.assert_allclose(
+            [float(end) for end in theirs.range(low, high)], [end[i] for end in ranges], atol=1e-13
+        )
 
 
 def test_arrays_of_a_file_are_read_alike(tmp_path):
