@@ -178,7 +178,7 @@ def relu_line(a, r, low, high, slope, limits):
     if limits != EVERYTHING:
         return (1 if limits[0] == 0 else a), 0
     if low > 0 or high < 0 or low == high:
-        return (1 if low >= 0 else a), 0
+        return (1 if low > 0 else a), 0
     if r > 0:
         chord = grid((high - a * low) / (high - low))
         return chord, max((a - chord) * low, (1 - chord) * high)

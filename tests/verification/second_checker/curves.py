@@ -60,11 +60,11 @@ def exp(x):
     part = between(Fraction(x) / 2**halvings)  # at most 2**-8
     term = total = between(1)
     for n in range(1, 16):
-        term = Between(term.low // n, -(-term.high // n)) * part
+        term = Between(term.low * part.low // (n * ONE), -(-term.high * part.high // (n * ONE)))
         total += term
     total += Between(0, term.high)  # what follows is below the last term
     for _ in range(halvings):
-        total *= total
+        total = Between(total.low**2 >> PLACES, -(-(total.high**2) >> PLACES))
     return total
 
 
