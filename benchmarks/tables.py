@@ -188,10 +188,10 @@ Run it with `python benchmarks/competition.py --folder DIR`.
 thread and 60 s each, on a machine in use; "open" are those that were not. The options are those of
 `keras-taps verify`; `--cuts`, how many multi-neuron constraints an input and class may have, and
 `--recompute`, after how many splits the boxes of all neurons are derived again, were among them
-until this table was made: neither solves a row more, so both are gone. The other rows are open for
-want of bounds at the root, not of domains: that is where a stronger search would help least, so
-cuts found while branching (BICCOS) and clipped domains (Clip-and-Verify) are not built but for the
-splitting of inputs, which clips its boxes.
+until this table was made: neither solves a row more, so both are gone. BaBSR alone, whose choices
+kFSB tries beside others, leaves more rows open. The rows that all leave open want better bounds at
+the root, not more domains, so cuts found while branching (BICCOS) and clipped domains
+(Clip-and-Verify) are not built, but for the splitting of inputs, which clips its boxes.
 "Tree without passes" was a prototype outside the package: the boxes of the root fixed, the
 objective and all pre-activations as affine rows over the inputs and one symbol for each unstable
 ReLU, nodes bounded by weak duality, one product of matrices for many of them. It bounds hundreds to
