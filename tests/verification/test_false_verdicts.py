@@ -19,7 +19,7 @@ from keras_taps.verification.certificate.report import Report
 from keras_taps.verification.exact.milp import exact_bound
 from keras_taps.verification.graph.exact_values import exact_forms
 from keras_taps.verification.graph.graph import FOLDS, Graph
-from keras_taps.verification.graph.nodes import Dense, Relu
+from keras_taps.verification.graph.nodes import Conv, Dense, Relu, Reshape
 from keras_taps.verification.graph.unsafe import Unsafe
 from tests.helpers import dense_network, numpy
 from tests.verification.formats.test_onnx_reader import model_of, read_model
@@ -377,6 +377,24 @@ def test_without_exact_numbers_rounding_decides_nothing():
     graph = Graph((Dense(np.ones((1, 1)), np.zeros(1)),), unfolded=())
     assert not surely_reached(Checker(graph), np.ones(1), np.ones((1, 1)), np.array([-1.0]))
     assert surely_reached(Checker(graph), np.ones(1), np.ones((1, 1)), np.array([-0.999]))
+
+
+@once
+def test_exact_values_of_a_padded_convolution_in_groups():
+    """The next one has one output with or without the border, and sees the last pixel."""
+    ones, last = np.ones((1, 1, 1, 2)), np.zeros((3, 3, 2, 1))
+    last[2, 2] = 1.0
+    graph = Graph(
+        (
+            Conv(ones, np.zeros(2), (2, 2, 2), padding=((1, 0), (1, 0)), groups=2),
+            Conv(last, np.zeros(1), (3, 3, 2), (2, 2), ((0, 1), (0, 1))),
+            Reshape((1, 1, 1), (1,)),
+            Dense(np.ones((1, 1)), np.zeros(1)),
+        )
+    )
+    at, form = np.ones((2, 2, 2)), -np.ones((1, 1))
+    assert exact_forms(graph, at, form, np.zeros(1)) == [-2]
+    assert not surely_reached(Checker(graph), at, form, np.zeros(1))
 
 
 @once

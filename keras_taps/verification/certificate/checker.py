@@ -122,7 +122,7 @@ class Checker:
         with np.errstate(all="ignore"):  # what is not finite ends as an infinite bound
             records = walk.enter(self.graph.nodes, box)
             if method == "alpha-crown" and slopes is not None:
-                records = _sloped(records, slopes)
+                records = _sloped(records, slopes, len(forms))
             return walk.leave(Form(forms, offset, np.zeros(len(offset))), records), walk.boxes
 
     def tightened(
@@ -206,12 +206,12 @@ class Checker:
         return lower, upper
 
 
-def _sloped(records, slopes):
-    """The records with the given slopes in place of the usual ones."""
+def _sloped(records, slopes, count):
+    """The records with the given slopes of so many forms in place of the usual ones."""
     kinds = ReluLines, CurveLines
-    slopes, lines = np.asarray(slopes, "float64"), lines_of(records, kinds)
-    neurons = sum(own.size.size for own in lines)
-    if slopes.ndim != 2 or slopes.shape[1] != neurons:
-        raise ValueError(f"`slopes` must have shape (n, {neurons}). Received: {slopes.shape}")
-    parts = by_layer(slopes, lines)
+    lines = lines_of(records, kinds)
+    shape = count, sum(own.size.size for own in lines)
+    if np.shape(slopes) != shape:
+        raise ValueError(f"`slopes` must have shape {shape}. Received: {np.shape(slopes)}")
+    parts = by_layer(np.asarray(slopes, "float64"), lines)
     return replaced(records, lambda own: own.with_slopes(next(parts)), kinds)

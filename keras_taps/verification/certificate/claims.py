@@ -14,6 +14,7 @@ from keras_taps.verification.certificate.rounding import inner_interval, input_i
 from keras_taps.verification.certificate.schema import CERTIFIED, FALSIFIED
 from keras_taps.verification.certificate.tree_checker import proved_bounds
 from keras_taps.verification.graph.arrays import Expected, read_arrays
+from keras_taps.verification.graph.exact_values import exact_forms
 from keras_taps.verification.graph.unpool import without_pooling
 from keras_taps.verification.graph.unsafe import margin_forms
 
@@ -168,18 +169,22 @@ class Claims:
         """The predicted class is one that the network gives the image in real arithmetic.
 
         Raises:
-            Undecided: If only the rounding of the network as it runs could give it.
+            Undecided: If only the rounding of the network as it runs could give it, or that of
+                float64 hides it and there is no exact arithmetic.
         """
         forms = margin_forms(subject.record["predicted"], self.graph.outputs)
         point = np.asarray(subject.x, "float64")
-        nothing = np.zeros(len(forms))
-        found, boxes = self.checker.bounds_and_boxes(point, point, -forms, nothing, "ibp")
-        if np.all(
-            np.isfinite(found) & (found >= 0)
-        ):  # a margin of another class is at least -found
+        both, nothing = np.concatenate([forms, -forms]), np.zeros(2 * len(forms))
+        found, boxes = self.checker.bounds_and_boxes(point, point, both, nothing, "ibp")
+        high, low = found[: len(forms)], -found[len(forms) :]  # of the margins of other classes
+        if np.all(high <= 0):
             return
+        if np.all(np.isfinite(low) & (low <= 0)):  # float64 cannot tell
+            values = exact_forms(self.graph, point, forms, np.zeros(len(forms)))
+            if values is not None and max(values) <= 0:
+                return
         error = self.deployed.margin_errors(point, point, boxes, forms)
-        if np.all(-found <= error):
+        if np.all(low <= error):
             raise Undecided("only rounding could give it the class of the record")
         raise Doubt(f"the network does not give it the class {subject.record['predicted']}")
 

@@ -185,7 +185,8 @@ class DeployedNetwork:
         reach = np.concatenate([(np.abs(rows) + size + error).max(-1) for rows in node.rows()])
         grown = total * reach + np.abs(node.bias)
         own = self.arithmetic.few(terms) * grown + LOST * terms * (2 + total)
-        return grown * _UP, (total * error.max() + own) * _UP
+        fits = (total < LARGEST) & (reach < LARGEST) & (grown < LARGEST)
+        return grown * _UP, np.where(fits, total * error.max() + own, np.inf) * _UP
 
     def _linear(self, node, size, error):
         if getattr(node, "only_pads", False):
@@ -208,7 +209,8 @@ class DeployedNetwork:
             count = support.apply((reach > 0).astype("float64")[None])[0]
             relative = self.arithmetic.of(count)
         under = LOST * (2 * (count + 1) * (1 + widest) + sums)
-        fits = (total < LARGEST) & (widest < LARGEST)
+        factors = absolute.scale if isinstance(absolute, Scale) else absolute.kernel
+        fits = (total < LARGEST) & (widest < LARGEST) & (factors.max() < LARGEST)
         if isinstance(node, BatchNorm):
             # A gamma that is flushed, and `(x - mean) * inverse` before it is multiplied.
             lifted = node.inverse * (reach + np.abs(node.mean))

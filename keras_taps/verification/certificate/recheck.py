@@ -127,6 +127,8 @@ def recheck(
         ValueError: If they are damaged, about another network, radius or domain, or rest on a
             function that is not among `trusted`.
     """
+    if x is None and y is not None:
+        raise ValueError("`y` must come with `x`, the images that it labels. Received: y alone")
     header, records = read_report(path)
     own = graph
     if graph is None:

@@ -250,36 +250,45 @@ class Tree:
         points = np.asarray(packed.get("points", np.zeros(np.sum(preorder != -1))))
         if points.dtype != np.float64 or points.shape != (np.sum(preorder != -1),):
             raise ValueError("`points` must hold a number for each split.")
-        leaves = tree._grow(preorder, iter(points.tolist()))
+        betas = np.asarray(packed["betas"])
+        if betas.ndim != 1:
+            raise ValueError(f"`betas` must be a list. Received: shape {betas.shape}")
+        leaves, depths = tree._grow(preorder, iter(points.tolist()), len(betas))
         slopes = np.asarray(packed["slopes"])
         if slopes.dtype != np.uint8 or slopes.shape != (len(leaves), len(tree.neurons)):
             raise ValueError("`slopes` must hold a byte for each leaf and neuron.")
         mix = np.asarray(packed["mix"])
         if mix.ndim != 2 or len(mix) != len(leaves):
             raise ValueError("`mix` must have a row for each leaf.")
-        betas = np.asarray(packed["betas"])
-        ends = np.cumsum([len(tree.path(leaf)[0]) for leaf in leaves])
-        if betas.shape != (ends[-1],):
-            raise ValueError(f"`betas` must have {ends[-1]} entries. Received: {betas.shape}")
-        for leaf, *proof in zip(leaves, slopes, np.split(betas, ends[:-1]), mix, strict=True):
+        parts = np.split(betas, np.cumsum(depths)[:-1])
+        for leaf, *proof in zip(leaves, slopes, parts, mix, strict=True):
             tree._put(leaf, *proof)
         return tree
 
-    def _grow(self, preorder, points):
-        """Split as `preorder` says, at these points; the leaves, in its order."""
-        waiting, leaves = [self.root], []
-        for neuron in preorder.tolist():
+    def _grow(self, preorder, points, betas):
+        """Split as `preorder` says, at these points; the leaves, in its order, and their depths.
+
+        What the file has `betas` for bounds the tree, before a larger one has taken the memory.
+        """
+        waiting, leaves, depths, needed = [(self.root, 0)], [], [], 0
+        for neuron in map(int, preorder):
             if not waiting:
                 raise ValueError("`preorder` goes on after the end of the tree.")
-            node = waiting.pop()
+            node, depth = waiting.pop()
             if neuron == -1:
                 leaves.append(node)
-            else:
-                below, above = self.split(node, neuron, next(points))
-                waiting += [above, below]
+                depths.append(depth)
+                continue
+            needed += depth + 2  # two paths of depth + 1 in place of one of depth
+            if needed > betas:
+                raise ValueError(f"`betas` must have {needed} entries at least. Received: {betas}")
+            below, above = self.split(node, neuron, next(points))
+            waiting += [(above, depth + 1), (below, depth + 1)]
         if waiting:
             raise ValueError("`preorder` ends before the tree does.")
-        return leaves
+        if needed < betas:
+            raise ValueError(f"`betas` must have {needed} entries. Received: {betas}")
+        return leaves, depths
 
     def _put(self, node, slopes, betas, mix):
         self._check_open(node)

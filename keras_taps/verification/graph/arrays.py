@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 LARGEST = 2**30  # bytes of all arrays of a file
+_TEXT = 2**24  # bytes of a text: what is parsed takes many times as much
 _PREFIX = {(1, 0): "<H", (2, 0): "<I"}
 _HEADER = 2**14  # bytes; that of a plain array has about a hundred
 
@@ -95,6 +96,8 @@ def _read(file, name, rule, room):
         raise ValueError(f"`{name}` has the shape {shape}, not {wanted}")
     dtype = np.dtype(kind)
     size = math.prod(shape) * dtype.itemsize
+    if text and size > _TEXT:
+        raise ValueError(f"`{name}` asks for {size} bytes; a text may take {_TEXT}")
     if size > room:
         raise ValueError(f"`{name}` asks for {size} bytes; all arrays may take {LARGEST}")
     data = file.read(size)

@@ -63,6 +63,16 @@ class BatchNorm(Linear):
         return np.abs(self.beta) + np.abs(self.mean * self.scale)
 
     @property
+    def normal(self):
+        """Whether nothing overflows or underflows on the way to `scale` and `bias`.
+
+        Else they would differ from what is meant by more than a few roundings.
+        """
+        spread, size = self.variance + self.epsilon, np.abs(self.scale)
+        kept = (self.gamma == 0) | (size >= np.finfo("float64").tiny)
+        return bool(np.all(np.isfinite(spread) & np.isfinite(size) & np.isfinite(self.bias) & kept))
+
+    @property
     def largest(self):
         """No number that a backend can meet between inputs and outputs is larger, but those."""
         parts = (self.gamma, self.mean, self.inverse, self.variance, self.scale, self.magnitude)

@@ -95,6 +95,7 @@ def _linear(node, x):
         zero = np.zeros((), object)
         values = np.pad(values, ((0, 0), *node.padding, (0, 0)), constant_values=zero)
         object.__setattr__(exact, "padding", ((0, 0), (0, 0)))
+        object.__setattr__(exact, "in_shape", values.shape[1:])
     product, bias = (exact.apply(values), x[1] + own), _whole(node.bias)
     most = max(product[1], bias[1])
     return _scaled(product, most) + _scaled(bias, most), most

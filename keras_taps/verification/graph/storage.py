@@ -22,7 +22,7 @@ _KINDS = {
     for c in (Dense, Conv, Scale, BatchNorm, Reshape, Relu, Curve, MaxPool, Sum, Distance)
 }
 _FIELDS = {
-    name: tuple(field.name for field in fields(kind) if field.name != "magnitude")
+    name: {field.name: field.type for field in fields(kind) if field.name != "magnitude"}
     for name, kind in _KINDS.items()
 }
 
@@ -137,6 +137,8 @@ def _unpack(packed, arrays, used, depth=0):
     values = {}
     for name in _FIELDS[kind]:
         value = packed[name]
+        if isinstance(value, dict) != (_FIELDS[kind][name] is np.ndarray):
+            raise ValueError(f"`{name}` of a {kind} node must be what the format says")
         if name == "branches":
             inner = depth + 1
             value = tuple(tuple(_unpack(i, arrays, used, inner) for i in b) for b in value)
@@ -155,7 +157,8 @@ def _unpack(packed, arrays, used, depth=0):
 def _through(nodes, shape):
     """Shape after a chain, or `ValueError`."""
     for node in nodes:
-        fits = _whole(shape, 1) and tuple(node.in_shape) == shape and _CHECKS[type(node)](node)
+        same = _whole(node.in_shape, 1) and tuple(node.in_shape) == shape
+        fits = _whole(shape, 1) and same and _CHECKS[type(node)](node)
         if not fits:
             raise ValueError(f"a {type(node).__name__} node does not fit an input of shape {shape}")
         shape = tuple(int(n) for n in node.out_shape)
@@ -222,7 +225,7 @@ def _batch_norm(node):
         and node.epsilon >= 0
         and _arrays(node, *[node.in_shape[-1:]] * 4)
         and bool(np.all(node.variance >= 0) and np.all(node.variance + node.epsilon > 0))
-        and bool(np.all(np.isfinite(node.scale)) and np.all(np.isfinite(node.bias)))
+        and node.normal
     )
 
 

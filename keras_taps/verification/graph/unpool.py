@@ -1,11 +1,13 @@
 """Max pooling as ReLUs, so that branch and bound has nothing but ReLUs to split."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import Conv, MaxPool, Relu, Reshape, Sum
+from keras_taps.verification.graph.storage import WIDEST
 from keras_taps.verification.graph.traverse import nonlinear
 
 
@@ -27,7 +29,8 @@ def without_pooling(graph):
 
     Raises:
         ValueError: If a max pooling has padding and its input is not known to be at least 0: only
-            then can zeros, which are all that a convolution pads with, never win.
+            then can zeros, which are all that a convolution pads with, never win. Or if the
+            result would have layers or kernels beyond what a network may have.
 
     Example:
 
@@ -81,8 +84,10 @@ def _along(axis, shape, size, stride, padding):
     # PyTorch 2.13 on a CPU misreads images of one channel.
     length = shape[axis] + sum(padding)
     alone = length < size + stride
+    rows = length if alone else size
+    _check_size("a kernel", rows, size, channels)
     # The entries of each window become neighbouring channels, the first channel's first.
-    taps = np.tile(np.eye(length if alone else size, size), channels)
+    taps = np.tile(np.eye(rows, size), channels)
     stride = 1 if alone else stride
     gather = Conv(
         np.expand_dims(taps, (1 - axis, 2)),
@@ -92,6 +97,7 @@ def _along(axis, shape, size, stride, padding):
         padding=(padding, (0, 0)) if axis == 0 else ((0, 0), padding),
         groups=channels,
     )
+    _check_size("a layer", *gather.out_shape)
     yield gather
     shape = (*gather.out_shape[:2], channels)
     count = int(np.prod(shape))
@@ -101,6 +107,15 @@ def _along(axis, shape, size, stride, padding):
         yield winners
         size = winners.out_shape[1]
     yield Reshape((count, 1, 1), shape)
+
+
+def _check_size(what, *shape):
+    """Raise `ValueError` for more numbers than a layer may have, before any is there."""
+    if math.prod(shape) > WIDEST:
+        raise ValueError(
+            f"Max pooling is written as ReLUs with at most {WIDEST} numbers in {what}. "
+            f"Received: windows that take {math.prod(shape)}"
+        )
 
 
 def _round(count, size):

@@ -9,7 +9,8 @@ from keras_taps.verification import Graph, recheck
 from keras_taps.verification.certificate.report import input_hash
 from keras_taps.verification.certificate.schema import FORMAT
 from keras_taps.verification.graph import storage
-from keras_taps.verification.graph.nodes import Dense
+from keras_taps.verification.graph.batch_norm import BatchNorm
+from keras_taps.verification.graph.nodes import Dense, MaxPool, Relu, Reshape, Scale
 
 pytestmark = pytest.mark.once
 
@@ -36,7 +37,7 @@ def write(folder, graph, verdict="certified", x=X, header=(), proof=None, **chan
     proof = proof or {"certified": {"method": "ibp"}, "falsified": {"point": 0 * x}}.get(
         verdict, {}
     )
-    numbers = {"label": np.int64(0), "eps": np.float64(0.1)}
+    numbers = {"label": np.int64(changed.get("label", 0)), "eps": np.float64(0.1)}
     np.savez(files / f"{kind}-000000.npz", x=x, **numbers, **proof)
     head = {"format": FORMAT, "network": digest, "eps": 0.1, "domain": [0, 1], "count": 1}
     head |= {"stages": ["ibp"]}
@@ -148,6 +149,71 @@ def test_networks_are_refused(tmp_path, name):
 
 def test_sums_up_to_the_limit_are_checked(tmp_path):
     assert recheck(write(tmp_path, (nested(50), LAST))).confirmed == [0]
+
+
+NORMED = (BatchNorm(np.ones(2), np.zeros(2), np.zeros(2), np.ones(2), 0.0, (2,)),)
+
+
+@pytest.mark.parametrize("after", [(), NORMED])
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_class_that_float64_cannot_tell(tmp_path, after, label):
+    """10^17 + 1 - 10^17 is class 1; with a root there is no exact arithmetic that says so."""
+    graph = Graph.of((Dense(np.array([[0, 1e17], [0, 1.0], [0, -1e17]]), np.zeros(2)), *after))
+    given = {"label": label, "predicted": label}
+    found = recheck(write(tmp_path, graph, "unknown", x=np.ones(3, "<f4"), **given))
+    told = label == 1 and not after
+    assert (found.confirmed, found.without) == (([0], []) if told else ([], [0]))
+
+
+def test_a_factor_beyond_float32_is_not_deployed(tmp_path):
+    last = Dense(np.array([[-1e-7, 0.0]]), np.array([1e-9, 0.0]))
+    scale = Scale(np.array([1e39, 1.0]), np.zeros(2), (2,))
+    graph = Graph((last, scale, Dense(np.eye(2), np.array([1e33, 0.0]))))
+    found = recheck(write(tmp_path, graph))
+    assert (found.confirmed, found.deployed) == ([0], [])
+
+
+def test_labels_without_images_compare_nothing(tmp_path):
+    with pytest.raises(ValueError, match="`y` must come with `x`"):
+        recheck(write(tmp_path, ROBUST), y=[1])
+
+
+WIDE = Graph((Dense(np.ones((1, 4)), np.zeros(4)), Relu((4,)), Dense(np.ones((4, 2)), np.zeros(2))))
+POOLED = Graph(
+    (MaxPool((2**14, 1, 1), (2**14, 1), (1, 1)), Reshape((1, 1, 1), (1,)), EVEN.nodes[0])
+)
+LEAF = {
+    "slopes": np.zeros((0, 0), "u1"),
+    "betas": np.zeros(9, "<f4"),
+    "mix": np.ones((0, 1), "<f4"),
+}
+ROOT = {"group": np.int64(0), "neurons": np.arange(40, dtype="<i4"), **LEAF}
+DEEP = np.tile(np.arange(40, dtype="<i4"), 2**14)
+LARGE = {
+    "slopes": (WIDE, X, {"method": "alpha-crown", "slopes": np.zeros((2**20, 4), "<f4")}, "shape"),
+    "windows": (POOLED, np.ones((2**14, 1, 1), "<f4"), {"method": "bab"}, "in a kernel"),
+    "tree": (
+        WIDE,
+        X,
+        {"method": "bab", **{f"tree0_{k}": v for k, v in {**ROOT, "preorder": DEEP}.items()}},
+        "`betas` must have 14 entries at least",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_what_would_take_memory_is_refused_first(tmp_path, name):
+    graph, x, proof, reason = LARGE[name]
+    assert reason in recheck(write(tmp_path, graph, x=x, proof=proof)).rejected[0]
+
+
+def test_a_long_text_is_not_parsed(tmp_path):
+    path = write(tmp_path, ROBUST)
+    np.savez_compressed(
+        path.with_name("r.files") / "network.npz", structure=np.str_("[" * 2**22 + " ")
+    )
+    with pytest.raises(ValueError, match="a text may take"):
+        recheck(path)
 
 
 def test_one_output_has_no_classes(tmp_path):

@@ -292,7 +292,7 @@ def test_reports_of_version_3(tmp_path):
         ("preorder", lambda a: a[:-1], "ends before"),
         ("preorder", lambda a: np.append(a, np.int32(-1)), "goes on after"),
         ("preorder", lambda a: np.where(a >= 0, np.int32(77), a), "is none"),
-        ("preorder", lambda a: np.array([-1], "int32"), "byte for each leaf"),
+        ("preorder", lambda a: np.array([-1], "int32"), "`betas` must have 0"),
         ("slopes", lambda a: a[:-1], "byte for each leaf"),
         ("betas", lambda a: a[:-1], "`betas` must have"),
         ("betas", lambda a: np.float32(1e3) + 0 * a, "not below 0"),

@@ -45,8 +45,6 @@ def test_numbers_that_are_not_finite(at, value):
 @pytest.mark.parametrize("value", [-1, 1.0, True, 2**62, "1", None])
 @pytest.mark.parametrize(("number", "name"), PLACES)
 def test_whole_numbers_that_are_none(number, name, value):
-    if name == "in_shape" and value == 1:
-        return  # compared with the outputs before, and equal
     structure = copy.deepcopy(STRUCTURE)
     within = structure[number]
     if isinstance(within[name], list):
@@ -68,10 +66,37 @@ def test_what_is_no_chain():
         storage.unpack(STRUCTURE[:1], ARRAYS[:2])
 
 
-@pytest.mark.parametrize(("variance", "epsilon"), [(0.0, 0.0), (-1.0, 2.0), (1.0, -1e-3)])
-def test_variances_without_a_root(variance, epsilon):
+@pytest.mark.parametrize(
+    ("variance", "epsilon", "gamma"),
+    [
+        (0.0, 0.0, 1.0),
+        (-1.0, 2.0, 1.0),
+        (1.0, -1e-3, 1.0),
+        (1.5e308, 1e308, 1e154),  # its factor is 0.6, and float64 finds 0
+        (1e60, 0.0, 1e-300),  # the same of 1e-330, which weights after it may make large
+        (2.0, 0.0, 3e-322),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_variances_without_a_root_that_float64_has(variance, epsilon, gamma):
     structure, arrays = copy.deepcopy(STRUCTURE), [array.copy() for array in ARRAYS]
     structure[5]["epsilon"] = epsilon
     arrays[structure[5]["variance"]["array"]][:] = variance
+    arrays[structure[5]["gamma"]["array"]][:] = gamma
     with pytest.raises(ValueError, match="does not fit"):
         storage.unpack(structure, arrays)
+    arrays[structure[5]["gamma"]["array"]][:] = 0
+    arrays[structure[5]["variance"]["array"]][:] = 1e200
+    structure[5]["epsilon"] = 1.0
+    assert storage.unpack(structure, arrays)
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "value"),
+    [(7, "bias", 0.5), (7, "bias", [0.0, 0.0]), (7, "bias", 10**30), (3, "slope", {"array": 0})],
+)
+def test_numbers_in_place_of_arrays_and_arrays_in_place_of_numbers(number, name, value):
+    structure = copy.deepcopy(STRUCTURE)
+    structure[number][name] = value
+    with pytest.raises(ValueError, match=f"`{name}` of a"):
+        storage.unpack(structure, ARRAYS)

@@ -66,8 +66,9 @@ def through(nodes, m, e, boxes):
             share, k = sum(node[3]), len(node[3]) + 16
             moved = [a + b for a, b in zip(m, e, strict=True)]
             reach = [max(abs(w) + s for w, s in zip(c, moved, strict=True)) for c in node[1]]
+            fits = max(share, *reach) < LARGEST
             reach = [share * r + abs(b) for r, b in zip(reach, node[2], strict=True)]
-            largest = share * max(e)
+            largest = share * max(e) if fits else INFINITE
             m, e = reach, [largest + g(k) * r + TINY * k * (2 + share) for r in reach]
         elif node[0] == "max":
             next(boxes)
@@ -99,6 +100,7 @@ def own_error(node, m, e):
     about = node[3]
     reach = [a + b for a, b in zip(m, e, strict=True)]
     widest = max([Fraction(1), *reach]) + about.get("extra", 0)
+    factor = max(abs(w) for row in node[1] for _, w in row)
     found = []
     for place, (row, magnitude) in enumerate(zip(node[1], about["magnitude"], strict=True)):
         total = sum(abs(w) * reach[i] for i, w in row) + magnitude
@@ -108,6 +110,6 @@ def own_error(node, m, e):
         inverse, mean = about["lift"][place] if "lift" in about else (0, 0)
         lifted = inverse * (reach[place] + mean) if inverse else 0
         under += TINY * lifted
-        fits = max(total, widest, lifted) < LARGEST and about.get("sure", True)
+        fits = max(total, widest, lifted, factor) < LARGEST and about.get("sure", True)
         found.append(relative * total + under if fits else INFINITE)
     return found
