@@ -267,6 +267,15 @@ def test_boxes_that_are_none(lower, upper):
         Checker(GRAPH).upper_bounds(lower, upper, FORMS, OFFSET)
 
 
+@pytest.mark.parametrize("ends", [(np.nan, 1.0), (0.0, np.inf), (1.0, 0.0)])
+def test_boxes_of_which_one_side_is_none(ends):
+    lower, upper = np.zeros(2), np.ones(2)
+    lower[1], upper[1] = ends
+    checker = Checker(Graph((Dense(np.ones((2, 1)), np.zeros(1)),)))
+    with pytest.raises(ValueError, match="finite with lower <= upper"):
+        checker.upper_bounds(lower, upper, np.ones((1, 1)), np.zeros(1))
+
+
 @pytest.mark.parametrize("shape", [(9,), (2, 8), (2, 10), (3, 9), (2, 0), (2, 3, 3)])
 def test_slopes_of_another_shape(shape):
     with pytest.raises(ValueError, match="shape"):

@@ -145,6 +145,14 @@ def test_packed_and_back(seed, leaves):
         np.testing.assert_array_equal(array, again.pack()[name])
 
 
+def test_points_are_kept_where_some_are_zero():
+    tree = Tree(0, [2])
+    below, above = tree.split(tree.root, 2, 0.0)
+    for node in (below, *tree.split(above, 2, 0.5)):
+        tree.close(node, np.zeros(1, "uint8"), np.zeros(1), np.ones(1))
+    assert Tree.unpack(tree.pack()).pack()["points"].tolist() == [0.0, 0.5]
+
+
 def test_a_proof_in_a_file(tmp_path):
     rng = np.random.default_rng(0)
     trees = [random_tree(rng, np.arange(5), n, group=n) for n in (1, 4, 7)]
