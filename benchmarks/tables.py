@@ -328,7 +328,7 @@ def runs(folder):
     rows = [
         [
             *(name, m["backend"]),
-            *(f"{100 * m[figure + '_accuracy']:.1f}" for figure in RUN_FIGURES),
+            *(_percent(m.get(f"{figure}_accuracy")) for figure in RUN_FIGURES),
             *proved([m["certified"]] if "certified" in m else []),
         ]
         for name, m in found.items()
@@ -340,6 +340,11 @@ def runs(folder):
     }
     head = ["Recipe", "Backend", "Natural", "PGD", "IBP-certified", "TAPS", "Certified", "Unknown"]
     return "\n\n".join([table(head, rows), "\n".join(f"- {note}." for note in sorted(notes))])
+
+
+def _percent(share):
+    """A share in percent, or a dash: SortNet has no TAPS accuracy."""
+    return "-" if share is None else f"{100 * share:.1f}"
 
 
 def page(results=RESULTS):
