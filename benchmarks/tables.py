@@ -52,7 +52,7 @@ Run it with `python benchmarks/training_step.py`; `--group full` measures every 
 
 ### What changes won
 
-Each change to the step was timed before and after, in turns, on a machine in use; of what did not
+Each change to the step was timed before and after, on a machine in use if not said; of what did not
 pay nothing is left but its row.
 
 {changes}
