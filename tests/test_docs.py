@@ -12,6 +12,7 @@ import typer
 
 import keras_taps as kt
 from keras_taps.cli.app import app as main_app
+from tests.helpers import BACKEND
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
@@ -52,6 +53,8 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
         names["network"] = kt.networks.cnn3((8, 8, 1), 10, width=1)
         names["x_train"], names["y_train"] = small.train
     for block in blocks(page, "python"):
+        if page == "docs/methods.md" and BACKEND != "torch" and "HardestHalf" not in block:
+            continue  # the family has tests of its own on every backend, a user's method has not
         for long, short in SMALLER:
             block = re.sub(long, short, block)
         exec(compile(block, page, "exec"), names)
