@@ -99,6 +99,28 @@ def tried(records, usual):
     return "\n\n".join([table(head, rows), machine([r["provenance"] for r in records])])
 
 
+def then_and_now(records):
+    """Section of `certification_then.json`: one network by an older version and by this one."""
+    if not records:
+        return NOT_MEASURED
+    stages = list(records[0]["stages"])
+    rows = [
+        [
+            *(r["name"], BACKENDS[r["backend"]], r["provenance"]["commit"][:10], str(r["images"])),
+            *(f"{100 * r['certified']:.2f}", f"{100 * r['unknown']:.2f}"),
+            "-"
+            if r["certified_as_deployed"] is None
+            else f"{100 * r['certified_as_deployed']:.2f}",
+            f"{r['cpu_s']:.1f}",
+            *(f"{r['stages'][stage]:.1f}" for stage in stages),
+        ]
+        for r in records
+    ]
+    head = ["Model", "Backend", "Commit", "Images", "Certified %", "Unknown %", "As deployed %"]
+    found = table([*head, "CPU s", *(f"{stage} s" for stage in stages)], rows)
+    return "\n\n".join([found, machine([r["provenance"] for r in records])])
+
+
 def certification(records):
     """Sections of `certification.json`."""
     parts = [
