@@ -5,7 +5,7 @@ from types import MethodType
 import keras
 import torch
 from keras import ops
-from torch.optim.adam import adam
+from torch.optim.adam import adam as adam_kernel
 
 COMPILES = False
 REPEATS_BORDERS = True  # in `keras.ops.average_pool`
@@ -131,7 +131,8 @@ def hasten(optimizer):
     kind = type(optimizer)
     if kind._clip_gradients is keras.Optimizer._clip_gradients:
         optimizer._clip_gradients = MethodType(_clip_gradients, optimizer)
-    known = type(keras.optimizers.Adam())._parallel_update_step
+    adam = keras.optimizers.Adam
+    known = type(adam.__new__(adam))._parallel_update_step  # of what Keras makes on PyTorch
     if getattr(kind, "_parallel_update_step", None) is known and not optimizer.amsgrad:
         optimizer._parallel_update_step = MethodType(_adam_step, optimizer)
 
@@ -151,25 +152,18 @@ def _adam_step(optimizer, gradients, variables, learning_rate):
     Keras adds epsilon before, PyTorch after the correction of the second moment. On an accelerator
     the number of the step would have to be waited for.
     """
-    places = [optimizer._get_variable_index(variable) for variable in variables]
-    values, first, second = (
-        [variable.value for variable in kept]
-        for kept in (
-            variables,
-            [optimizer._momentums[place] for place in places],
-            [optimizer._velocities[place] for place in places],
-        )
-    )
+    values = [variable.value for variable in variables]
     if any(v.device.type != "cpu" or not v.is_contiguous() for v in values):
         kind = type(optimizer)
         kind._parallel_update_step(optimizer, gradients, variables, learning_rate)
         return
     done = int(optimizer.iterations)
-    adam(
+    places = [optimizer._get_variable_index(variable) for variable in variables]
+    adam_kernel(
         values,
         [gradient.contiguous() for gradient in gradients],
-        first,
-        second,
+        [optimizer._momentums[place].value for place in places],
+        [optimizer._velocities[place].value for place in places],
         [],
         [torch.tensor(float(done)) for _ in values],
         fused=True,
