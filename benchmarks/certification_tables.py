@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 from statistics import median
 
-from tables_format import BACKENDS, NOT_MEASURED, machine, table
+from tables_format import BACKENDS, NOT_MEASURED, machine, percent, table
 
 EXACT = (
     "The MILP stage alone, one image at a time. It takes its boxes from the float64 checker; what "
@@ -107,10 +107,7 @@ def then_and_now(records):
     rows = [
         [
             *(r["name"], BACKENDS[r["backend"]], r["provenance"]["commit"][:10], str(r["images"])),
-            *(f"{100 * r['certified']:.2f}", f"{100 * r['unknown']:.2f}"),
-            "-"
-            if r["certified_as_deployed"] is None
-            else f"{100 * r['certified_as_deployed']:.2f}",
+            *(percent(r[k], 2) for k in ("certified", "unknown", "certified_as_deployed")),
             f"{r['cpu_s']:.1f}",
             *(f"{r['stages'][stage]:.1f}" for stage in stages),
         ]

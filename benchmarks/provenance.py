@@ -110,22 +110,24 @@ def _git(*arguments):
 
 
 def _cpu_model():
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
+    for line in _cpuinfo().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
 
 
 def _cpu_flags():
     """Which of the instructions that decide the speed of products this machine has."""
-    try:
-        known = Path("/proc/cpuinfo").read_text().split()
-    except OSError:
-        return []
+    known = _cpuinfo().split()
     return [name for name in _INSTRUCTIONS if name in known]
+
+
+def _cpuinfo():
+    """What Linux says of its processors, elsewhere nothing."""
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
 
 
 def _version(name):

@@ -25,7 +25,15 @@ from convolution_table import convolution, small_convolutions
 from hard_set_table import hard_set
 from provenance import DOCS, RESULTS, read_json
 from startup_table import startup
-from tables_format import BACKENDS, NOT_MEASURED, machine, mean_and_deviation, ratio, table
+from tables_format import (
+    BACKENDS,
+    NOT_MEASURED,
+    machine,
+    mean_and_deviation,
+    percent,
+    ratio,
+    table,
+)
 from training_step_tables import changes, pictures, precision, sections, stale_pictures
 
 PAGE = """\
@@ -341,7 +349,7 @@ def runs(folder):
     rows = [
         [
             *(name, m["backend"]),
-            *(_percent(m.get(f"{figure}_accuracy")) for figure in RUN_FIGURES),
+            *(percent(m.get(f"{figure}_accuracy")) for figure in RUN_FIGURES),
             *proved([m["certified"]] if "certified" in m else []),
         ]
         for name, m in found.items()
@@ -353,11 +361,6 @@ def runs(folder):
     }
     head = ["Recipe", "Backend", "Natural", "PGD", "IBP-certified", "TAPS", "Certified", "Unknown"]
     return "\n\n".join([table(head, rows), "\n".join(f"- {note}." for note in sorted(notes))])
-
-
-def _percent(share):
-    """A share in percent, or a dash: SortNet has no TAPS accuracy."""
-    return "-" if share is None else f"{100 * share:.1f}"
 
 
 def page(results=RESULTS):

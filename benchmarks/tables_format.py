@@ -19,6 +19,11 @@ def mean_and_deviation(values, digits):
     return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
+def percent(share, digits=1):
+    """A share in percent, or a dash where there is none."""
+    return "-" if share is None else f"{100 * share:.{digits}f}"
+
+
 def ratio(value, reference):
     """Quotient, or a dash without a reference."""
     return f"{value / reference:.2f}" if reference else "-"

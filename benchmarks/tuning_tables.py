@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pictures import save_picture, shows
 from provenance import read_json
-from tables_format import BACKENDS, NOT_MEASURED, machine, table
+from tables_format import BACKENDS, NOT_MEASURED, machine, percent, table
 
 FIGURES = {
     "val_natural_accuracy": "Natural",
@@ -49,11 +49,6 @@ def _setting(record):
         backend=BACKENDS[record["backend"]],
         seed=config["seed"],
     )
-
-
-def _percent(row, name):
-    value = row.get(name)
-    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def _cost(rows):
@@ -100,7 +95,7 @@ def _grid(content):
         weight = record["study"].removeprefix("grid-w")
         for trial in record["trials"]:
             split = trial["classifier_relus"]
-            figures = [_percent(trial, name) for name in FIGURES]
+            figures = [percent(trial.get(name)) for name in FIGURES]
             name = "any" if split == 0 else weight
             rows.append([str(split), name, *figures, *_cost([trial])])
     rows.sort(key=lambda row: (row[0], float("-inf") if row[1] == "any" else float(row[1])))
@@ -117,7 +112,7 @@ def _fronts(content):
     for method, front in record["fronts"].items():
         trials = [row for row in record["trials"] if row["method"] == method]
         best = max(trials, key=lambda row: row.get("val_certified_accuracy") or 0)
-        figures = [_percent(best, name) for name in FIGURES]
+        figures = [percent(best.get(name)) for name in FIGURES]
         volume = f"{front['hypervolume']:.4f}"
         rows.append(
             [method, str(len(trials)), str(len(front["trials"])), volume, *figures, *_cost(trials)]
