@@ -27,6 +27,7 @@ from keras_taps.networks.sequential import IntervalSequential
 from keras_taps.typing import Tensor
 
 _FLOATS = 2**24  # numbers in the rows that are sent back at a time, where they are most
+_SAMPLES = 256  # taken for the batch where TensorFlow tells it only when a step runs
 
 
 def fixed_slope_margins(
@@ -110,16 +111,20 @@ def neuron_bounds(box, arrived, pull, floats=_FLOATS, largest=0):
         `Interval` like `arrived`. Only its upper bound is sent back; the lower is its reflection.
     """
     shape = tuple(arrived.lower.shape[1:])
-    count = math.prod(shape)
-    size = max(1, floats // (max(largest, count) * (arrived.lower.shape[0] or 1)))
-    bounds = []
-    for start in range(0, count, size):
-        rows = ops.one_hot(ops.arange(start, min(start + size, count)), count)
-        rows = ops.cast(ops.reshape(rows, (1, -1, *shape)), arrived.lower.dtype)
-        rows = ops.repeat(rows, ops.shape(arrived.lower)[0], axis=0)
-        constant = ops.zeros(ops.shape(rows)[:2], dtype=rows.dtype)
-        bounds.append(concretise(box, *pull(rows, constant)))
-    upper = ops.reshape(ops.concatenate(bounds, axis=1), ops.shape(arrived.lower))
+    count, batch = math.prod(shape), ops.shape(arrived.lower)[0]
+    samples = batch if isinstance(batch, int) else _SAMPLES
+    size = min(max(floats // (max(largest, count) * (samples or 1)), 1), count)
+
+    def bounds(start):
+        places = ops.minimum(start + ops.arange(size), count - 1)  # the last part may be shorter
+        rows = ops.one_hot(places, count, dtype=arrived.lower.dtype)
+        rows = ops.repeat(ops.reshape(rows, (1, -1, *shape)), batch, axis=0)
+        return concretise(box, *pull(rows, ops.zeros(ops.shape(rows)[:2], dtype=rows.dtype)))
+
+    starts = range(0, count, size)
+    found = ops.map(bounds, ops.convert_to_tensor(starts, dtype="int32"))
+    found = ops.reshape(ops.swapaxes(found, 0, 1), (batch, len(starts) * size))
+    upper = ops.reshape(found[:, :count], ops.shape(arrived.lower))
     return Interval(2 * arrived.centre - upper, upper)
 
 

@@ -9,9 +9,11 @@ from keras_taps.bounds import (
     LinearRelaxation,
     crown_ibp_margins,
     fixed_slope_margins,
+    fixed_slopes,
     ibp_margins,
 )
 from keras_taps.bounds.margins import logit_margins
+from keras_taps.bounds.nodes import concretise
 from keras_taps.interval import Interval, input_box
 from keras_taps.layers import (
     IntervalDense,
@@ -23,6 +25,7 @@ from keras_taps.layers import (
     IntervalResidual,
 )
 from keras_taps.networks import IntervalSequential, cnn3, resnet
+from keras_taps.training import ConvexModel
 from tests.helpers import (
     BACKEND,
     close,
@@ -144,6 +147,24 @@ def test_chunks_change_nothing():
     )
     for part in parts:
         close(part, whole, 1e-4)
+
+
+def test_parts_are_small_where_the_batch_is_not_known(monkeypatch):
+    """TensorFlow's evaluation knows no batch size when it is traced; all rows at once take GBs."""
+    sizes = []
+
+    def spy(box, rows, constant):
+        sizes.append((rows.shape[0] or 256) * rows.shape[1])
+        return concretise(box, rows, constant)
+
+    monkeypatch.setattr(fixed_slopes, "concretise", spy)
+    network = cnn3((28, 28, 1), 10, width=4)
+    model = ConvexModel(network, eps=EPS)
+    model.compile()
+    x, y = images(3, (28, 28, 1))
+    model.evaluate(x, y, batch_size=2, verbose=0)
+    assert sizes
+    assert max(sizes) * 28 * 28 <= 2**24
 
 
 def test_stable_neurons_are_exact_as_with_crown():
