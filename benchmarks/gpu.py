@@ -40,7 +40,7 @@ RUNS = (
 )
 LEAST = 100  # seconds that a wave needs for a first epoch and an evaluation
 KEPT = ("ibp-64", "ibp-16", "taps-16", "ibp-tiny")  # eight files come back, and no more
-TINY_RUNS = ({"ibp-tiny": ("mnist-0.3-ibp", {"width": 1, "epochs": 2, "anneal_epochs": 1})},)
+TINY_RUNS = ({"ibp-tiny": ("mnist-0.1-cnn3-ibp", {"width": 1, "epochs": 2, "anneal_epochs": 1})},)
 
 
 class Runner:
@@ -116,7 +116,7 @@ def numbers(runner, seconds):
     networks = ["cnn3"] if options.tiny else list(NETWORKS)
     modes = {"off": TF32["off"]} if options.tiny else TF32
     drafts, calls = {}, []
-    for key in product(BACKENDS[: 1 if options.tiny else None], modes, networks):
+    for key in product(BACKENDS[options.tiny :], modes, networks):
         backend, mode, network = key
         name = f"numbers-{backend}-tf32-{mode}-{network}"
         drafts[key] = options.logs / f"{name}.npz"
@@ -176,13 +176,13 @@ def training(runner, seconds):
 def certification(runner, seconds):
     """Part 4: the stages of certification, on the networks of part 3."""
     options, found = runner.options, {}
-    models = {"ibp-tiny": 0.3} if options.tiny else {"ibp-16": 0.1, "ibp-64": 0.3}
+    models = {"ibp-tiny": 0.1} if options.tiny else {"ibp-16": 0.1, "ibp-64": 0.3}
     for name, eps in models.items():
         folder = options.logs / name
         if not (folder / "last.keras").exists():
             runner.problems.append(f"certification: there is no network '{name}' to certify")
             continue
-        for backend in BACKENDS[: 1 if options.tiny else None]:
+        for backend in BACKENDS[options.tiny :]:
             path = options.logs / f"certification-{name}-{backend}.json"
             arguments = [folder, "--data", options.files / "data", "--eps", eps, "--output", path]
             if options.tiny:
