@@ -105,6 +105,7 @@ def test_every_backend_gives_the_same_loss_and_gradients(case):
     np.testing.assert_allclose(found["sums"], expected["sums"], rtol=1e-3, atol=1e-4 * scale)
 
 
+# Limits between methods run once: above, every backend is held to the same numbers.
 def same_step(model, other, tolerance=0.0):
     """Loss and gradients of one training step agree."""
     x, y = images()
@@ -115,11 +116,13 @@ def same_step(model, other, tolerance=0.0):
         close(a, b, tolerance)
 
 
+@pytest.mark.once
 def test_sabr_with_the_whole_box_is_ibp():
     network = conv_network()
     same_step(SABRModel(network, EPS, tau_ratio=1), IBPModel(network, EPS))
 
 
+@pytest.mark.once
 def test_staps_with_the_whole_box_is_taps():
     """Property 9."""
     network = conv_network()
@@ -127,6 +130,7 @@ def test_staps_with_the_whole_box_is_taps():
     same_step(STAPSModel(network, EPS, tau_ratio=1, **options), TAPSModel(network, EPS, **options))
 
 
+@pytest.mark.once
 def test_staps_without_relus_after_the_split_is_sabr():
     network = conv_network()
     options = {"tau_ratio": 0.3, "pgd_steps": 2, "seed": 1}
@@ -134,6 +138,7 @@ def test_staps_without_relus_after_the_split_is_sabr():
     same_step(staps, SABRModel(network, EPS, **options))
 
 
+@pytest.mark.once
 def test_staps_anneals_with_the_loss_of_sabr():
     network = conv_network()
     options = {"tau_ratio": 0.3, "pgd_steps": 2, "seed": 1}
@@ -144,6 +149,7 @@ def test_staps_anneals_with_the_loss_of_sabr():
     same_step(*models, 1e-6)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("method", ["cc-ibp", "mtl-ibp", "exp-ibp"])
 def test_ends_of_the_expressive_losses(method):
     network = conv_network()
@@ -153,6 +159,7 @@ def test_ends_of_the_expressive_losses(method):
     same_step(METHODS[method](network, EPS, alpha=0, **options), adversarial, 1e-5)
 
 
+@pytest.mark.once
 def test_ends_of_diffai():
     """The whole box and its bound alone; attacked images alone."""
     network, (x, y) = dense_network(), images(8, (6,))
@@ -208,6 +215,7 @@ def test_exp_ibp_of_confident_samples_has_a_finite_gradient():
     assert all(np.all(np.isfinite(g)) for g in gradients)
 
 
+@pytest.mark.once
 def test_crown_ibp_ends_as_ibp():
     network = conv_network()
     same_step(METHODS["crown-ibp"](network, EPS), IBPModel(network, EPS), 1e-5)
@@ -227,6 +235,7 @@ def test_standard_training_is_the_cross_entropy():
     close(cross_entropy(logit_margins(logits, y)), expected)
 
 
+@pytest.mark.once
 def test_objectives_of_taps_alone():
     """Rows of Table 2 of the paper."""
     network = conv_network()
@@ -402,6 +411,7 @@ def test_projections_have_the_right_median():
     np.testing.assert_allclose(np.median(found, axis=0), exact, rtol=0.05)
 
 
+@pytest.mark.once
 def test_convex_training_is_about_its_bound():
     """Margins of the batch's own moments; at radius 0 the clean cross-entropy."""
     (x, y), network = images(8, (6,)), dense_network()
