@@ -19,7 +19,6 @@ from keras_taps.verification.exact.search import (
     checked_forms,
     maximise,
 )
-from keras_taps.verification.exact.solver import minimise
 from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.unsafe import Unsafe
 
@@ -215,35 +214,3 @@ def exact_verdict(
             return "falsified", bracket.point, found
     certified = np.all(np.isfinite(found) & (found < 0))
     return "certified" if certified else "unknown", None, found
-
-
-def triangle_bound(graph, lower, upper, weights, offset, boxes, slack=1e-6, timeout=60):
-    """Maximise a form over the linear relaxation with given boxes; the best that CROWN can reach.
-
-    A ReLU lies in the triangle of its box, a window in the relaxation of its binaries. Boxes of
-    neurons that keep their sign decide that sign and are not used beyond it, as in CROWN.
-
-    Args:
-        graph: `Graph`.
-        lower: Array of the shape of one input.
-        upper: Array of the same shape.
-        weights: Array `(outputs,)`.
-        offset: Number.
-        boxes: As in `exact_bound`.
-        slack: As in `exact_bound`.
-        timeout: Seconds.
-
-    Returns:
-        The bound, a float. It is the Lagrangian bound of the multipliers that HiGHS found, computed
-        here, and so holds whatever their accuracy, up to an allowance for rounding.
-
-    References:
-        Salman et al., "A Convex Relaxation Barrier to Tight Robustness Verification of Neural
-        Networks", 2019; Neumaier and Shcherbina, "Safe bounds in linear and mixed-integer linear
-        programming", 2004.
-    """
-    weights, offset = checked_form(graph, weights, offset)
-    program = Program(graph, lower, upper, boxes, slack)
-    form = program.form(weights, offset)
-    answer = minimise(program, -form.matrix.toarray()[0], timeout, relaxed=True)
-    return float(form.constant[0] + form.error[0] - answer.bound)

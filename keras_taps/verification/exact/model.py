@@ -98,7 +98,7 @@ class Program:
                     f"{LARGEST:g}: scale the network, or leave out the stage 'milp'"
                 )
         self.lower = self.upper = self.error = np.zeros(0)
-        self.integer = self.free = np.zeros(0, bool)
+        self.integer = np.zeros(0, bool)
         self._rows, self._fills, self._site = (), (), 0
         inputs = self.add_columns(*(np.ravel(bound) for bound in self.box))
         self.outputs = self._walk(graph.nodes, self._pick(inputs, inputs, 1.0))
@@ -113,7 +113,7 @@ class Program:
         """Number of rows."""
         return sum(len(lower) for _, lower, _ in self._rows)
 
-    def add_columns(self, lower, upper, integer=False, error=0.0, free=False):
+    def add_columns(self, lower, upper, integer=False, error=0.0):
         """Append columns with these bounds and return their indices.
 
         Args:
@@ -121,12 +121,10 @@ class Program:
             upper: Array of the same shape.
             integer: Whether they are binaries.
             error: Number or array, see `error` of the class.
-            free: Which bounds the triangle relaxation does not know.
         """
         new = self.size + np.arange(len(lower))
         self.lower, self.upper = np.append(self.lower, lower), np.append(self.upper, upper)
         self.integer = np.append(self.integer, np.full(len(new), integer))
-        self.free = np.append(self.free, np.broadcast_to(free, len(new)))
         # A column between its bounds is wrong by no more than their distance.
         self.error = np.append(self.error, np.minimum(error, np.subtract(upper, lower)))
         return new
@@ -293,8 +291,7 @@ class Program:
         matrix, constant = form.matrix[entries], form.constant[entries]
         own = form.error[entries]
         error = FEASIBILITY + own + abs(matrix) @ self.error[: matrix.shape[1]]
-        crossing = (lower < 0) & (upper > 0)
-        new = self.add_columns(lower[entries], upper[entries], error=error, free=~crossing[entries])
+        new = self.add_columns(lower[entries], upper[entries], error=error)
         ones = self._pick(new, new, 1.0).matrix
         self.add_rows(ones - self.fit(matrix), constant - own, constant + own)
         return new

@@ -38,7 +38,6 @@ def minimise(
     start=None,
     offer=None,
     decided=None,
-    relaxed=False,
     may_fail=False,
 ):
     """Minimise `cost @ columns` over a program.
@@ -52,7 +51,6 @@ def minimise(
         start: Values of all columns to start from.
         offer: Called with the columns of each better solution.
         decided: Called with the lower bound so far; if it returns True, the search ends.
-        relaxed: Whether to forget integrality and the boxes of neurons that keep their sign.
         may_fail: Whether a program without solutions is an answer.
 
     Returns:
@@ -61,11 +59,11 @@ def minimise(
     Raises:
         RuntimeError: If HiGHS finds no solution where there must be one.
     """
-    integral = bool(program.integer.any()) and not relaxed
+    integral = bool(program.integer.any())
     began = time.monotonic()
     for presolve in ("choose", "off"):  # without presolve it does other sums
         left = max(timeout - (time.monotonic() - began), 0.0)
-        job = _job(program, cost, threads, gap, relaxed, integral, start)
+        job = _job(program, cost, threads, gap, integral, start)
         job["options"]["presolve"] = presolve
         found = solve(job, left, offer, decided)
         status = found["status"]
@@ -117,16 +115,12 @@ def lagrangian_bound(program, cost, multipliers):
     return float(total - 4 * np.finfo("float64").eps * (matrix.shape[0] + len(cost)) * size)
 
 
-def _job(program, cost, threads, gap, relaxed, integral, start):
+def _job(program, cost, threads, gap, integral, start):
     matrix, row_lower, row_upper = program.rows()
-    lower, upper = program.lower, program.upper
-    if relaxed:
-        lower = np.where(program.free, -np.inf, lower)
-        upper = np.where(program.free, np.inf, upper)
     return {
         "cost": cost,
-        "lower": lower,
-        "upper": upper,
+        "lower": program.lower,
+        "upper": program.upper,
         "matrix": (matrix.indptr, matrix.indices, matrix.data),
         "row_lower": row_lower,
         "row_upper": row_upper,

@@ -12,7 +12,6 @@ from keras_taps.verification.exact.milp import (
     exact_bound,
     exact_maximum,
     exact_verdict,
-    triangle_bound,
 )
 from keras_taps.verification.exact.model import Program, sparse_rows
 from keras_taps.verification.exact.solver import lagrangian_bound, minimise
@@ -133,24 +132,6 @@ def test_brackets_the_maximum(kind, seed):
     assert found.value == (graph(found.point[None]) @ WEIGHTS + OFFSET)[0]
     samples = graph(sample(lower, upper, 10_000)) @ WEIGHTS + OFFSET
     assert samples.max() <= found.bound
-    assert triangle_bound(*arguments) >= found.value
-
-
-def test_triangle_by_hand():
-    """`relu(x) - 2 relu(x)` on [-1, 1]: at most 0, and at most 1/2 if the two may differ."""
-    last = Dense(np.array([[1.0], [-2.0]]), np.zeros(1))
-    graph = Graph((Dense(np.ones((1, 2)), np.zeros(2)), Relu((2,)), last))
-    arguments = single(graph, -np.ones(1), np.ones(1))
-    assert exact_bound(*arguments).value == pytest.approx(0, abs=1e-6)
-    assert triangle_bound(*arguments, slack=0) == pytest.approx(0.5, abs=1e-9)
-
-
-def test_triangle_is_exact_without_kinks():
-    graph, lower, upper, *_ = problem("dense", 1)
-    point = (lower + upper) / 2
-    narrow = point - 1e-4, point + 1e-4
-    arguments = graph, *narrow, WEIGHTS, OFFSET, interval_boxes(graph, *narrow)
-    assert triangle_bound(*arguments, slack=0) == pytest.approx(exact_bound(*arguments).value)
 
 
 @pytest.mark.parametrize("kind", ["conv", "padded_pool", "residual"])
@@ -272,9 +253,8 @@ def test_rejects_what_is_not_finite():
         (graph, lower, upper, weights, offset, bad_boxes),
         (spoiled, lower, upper, weights, offset, boxes),
     ):
-        for function in (exact_bound, triangle_bound):
-            with pytest.raises(ValueError, match="finite"):
-                function(*arguments)
+        with pytest.raises(ValueError, match="finite"):
+            exact_bound(*arguments)
 
 
 def test_rejects_what_does_not_fit():
@@ -329,7 +309,6 @@ def test_tiny_coefficients_count(coefficient, span):
     graph = Graph((first, Relu((2,)), Dense(np.array([[1.0], [-1.0]]), np.zeros(1))))
     arguments = single(graph, np.array([0.0, -1.0]), np.array([span, 1.0]))
     assert exact_bound(*arguments).bound >= coefficient * span
-    assert triangle_bound(*arguments) >= coefficient * span
 
 
 def test_verdicts():
