@@ -23,6 +23,7 @@ from certification_tables import (
 )
 from convolution_table import convolution, small_convolutions
 from hard_set_table import hard_set
+from other_systems_table import other_systems
 from provenance import DOCS, RESULTS, read_json
 from startup_table import startup
 from tables_format import (
@@ -154,7 +155,19 @@ images, one seed; percent of the 10 000 test images. "Certified" and "Unknown" a
 {runs}
 
 Run it with `python benchmarks/ten_epochs.py RECIPE ...`; the figures are those of the run's
-`metrics.json` and of the verifier.
+`metrics.json` and of the verifier. `convex-10` is `mnist-0.1-cnn3-convex` with 10 projections in
+place of 50, the teacher of `cc-dist` (CC-IBP) and `ad-cert` (MTL-IBP) the network of the row `pgd`.
+
+## What the other systems cost
+
+One training step after the ramp (`sortnet-64-p`: during it) and one validation of as many images,
+on random images of MNIST's shape; the peaks of a process's memory include about half a GiB of
+imports. `colt-2-10` is stage 2 of COLT with 10 projections, `convex-50` Wong and Kolter with 50,
+whose validation takes exact bounds, a row a neuron, whatever training took.
+
+{other_systems}
+
+Run it with `python benchmarks/other_systems.py`.
 
 ## Certification of a whole test set
 
@@ -377,6 +390,7 @@ def page(results=RESULTS):
         mnist=short_training(read_json(results / "short_training_mnist.json")),
         fashion_mnist=short_training(read_json(results / "short_training_fashion_mnist.json")),
         runs=runs(results / "runs"),
+        other_systems=other_systems(read_json(results / "other_systems.json")),
         certification=certification(read_json(results / "certification.json")),
         then_and_now=then_and_now(read_json(results / "certification_then.json")),
         branch_and_bound=branch_and_bound(read_json(results / "branch_and_bound.json")),
