@@ -122,9 +122,12 @@ def neuron_bounds(box, arrived, pull, floats=_FLOATS, largest=0):
         return concretise(box, *pull(rows, ops.zeros(ops.shape(rows)[:2], dtype=rows.dtype)))
 
     starts = range(0, count, size)
-    found = ops.map(bounds, ops.convert_to_tensor(starts, dtype="int32"))
-    found = ops.reshape(ops.swapaxes(found, 0, 1), (batch, len(starts) * size))
-    upper = ops.reshape(found[:, :count], ops.shape(arrived.lower))
+    if len(starts) == 1:  # a loop is slow to trace, above all its gradient
+        found = bounds(0)
+    else:
+        found = ops.map(bounds, ops.convert_to_tensor(starts, dtype="int32"))
+        found = ops.reshape(ops.swapaxes(found, 0, 1), (batch, len(starts) * size))[:, :count]
+    upper = ops.reshape(found, ops.shape(arrived.lower))
     return Interval(2 * arrived.centre - upper, upper)
 
 
