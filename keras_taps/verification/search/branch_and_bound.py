@@ -22,8 +22,8 @@ from keras_taps.verification.search.branching import (
     line_scores,
     local_biases,
 )
-from keras_taps.verification.search.case import Case, gather
 from keras_taps.verification.search.domain_engine import DomainEngine
+from keras_taps.verification.search.instance import Instance, gather
 from keras_taps.verification.search.pool import Pool
 from keras_taps.verification.search.split_lp import split_lp
 
@@ -97,7 +97,7 @@ class BranchAndBound:
             most: Domains of a task after which it is left open, when their batch is bounded.
         """
         limits = account, timeout, np.inf if budget is None else budget
-        cases = {}
+        instances = {}
         for number, task in enumerate(tasks):
             left = _left(task, *limits)
             if left <= 0:
@@ -105,33 +105,33 @@ class BranchAndBound:
             began, deadline = self.clock(), Deadline.after(left, self._clock)
             try:
                 given = self.check, deadline, task.proved, self.engine.sloped
-                case = Case(task, self.checker, *given)
+                instance = Instance(task, self.checker, *given)
             except OutOfTime:
                 task.spend(account, self.clock() - began)
                 continue
             task.spend(account, self.clock() - began)
-            if not case.finish(account) and not case.stuck:
-                cases[number] = case
-        if not cases:
+            if not instance.finish(account) and not instance.stuck:
+                instances[number] = instance
+        if not instances:
             return
-        widest = max(max(len(case.neurons) for case in cases.values()), 1)
-        members = max(len(forms) for case in cases.values() for forms in case.forms.values())
+        widest = max(max(len(instance.neurons) for instance in instances.values()), 1)
+        members = max(len(forms) for each in instances.values() for forms in each.forms.values())
         pool = Pool.of_domains(widest, members, 2 * CANDIDATES)
         begun = False
-        while cases:
+        while instances:
             began, compiled = self.clock(), self.engine.compile_s
-            for case in cases.values():
-                case.root.deadline = Deadline.after(_left(case.task, *limits), self._clock)
-            fresh = self._children(cases, pool) if begun else self._roots(cases, pool)
+            for instance in instances.values():
+                instance.root.deadline = Deadline.after(_left(instance.task, *limits), self._clock)
+            fresh = self._children(instances, pool) if begun else self._roots(instances, pool)
             begun = True
-            self._expand(cases, pool, fresh)
+            self._expand(instances, pool, fresh)
             spent = self.clock() - began
             if not self.charge_compilation:
                 spent -= self.engine.compile_s - compiled
-            shares = np.bincount(fresh["case"], minlength=len(tasks)) / len(fresh["case"])
+            shares = np.bincount(fresh["instance"], minlength=len(tasks)) / len(fresh["instance"])
             for number in np.flatnonzero(shares):
                 tasks[number].spend(account, float(spent * shares[number]))
-            self._leave(cases, pool, limits, most)
+            self._leave(instances, pool, limits, most)
 
     def _clock(self):
         """Seconds now, without those that are not charged."""
@@ -139,70 +139,70 @@ class BranchAndBound:
 
     # One step
 
-    def _roots(self, cases, pool):
+    def _roots(self, instances, pool):
         """The domains to begin with: what is open of each class that is left."""
-        starts = [(number, *start) for number, case in cases.items() for start in case.starts()]
+        starts = [(number, *start) for number, own in instances.items() for start in own.starts()]
         fields = {name: _blank(array, len(starts)) for name, array in pool.arrays.items()}
         fields["bound"][:] = np.inf
         fields["mix"][:] = 1.0
         for row, (number, group, node, *own) in enumerate(starts):
-            fields["case"][row], fields["group"][row], fields["node"][row] = number, group, node
+            fields["instance"][row], fields["group"][row], fields["node"][row] = number, group, node
             for name, values in zip(("slopes", "betas"), own, strict=True):
                 fields[name][row, : len(values)] = values
         return fields
 
-    def _expand(self, cases, pool, fresh):
+    def _expand(self, instances, pool, fresh):
         """Bound new domains; prove, refute or keep each."""
         for start in range(0, len(fresh["bound"]), self.sizes[-1]):
             part = {name: values[start : start + self.sizes[-1]] for name, values in fresh.items()}
-            alive = np.array([cases[n].task.verdict is None for n in part["case"]], bool)
+            alive = np.array([instances[n].task.verdict is None for n in part["instance"]], bool)
             part = {name: values[alive] for name, values in part.items()}
             if not len(part["bound"]):
                 continue
-            if all(cases[n].root.deadline.left <= 0 for n in part["case"]):
+            if all(instances[n].root.deadline.left <= 0 for n in part["instance"]):
                 part["choices"][:] = -1  # they are to be bounded before they are split
                 pool.add(**part)
                 continue
-            linear = self._bound(cases, part)
-            self._close(cases, part)
-            self._keep(cases, pool, part, linear)
+            linear = self._bound(instances, part)
+            self._close(instances, part)
+            self._keep(instances, pool, part, linear)
 
-    def _bound(self, cases, part):
+    def _bound(self, instances, part):
         """Bound a batch, write what was found into its fields; which domains cannot be split."""
-        domains = zip(*(part[n] for n in ("case", "group", "node")), strict=True)
-        free = np.array([cases[number].free(*domain) for number, *domain in domains], bool)
+        domains = zip(*(part[n] for n in ("instance", "group", "node")), strict=True)
+        free = np.array([instances[number].free(*domain) for number, *domain in domains], bool)
         # With curves no domain is linear: it is bounded and cannot be split.
         bounded = free | bool(self.sites.curves)
         chosen = np.flatnonzero(bounded)
         if len(chosen):
             self.nodes += len(chosen)
-            for number in part["case"][chosen]:
-                cases[number].domains += 1
+            for number in part["instance"][chosen]:
+                instances[number].domains += 1
             some = {name: values[chosen] for name, values in part.items()}
-            domains = gather(cases, some)
+            domains = gather(instances, some)
             steps = self.iterations * (2 if self.sites.curves else 1)  # lines of curves take more
             found = self.engine.domains(domains, self._size(len(chosen)), steps)
-            self._try(cases, some, found)
-            self._write(cases, some, domains, found)
+            self._try(instances, some, found)
+            self._write(instances, some, domains, found)
             for name, values in some.items():
                 part[name][chosen] = values
         for row in np.flatnonzero(~bounded):
-            self._linear(cases, part, row)
+            self._linear(instances, part, row)
         return ~free
 
     def _size(self, count):
         """The smallest batch that holds so many domains."""
         return next(size for size in self.sizes if size >= count)
 
-    def _try(self, cases, part, found):
+    def _try(self, instances, part, found):
         """Show the attack's points to the tasks they may falsify."""
         reached = np.flatnonzero(found.values >= -1e-6)
-        for number in np.unique(part["case"][reached]):
-            mine, task = reached[part["case"][reached] == number], cases[number].task
+        for number in np.unique(part["instance"][reached]):
+            mine, task = reached[part["instance"][reached] == number], instances[number].task
             if task.verdict is None:
                 self.attempt(task, found.points[mine])
 
-    def _write(self, cases, part, domains, found):
+    def _write(self, instances, part, domains, found):
         low = np.maximum(domains.low, domains.floor)
         high = np.minimum(domains.high, domains.ceiling)
         splits = self.sites.splits(low, high)
@@ -215,45 +215,45 @@ class BranchAndBound:
         bounds = np.where(np.isfinite(found.bounds), found.bounds, np.inf)
         # A child is part of its parent, whatever rounding and unfinished descent say.
         part["bound"] = np.minimum(part["bound"], bounds)
-        for row, number in enumerate(part["case"]):
-            case = cases[number]
-            count = len(case.neurons)
-            betas = found.betas[row, case.neurons]
-            part["slopes"][row, :count] = case.packed(found.slopes[row])
+        for row, number in enumerate(part["instance"]):
+            instance = instances[number]
+            count = len(instance.neurons)
+            betas = found.betas[row, instance.neurons]
+            part["slopes"][row, :count] = instance.packed(found.slopes[row])
             part["betas"][row, :count] = np.where(np.isfinite(betas), betas, 0.0)
-            part["mix"][row] = case.own_mix(int(part["group"][row]), found.mix[row])
+            part["mix"][row] = instance.own_mix(int(part["group"][row]), found.mix[row])
             part["choices"][row] = best_places(
-                [score[row, case.neurons] for score in ranked], CANDIDATES
+                [score[row, instance.neurons] for score in ranked], CANDIDATES
             )
 
-    def _linear(self, cases, part, row):
+    def _linear(self, instances, part, row):
         """A domain without a free neuron: its linear program has the last word."""
-        case, group = cases[part["case"][row]], part["group"][row]
-        pattern, constrained = case.pattern(group, part["node"][row])
-        forms = case.forms[group]
+        instance, group = instances[part["instance"][row]], part["group"][row]
+        pattern, constrained = instance.pattern(group, part["node"][row])
+        forms = instance.forms[group]
         found = split_lp(
             self.graph,
-            case.task.query.lower,
-            case.task.query.upper,
-            case.task.query.forms[forms],
-            case.task.query.offset[forms],
+            instance.task.query.lower,
+            instance.task.query.upper,
+            instance.task.query.forms[forms],
+            instance.task.query.offset[forms],
             pattern,
             constrained,
         )
-        if found.point is not None and case.task.verdict is None:
-            self.attempt(case.task, found.point[None])
+        if found.point is not None and instance.task.verdict is None:
+            self.attempt(instance.task, found.point[None])
         part["bound"][row] = found.bound
         part["mix"][row, : len(forms)] = found.mix
-        part["betas"][row, : len(case.neurons)] = (pattern * found.betas)[case.neurons]
+        part["betas"][row, : len(instance.neurons)] = (pattern * found.betas)[instance.neurons]
 
-    def _close(self, cases, part):
+    def _close(self, instances, part):
         """Prove the domains whose bound is below 0; those the checker does not confirm stay."""
-        for number in np.unique(part["case"]):
-            case = cases[number]
-            mine = np.flatnonzero((part["case"] == number) & (part["bound"] < 0))
-            if not len(mine) or case.task.verdict is not None:
+        for number in np.unique(part["instance"]):
+            instance = instances[number]
+            mine = np.flatnonzero((part["instance"] == number) & (part["bound"] < 0))
+            if not len(mine) or instance.task.verdict is not None:
                 continue
-            part["bound"][mine] = case.close(
+            part["bound"][mine] = instance.close(
                 part["group"][mine],
                 part["node"][mine],
                 part["slopes"][mine],
@@ -262,50 +262,50 @@ class BranchAndBound:
                 part["bound"][mine],
             )
 
-    def _keep(self, cases, pool, part, linear):
+    def _keep(self, instances, pool, part, linear):
         rows = np.flatnonzero(~(part["bound"] < 0))
         for row in rows[linear[rows]]:
-            cases[part["case"][row]].stuck = True  # a tie, or rounding: no split is left
+            instances[part["instance"][row]].stuck = True  # a tie, or rounding: no split is left
         rows = rows[~linear[rows]]
         if len(rows):
             pool.add(**{name: part[name][rows] for name in pool.arrays})
 
-    def _leave(self, cases, pool, limits, most):
-        """Take decided cases out, those with no time left, and the largest if memory is short."""
+    def _leave(self, instances, pool, limits, most):
+        """Take out what is decided or has no time left, and the largest if memory is short."""
         counts = pool.counts()
-        for number, case in list(cases.items()):
-            over = _left(case.task, *limits) <= 0 or case.domains >= most
-            if case.finish(limits[0]) or number not in counts or over:
-                if case.task.verdict is None and number not in counts and not case.stuck:
+        for number, instance in list(instances.items()):
+            over = _left(instance.task, *limits) <= 0 or instance.domains >= most
+            if instance.finish(limits[0]) or number not in counts or over:
+                if instance.task.verdict is None and number not in counts and not instance.stuck:
                     raise RuntimeError("Branch and bound lost a domain.")
-                del cases[number]
+                del instances[number]
                 pool.drop(number)
         while len(pool) * pool.bytes > self.memory:
             counts = pool.counts()
             largest = max(counts, key=counts.get)
-            del cases[largest]
+            del instances[largest]
             pool.drop(largest)
 
     # Splits
 
-    def _children(self, cases, pool):
-        """Split the worst domains of every case; several levels at once while there are few."""
+    def _children(self, instances, pool):
+        """Split the worst domains of every instance; several levels at once while there are few."""
         slots = self.sizes[-1]
         levels = 1
         while levels < LEVELS and len(pool) * 2 ** (levels + 1) <= slots:
             levels += 1
         parents = pool.take(pool.best(max(slots // 2**levels, 1)))
         rows, nodes = [], []
-        for row, choices in enumerate(self._ordered(cases, parents)):
-            case, group = cases[parents["case"][row]], parents["group"][row]
+        for row, choices in enumerate(self._ordered(instances, parents)):
+            instance, group = instances[parents["instance"][row]], parents["group"][row]
             grown = [int(parents["node"][row])]
-            low, high = case.within(group, grown[0])
-            for neuron in case.neurons[choices[:levels]]:
+            low, high = instance.within(group, grown[0])
+            for neuron in instance.neurons[choices[:levels]]:
                 point = self.sites.point(neuron, low[neuron], high[neuron])
                 grown = [
                     child
                     for node in grown
-                    for child in case.trees[group].split(node, neuron, point)
+                    for child in instance.trees[group].split(node, neuron, point)
                 ]
             rows += [row] * len(grown)
             nodes += grown
@@ -313,8 +313,8 @@ class BranchAndBound:
         children["node"] = np.array(nodes, "int32")
         return children
 
-    def _ordered(self, cases, parents):
-        """For each domain the neurons to split, best first, by their places in the case."""
+    def _ordered(self, instances, parents):
+        """For each domain the neurons to split, best first, by their places in the instance."""
         choices = parents["choices"]
         if self.branching in ("babsr", "upb"):
             return [known_places(row[:CANDIDATES]) for row in choices]
@@ -325,14 +325,14 @@ class BranchAndBound:
         rows = np.repeat(np.arange(len(unique)), [2 * len(places) for places in unique])
         at = np.concatenate(
             [
-                np.repeat(cases[number].neurons[places], 2)
-                for number, places in zip(parents["case"], unique, strict=True)
+                np.repeat(instances[number].neurons[places], 2)
+                for number, places in zip(parents["instance"], unique, strict=True)
             ]
         )
         bounds = np.full(len(rows), np.inf)
         for start in range(0, len(rows), self.sizes[-1]):
             chosen = slice(start, start + self.sizes[-1])
-            domains = gather(cases, {n: values[rows[chosen]] for n, values in parents.items()})
+            domains = gather(instances, {n: values[rows[chosen]] for n, values in parents.items()})
             self.sites.split(domains, at[chosen])
             found = self.engine.quick(domains, self._size(len(domains.low)))
             bounds[start : start + len(found)] = np.where(np.isfinite(found), found, np.inf)

@@ -8,13 +8,13 @@ class Pool:
 
     Args:
         fields: Dictionary from a name to `(shape, dtype)` of one record's value. There must be a
-            `bound` and a `case`.
+            `bound` and an `instance`.
         capacity: Places to begin with.
 
     Example:
 
-    >>> pool = Pool({"bound": ((), "float32"), "case": ((), "int32")}, capacity=2)
-    >>> pool.add(bound=np.array([1.0, 3.0, 2.0]), case=np.zeros(3))
+    >>> pool = Pool({"bound": ((), "float32"), "instance": ((), "int32")}, capacity=2)
+    >>> pool.add(bound=np.array([1.0, 3.0, 2.0]), instance=np.zeros(3))
     >>> pool.arrays["bound"][pool.best(2)].tolist()
     [3.0, 2.0]
     """
@@ -31,7 +31,7 @@ class Pool:
         return cls(
             {
                 "bound": ((), "float64"),  # float32 would make 0 of bounds a little below it
-                "case": ((), "int32"),
+                "instance": ((), "int32"),
                 "group": ((), "int32"),
                 "node": ((), "int32"),
                 "slopes": ((neurons,), "uint8"),
@@ -67,11 +67,11 @@ class Pool:
         self._used[places] = True
 
     def best(self, count):
-        """Places of up to `count` records: in turn of each case the one with the largest bound."""
+        """Places of up to `count` records: of each instance in turn the one of largest bound."""
         places = np.flatnonzero(self._used)
-        case, bound = self.arrays["case"][places], self.arrays["bound"][places]
-        order = np.lexsort((-bound, case))
-        starts = np.r_[0, np.flatnonzero(np.diff(case[order])) + 1]
+        instance, bound = self.arrays["instance"][places], self.arrays["bound"][places]
+        order = np.lexsort((-bound, instance))
+        starts = np.r_[0, np.flatnonzero(np.diff(instance[order])) + 1]
         sizes = np.diff(np.r_[starts, len(order)])
         turn = np.arange(len(order)) - np.repeat(starts, sizes)
         return places[order[np.argsort(turn, kind="stable")[:count]]]
@@ -81,11 +81,11 @@ class Pool:
         self._used[places] = False
         return {name: array[places] for name, array in self.arrays.items()}
 
-    def drop(self, case):
-        """Remove all records of a case."""
-        self._used &= self.arrays["case"] != case
+    def drop(self, instance):
+        """Remove all records of an instance."""
+        self._used &= self.arrays["instance"] != instance
 
     def counts(self):
-        """Dictionary from each case to the number of its records."""
-        cases, counts = np.unique(self.arrays["case"][self._used], return_counts=True)
-        return dict(zip(cases.tolist(), counts.tolist(), strict=True))
+        """Dictionary from each instance to the number of its records."""
+        instances, counts = np.unique(self.arrays["instance"][self._used], return_counts=True)
+        return dict(zip(instances.tolist(), counts.tolist(), strict=True))

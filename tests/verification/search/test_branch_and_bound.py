@@ -17,7 +17,7 @@ from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import Dense, Relu
 from keras_taps.verification.graph.unsafe import Unsafe
 from keras_taps.verification.search.branch_and_bound import BranchAndBound
-from keras_taps.verification.search.case import Case
+from keras_taps.verification.search.instance import Instance
 from tests.helpers import BACKEND
 from tests.verification.helpers import sample
 from tests.verification.searches import (
@@ -248,7 +248,7 @@ def test_bounds_that_float32_cannot_tell_from_zero(tiny, monkeypatch):
     """What the checker proved is proved; it must not come back as a domain to split."""
     search = set_up(tiny, [1, -1], [0, 0], [1, 1], 0)
     task = question(offset=-1.5)
-    monkeypatch.setattr("keras_taps.verification.search.case.bound_leaves", lambda *a: np.full(
+    monkeypatch.setattr("keras_taps.verification.search.instance.bound_leaves", lambda *a: np.full(
         len(a[4]), -1e-60))  # fmt: skip
     monkeypatch.setattr("keras_taps.verification.certificate.leaves.RootBox.upper_bounds",
                         lambda *a, **k: np.full(1, np.inf))  # fmt: skip
@@ -277,10 +277,10 @@ def test_stuck_cases_go_on():
     tasks, truth = problems(search.graph, 4, seed=7)
     keep = search._keep
 
-    def hasty(cases, *rest):
-        for case in cases.values():
-            case.stuck = True
-        keep(cases, *rest)
+    def hasty(instances, *rest):
+        for instance in instances.values():
+            instance.stuck = True
+        keep(instances, *rest)
 
     search._keep = hasty
     try:
@@ -292,14 +292,14 @@ def test_stuck_cases_go_on():
 
 def test_engine_and_checker_speak_of_the_same(monkeypatch):
     """Groups with fewer forms than others share batches: what is proved is what was bounded."""
-    search, seen, close = loaded(KINDS[0], 2), [], Case.close
+    search, seen, close = loaded(KINDS[0], 2), [], Instance.close
 
-    def spy(case, *fields):
-        found = close(case, *fields)
+    def spy(instance, *fields):
+        found = close(instance, *fields)
         seen.extend(zip(fields[-1], found, strict=True))
         return found
 
-    monkeypatch.setattr(Case, "close", spy)
+    monkeypatch.setattr(Instance, "close", spy)
     tasks, truth = problems(search.graph, 6, margin=0.05, seed=7)
     assert any(len(set(np.bincount(task.query.groups))) > 1 for task in tasks)
     search.solve(tasks)

@@ -12,7 +12,7 @@ from keras_taps.verification.graph.graph import Graph
 from keras_taps.verification.graph.nodes import Dense, Relu
 from keras_taps.verification.search.branch_and_bound import BranchAndBound
 from keras_taps.verification.search.branching import Sites
-from keras_taps.verification.search.case import Case, gather
+from keras_taps.verification.search.instance import Instance, gather
 from tests.helpers import BACKEND
 from tests.verification.searches import attempt, proved
 
@@ -61,24 +61,24 @@ def test_engine_and_checker_bound_the_same(monkeypatch):
     graph = graph_of(NAMES[0], 1)
     checker, task = Checker(graph), task_of(graph, -0.5)
     search = BranchAndBound(graph, checker, None, sizes=(16,))
-    case = Case(task, checker, sloped=search.engine.sloped)
-    tree, rng, nodes = case.trees[0], np.random.default_rng(0), []
+    instance = Instance(task, checker, sloped=search.engine.sloped)
+    tree, rng, nodes = instance.trees[0], np.random.default_rng(0), []
     while len(tree.open_nodes) < 16:
         node = int(rng.choice(tree.open_nodes))
-        low, high = case.within(0, node)
-        mine = np.intersect1d(case.neurons, np.flatnonzero(search.sites.splits(low, high)))
+        low, high = instance.within(0, node)
+        mine = np.intersect1d(instance.neurons, np.flatnonzero(search.sites.splits(low, high)))
         neuron = rng.choice(mine[[0, 1, -1]])
         tree.split(node, neuron, search.sites.point(neuron, low[neuron], high[neuron]))
     nodes = tree.open_nodes
     assert any(np.isfinite(tree.limits(n)).all(0).any() for n in nodes)
-    count, size = len(nodes), len(case.neurons)
+    count, size = len(nodes), len(instance.neurons)
     part = {
-        "case": np.zeros(count, int), "group": np.zeros(count, int),
+        "instance": np.zeros(count, int), "group": np.zeros(count, int),
         "node": np.array(nodes), "mix": np.ones((count, 1), "float32"),
-        "slopes": np.tile(case.start_slopes(0), (count, 1)),
+        "slopes": np.tile(instance.start_slopes(0), (count, 1)),
         "betas": rng.normal(size=(count, size)).astype("float32") * 0.1,
     }  # fmt: skip
-    domains = gather({0: case}, part)
+    domains = gather({0: instance}, part)
     found = search.engine.domains(domains, 16, 5)
     start = search.engine.quick(domains, 16)
     assert np.all(found.bounds <= start + 1e-4)
@@ -88,10 +88,10 @@ def test_engine_and_checker_bound_the_same(monkeypatch):
     ):
         limits = domains.floor, domains.ceiling
         forms = np.repeat(FORM, count, 0), np.repeat(task.query.offset, count)
-        exact = case.root.upper_bounds(*forms, limits, slopes, betas)
+        exact = instance.root.upper_bounds(*forms, limits, slopes, betas)
         with monkeypatch.context() as context:  # the box of the outputs may say more
-            context.setattr(case.root._walk, "back", False)
-            alone = case.root.upper_bounds(*forms, limits)
+            context.setattr(instance.root._walk, "back", False)
+            alone = instance.root.upper_bounds(*forms, limits)
         kept = np.isfinite(exact)
         assert np.any(exact[kept] < alone[kept] - 1e-3)
         least = np.minimum(bounds, alone)[kept]

@@ -13,7 +13,7 @@ from keras_taps.verification.search.branching import Sites
 from keras_taps.verification.search.domain_engine import Domains
 
 
-class Case:
+class Instance:
     """A task with everything that its domains share.
 
     Args:
@@ -159,31 +159,31 @@ class Case:
         return self.task.verdict is not None
 
 
-def gather(cases, part):
+def gather(instances, part):
     """The domains of a batch in the layout of the engine.
 
     Args:
-        cases: Dictionary from a number to its `Case`.
+        instances: Dictionary from a number to its `Instance`.
         part: Fields of the batch, as the pool has them.
 
     Returns:
         `Domains`.
     """
-    owners, groups = [cases[number] for number in part["case"]], part["group"]
+    owners, groups = [instances[number] for number in part["instance"]], part["group"]
     shape = len(owners), owners[0].root.neurons
-    low, high = (np.stack(side) for side in zip(*(case.known for case in owners), strict=True))
-    limits = [case.limits(*at) for case, *at in zip(owners, groups, part["node"], strict=True)]
+    low, high = (np.stack(side) for side in zip(*(own.known for own in owners), strict=True))
+    limits = [own.limits(*at) for own, *at in zip(owners, groups, part["node"], strict=True)]
     floor, ceiling = (np.stack(side) for side in zip(*limits, strict=True))
     slopes, betas = np.full(shape, np.nan, "float32"), np.zeros(shape, "float32")
-    for row, case in enumerate(owners):
-        mine, size = case.neurons, len(case.neurons)
-        slopes[row, mine] = case.unpacked(part["slopes"][row, :size])
+    for row, instance in enumerate(owners):
+        mine, size = instance.neurons, len(instance.neurons)
+        slopes[row, mine] = instance.unpacked(part["slopes"][row, :size])
         betas[row, mine] = part["betas"][row, :size]
     most = part["mix"].shape[1]
-    forms = [case.padded_forms(g, most) for case, g in zip(owners, groups, strict=True)]
+    forms = [instance.padded_forms(g, most) for instance, g in zip(owners, groups, strict=True)]
     return Domains(
-        lower=np.stack([case.box[0] for case in owners]),
-        upper=np.stack([case.box[1] for case in owners]),
+        lower=np.stack([instance.box[0] for instance in owners]),
+        upper=np.stack([instance.box[1] for instance in owners]),
         forms=np.stack([rows for rows, _ in forms]),
         offset=np.stack([offset for _, offset in forms]),
         low=low,
