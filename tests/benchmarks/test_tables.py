@@ -66,8 +66,25 @@ def test_ratios_and_deviations(results):
     )  # no IBP row to compare with
 
 
+def test_runs_beside_the_paper_and_costs_beside_ibp(results):
+    shares = {f"{name}_accuracy": 0.5 for name in tables.RUN_FIGURES}
+    run = {**shares, "backend": "jax", "count": 9, "eps": 0.1, "seed": 0, "selection": "last"}
+    write_json(results / "runs" / "mnist-0.1-cnn3-colt.json", {**run, "versions": {}})
+    costs = {"backend": "jax", "network": "cnn3", "batch": 8, "training_mib": 512}
+    costs |= {"provenance": provenance()}
+    validated = {"evaluation_s": 2.0, "evaluation_mib": 1024}
+    plain = {**costs, **validated, "case": "ibp-cnn3", "method": "ibp", "step_s": 0.5}
+    other = {**costs, "case": "colt-0-cnn3", "method": "colt", "step_s": 1.0}
+    write_json(results / "other_systems.json", [other, plain])
+    page = tables.page(results)
+    row = "| mnist-0.1-cnn3-colt | jax | 50.0 | 50.0 | 50.0 | 50.0 | - | - | 99.2 | 97.1 |"
+    assert row in page
+    assert "| `colt-0-cnn3` | JAX | cnn3 | 8 | 1.000 | 2.00 | 0.5 | - | - |" in page
+    assert "| `ibp-cnn3` | JAX | cnn3 | 8 | 0.500 | 1.00 | 0.5 | 2.0 | 1.0 |" in page
+
+
 def test_page_without_results_says_so(tmp_path):
-    assert tables.page(tmp_path).count(tables.NOT_MEASURED) == 16
+    assert tables.page(tmp_path).count(tables.NOT_MEASURED) == 17
 
 
 def test_check_notices_a_stale_page(results, tmp_path):
