@@ -156,9 +156,9 @@ columns are Table 1 of the paper, of far larger networks that were trained for 7
 {runs}
 
 Every method stays below its figure in the paper, and the order is another: there COLT is last and
-TAPS first, here COLT and IBP-R prove most. Interval bounds certify few of their images and branch
-and bound nearly all the rest, which it can do on a network of 24 330 weights. Where the order turns
-we have not tried.
+TAPS (whose share of all images is further down) first, here COLT is first. Interval bounds
+certify few of its images and branch and bound nearly all the rest, which it can do on a network of
+24 330 weights. Where the order turns we have not tried.
 
 Run it with `python benchmarks/ten_epochs.py RECIPE ...`; the figures are those of the run's
 `metrics.json` and of the verifier. `convex-10` is `mnist-0.1-cnn3-convex` with 10 projections in
@@ -358,7 +358,7 @@ def short_training(content):
 
 
 RUN_FIGURES = ("natural", "pgd", "ibp_certified", "taps")
-# As the paper calls what a run's name ends with.
+# What the paper calls the methods at the end of a run's name.
 PUBLISHED = {name.lower(): name for name in ("COLT", "IBP", "SABR", "TAPS", "STAPS", "SortNet")}
 
 
@@ -372,7 +372,7 @@ def runs(folder):
     paper = published("1")
 
     def printed(name):
-        figures = paper.get(("mnist", "0.1", PUBLISHED.get(name.rpartition("-")[2]), ""), {})
+        figures = paper.get(("mnist", "0.1", PUBLISHED.get(name.split("-", 3)[-1]), ""), {})
         return [f"{figures[n]:.1f}" if n in figures else "-" for n in ("natural", "certified")]
 
     rows = [
