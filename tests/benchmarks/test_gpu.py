@@ -52,10 +52,10 @@ def test_tiny_run(files, tmp_path):
     names = {r["implementation"] for r in parts["steps"]["measurements"][0]["results"]}
     assert names == {"jax", "torch", "eager-torch"}
     assert parts["training"]["runs"]["ibp-tiny"]["epochs_done"] == 2
-    assert parts["certification"]["ibp-tiny jax"]["stages"]["ibp"]["inputs"] == 8
+    assert parts["certification"]["ibp-tiny torch"]["stages"]["ibp"]["inputs"] == 8
     assert (tmp_path / "out" / "ibp-tiny.zip").exists()
     page = gpu_tables.section(tmp_path / "out")
-    assert "| JAX | IBP |" in page
+    assert "| PyTorch | IBP |" in page
     assert gpu_tables.NOT_RUN not in page
 
 
