@@ -22,8 +22,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 import gc
 
 import hypothesis
-import keras
 import pytest
+
+# Keras is imported where it is needed: the process that hands tests to workers runs none.
 
 # Derandomised, so that a red suite stays red when it is run again.
 hypothesis.settings.register_profile(
@@ -45,6 +46,8 @@ USUAL = hypothesis.settings(max_examples=100, derandomize=False)
 @pytest.fixture(autouse=True)
 def seed():
     """Every test starts from the same global seed and names its layers anew."""
+    import keras
+
     keras.utils.set_random_seed(0)
 
 
@@ -53,7 +56,7 @@ def eager():
     """On TensorFlow operations run one by one in a file: where each function is called a few times,
     tracing takes several times as long.
     """
-    if keras.backend.backend() != "tensorflow":
+    if _backend() != "tensorflow":
         yield
         return
     import tensorflow as tf
@@ -67,7 +70,7 @@ def eager():
 def memory():
     """What JAX compiled for one file takes memory and time of all that follow."""
     yield
-    if keras.backend.backend() == "jax":
+    if _backend() == "jax":
         import jax
 
         jax.clear_caches()
@@ -86,10 +89,16 @@ def pytest_collection_modifyitems(config, items):
         chosen = hasattr(test, "_hypothesis_internal_settings_applied")
         if hypothesis.is_hypothesis_test(test) and not chosen:
             USUAL(test)
-    if keras.backend.backend() != "torch":
+    if _backend() != "torch":
         once = [item for item in items if _is_once(item)]
         config.hook.pytest_deselected(items=once)
         items[:] = [item for item in items if not _is_once(item)]
+
+
+def _backend():
+    import keras
+
+    return keras.backend.backend()
 
 
 def _is_once(item):
