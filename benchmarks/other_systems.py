@@ -1,7 +1,7 @@
 """What the other systems of the paper cost: seconds and memory of a training step and a validation.
 
     python benchmarks/other_systems.py --backend tensorflow
-    python benchmarks/other_systems.py --backend jax --cases convex-10 convex-50
+    python benchmarks/other_systems.py --backend jax --cases convex-10-cnn3 colt-1-cnn5
 
 Random images of MNIST's shape, ten classes, untrained networks; the phase after the ramp. Each case
 runs in a process of its own, so that its peak of memory is its own. A record replaces an older one
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from provenance import RESULTS, add_record, provenance, threads
@@ -22,46 +23,66 @@ from short_training import train
 from training_step import peak_mebibytes
 
 IMAGE, CLASSES, EPS, STEPS = (28, 28, 1), 10, 0.1, 6
-LINES = {"warmup_weight": 0.0}
-RAMP = 10**6  # steps, of which none is the last
-# Name: (network, its options, method, options, batch, whether an evaluation is timed, ramp).
-CASES = {
-    f"{name}-{network}": (network, {"width": 16}, method, options, 256, True, 0)
-    for name, method, options in (
-        ("ibp", "ibp", {}),
-        ("ibp-r", "ibp-r", {**LINES, "stability": 1e-3}),
-        ("colt-0", "colt", {**LINES, "stage": 0, "stability": 1e-3}),
-        ("colt-1", "colt", {**LINES, "stage": 1}),
-        ("diffai", "diffai", LINES),
+NEVER = 10**6  # steps of a ramp that does not end here
+
+
+class Case(NamedTuple):
+    """What is trained for some steps.
+
+    Args:
+        network: Name of a function of `keras_taps.networks`.
+        method: Name of a training method.
+        options: Of the method.
+        own: Options of the network.
+        batch: Images a step.
+        evaluated: Whether an evaluation is timed.
+        ramp: Steps of the ramp; 0 for the phase after it.
+    """
+
+    network: str
+    method: str
+    options: dict
+    own: dict = {"width": 16}
+    batch: int = 256
+    evaluated: bool = True
+    ramp: int = 0
+
+
+def _cases():
+    methods = {
+        "ibp": {},
+        "ibp-r": {"warmup_weight": 0.0, "stability": 1e-3},
+        "diffai": {"warmup_weight": 0.0},
+    }
+    stages = (
+        {"warmup_weight": 0.0, "stage": 0, "stability": 1e-3},
+        {"warmup_weight": 0.0, "stage": 1},
     )
-    for network in ("cnn3", "cnn5")
-}
-CASES |= {
-    f"colt-2-{count}-cnn5": (
-        *("cnn5", {"width": 16}, "colt", {**LINES, "stage": 2, "projections": count}),
-        *(256, True, 0),
-    )
-    for count in (10, 50)
-}
-CASES |= {
-    f"convex-{count}-{network}": (
-        *(network, {"width": 16}, "convex", {**LINES, "projections": count}),
-        *(256, network == "cnn3", 0),  # exact bounds of CNN5 take minutes a batch
-    )
-    for count, network in ((10, "cnn3"), (50, "cnn3"), (10, "cnn5"))
-}
-CASES["diffai-hbox-cnn3"] = (
-    *("cnn3", {"width": 16}, "diffai", {**LINES, "abstraction": "hbox"}),
-    *(16, True, 0),
-)
-CASES |= {
-    f"sortnet-{width}-{norm}": (
-        *("distance_net", {"width": width, "depth": 4, "keep": 0.8}, "sortnet", {}),
-        *(128, True, ramp),
-    )
-    for width in (64, 128, 256)
-    for norm, ramp in (("p", RAMP), ("infinity", 0))
-}
+    for network in ("cnn3", "cnn5"):
+        for method, options in methods.items():
+            yield f"{method}-{network}", Case(network, method, options)
+        for options in stages:
+            stage = options["stage"]
+            yield (
+                f"colt-{stage}-{network}",
+                Case(network, "colt", {"warmup_weight": 0.0, **options}),
+            )
+    for count in (10, 50):
+        options = {"warmup_weight": 0.0, "projections": count}
+        yield f"colt-2-{count}-cnn5", Case("cnn5", "colt", {**options, "stage": 2})
+        yield f"convex-{count}-cnn3", Case("cnn3", "convex", options)
+        if count == 10:  # exact bounds of CNN5 take minutes a batch
+            yield f"convex-{count}-cnn5", Case("cnn5", "convex", options, evaluated=False)
+    options = {"warmup_weight": 0.0, "abstraction": "hbox"}
+    yield "diffai-hbox-cnn3", Case("cnn3", "diffai", options, batch=16)
+    for width in (64, 128, 256):
+        own = {"width": width, "depth": 4, "keep": 0.8}
+        for norm, ramp in (("p", NEVER), ("infinity", 0)):
+            case = Case("distance_net", "sortnet", {}, own, batch=128, ramp=ramp)
+            yield f"sortnet-{width}-{norm}", case
+
+
+CASES = dict(_cases())
 
 
 def measure(case):
@@ -70,34 +91,33 @@ def measure(case):
 
     import keras_taps as kt
 
-    network, own, method, options, batch, evaluated, ramp = CASES[case]
+    chosen = CASES[case]
     random = np.random.default_rng(0)
-    x = random.uniform(size=(batch, *IMAGE)).astype("float32")
-    y = random.integers(0, CLASSES, batch)
+    x = random.uniform(size=(chosen.batch, *IMAGE)).astype("float32")
+    y = random.integers(0, CLASSES, chosen.batch)
     keras.utils.set_random_seed(0)
-    made = getattr(kt.networks, network)(IMAGE, CLASSES, **own)
-    model = kt.training.METHODS[method](made, EPS, seed=0, **options)
+    network = getattr(kt.networks, chosen.network)(IMAGE, CLASSES, **chosen.own)
+    model = kt.training.METHODS[chosen.method](network, EPS, seed=0, **chosen.options)
     model.compile(keras.optimizers.Adam(1e-4, epsilon=1e-10))
-    model.set_annealing(0, ramp)
-    seconds, _ = train(model, x, y, 0, {"batch_size": batch, "steps": STEPS})
+    model.set_annealing(0, chosen.ramp)
+    seconds, _ = train(model, x, y, 0, {"batch_size": chosen.batch, "steps": STEPS})
     found = {"first_step_s": seconds[0], "step_s": float(np.median(seconds[1:]))}
     found["training_mib"] = peak_mebibytes()
-    if evaluated:
+    if chosen.evaluated:
         for _ in range(2):  # the first traces
             began = time.perf_counter()
-            model.evaluate(x, y, batch_size=batch, verbose=0)
+            model.evaluate(x, y, batch_size=chosen.batch, verbose=0)
             found["evaluation_s"] = time.perf_counter() - began
         found["evaluation_mib"] = peak_mebibytes()
     return {
         "case": case,
         "backend": keras.backend.backend(),
-        "network": f"{network}, width {own['width']}",
-        "method": method,
-        "options": {**options, "ramp": bool(ramp)},
-        "batch": batch,
+        "network": f"{chosen.network}, width {chosen.own['width']}",
+        "method": chosen.method,
+        "options": {**chosen.options, "ramp": bool(chosen.ramp)},
+        "batch": chosen.batch,
         **found,
         "threads": threads(),
-        "provenance": provenance(),
     }
 
 
@@ -118,8 +138,7 @@ def main(arguments=None):
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             sys.exit(f"{case} ended with {done.returncode}; what it said is above.")
-        record = json.loads(done.stdout.splitlines()[-1])
-        record["provenance"] = provenance()
+        record = {**json.loads(done.stdout.splitlines()[-1]), "provenance": provenance()}
         print(case, f"{record['step_s']:.3f} s a step", flush=True)
         add_record(options.output, record, ("case", "backend"))
 

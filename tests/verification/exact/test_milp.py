@@ -134,6 +134,13 @@ def test_brackets_the_maximum(kind, seed):
     assert samples.max() <= found.bound
 
 
+def test_two_neurons_by_hand():
+    """`relu(x) - 2 relu(x)` on [-1, 1] is at most 0."""
+    last = Dense(np.array([[1.0], [-2.0]]), np.zeros(1))
+    graph = Graph((Dense(np.ones((1, 2)), np.zeros(2)), Relu((2,)), last))
+    assert exact_bound(*single(graph, -np.ones(1), np.ones(1))).value == pytest.approx(0, abs=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["conv", "padded_pool", "residual"])
 def test_any_multipliers_bound(kind):
     graph, lower, upper, weights, offset, boxes = problem(kind)

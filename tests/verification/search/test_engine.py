@@ -10,7 +10,7 @@ from keras_taps.verification.bridges.to_keras import build_network
 from keras_taps.verification.certificate.checker import Checker
 from keras_taps.verification.exact.milp import exact_bound
 from keras_taps.verification.graph.graph import Graph
-from keras_taps.verification.graph.nodes import Dense, MaxPool, Reshape
+from keras_taps.verification.graph.nodes import Dense, MaxPool, Relu, Reshape
 from keras_taps.verification.search.engine import BoundEngine
 from tests.helpers import numpy
 from tests.verification.engines import (
@@ -123,6 +123,17 @@ def relu_of(program, slope, value, low, high):
     steep = (high - slope * low) / (high - low)
     program.addConstr(new <= value * steep + (1 - steep) * high)
     return new
+
+
+def test_triangle_by_hand():
+    """`relu(x) - 2 relu(x)` is at most 1/2 on [-1, 1] if the two may differ, and exact above 0."""
+    last = Dense(np.array([[1.0], [-2.0]]), np.zeros(1))
+    graph = Graph((Dense(np.ones((1, 2)), np.zeros(2)), Relu((2,)), last))
+    for low, best in ((-1.0, 0.5), (0.25, -0.25)):
+        lower, upper = np.array([low]), np.ones(1)
+        boxes = [(np.full(2, low), np.ones(2))]
+        found = triangle_maximum(graph, lower, upper, np.ones(1), 0.0, boxes)
+        assert found == pytest.approx(best, abs=1e-9)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
