@@ -43,6 +43,11 @@ KEPT = ("ibp-64", "ibp-16", "taps-16", "ibp-tiny")  # eight files come back, and
 TINY_RUNS = ({"ibp-tiny": ("mnist-0.1-cnn3-ibp", {"width": 1, "epochs": 2, "anneal_epochs": 1})},)
 
 
+def backends_of(options):
+    """The backends of numbers and certification: a tiny run takes the one that compiles nothing."""
+    return ("torch",) if options.tiny else BACKENDS
+
+
 class Runner:
     """Starts the processes of the parts and remembers what went wrong.
 
@@ -116,7 +121,7 @@ def numbers(runner, seconds):
     networks = ["cnn3"] if options.tiny else list(NETWORKS)
     modes = {"off": TF32["off"]} if options.tiny else TF32
     drafts, calls = {}, []
-    for key in product(BACKENDS[options.tiny :], modes, networks):
+    for key in product(backends_of(options), modes, networks):
         backend, mode, network = key
         name = f"numbers-{backend}-tf32-{mode}-{network}"
         drafts[key] = options.logs / f"{name}.npz"
@@ -182,13 +187,13 @@ def certification(runner, seconds):
         if not (folder / "last.keras").exists():
             runner.problems.append(f"certification: there is no network '{name}' to certify")
             continue
-        for backend in BACKENDS[options.tiny :]:
+        for backend in backends_of(options):
             path = options.logs / f"certification-{name}-{backend}.json"
             arguments = [folder, "--data", options.files / "data", "--eps", eps, "--output", path]
             if options.tiny:
                 arguments += ["--count", 8, "--batch-size", 4, "--seconds", 0.1]
                 arguments += ["--stages", "ibp", "attack", "crown-ibp"]
-            share = seconds / len(models) / (1 if options.tiny else len(BACKENDS))
+            share = seconds / len(models) / len(backends_of(options))
             runner.run(
                 f"certification-{name}-{backend}", "gpu_certification.py", *arguments,
                 seconds=share, KERAS_BACKEND=backend,
