@@ -23,6 +23,7 @@ from short_training import train
 from training_step import peak_mebibytes
 
 IMAGE, CLASSES, EPS, STEPS = (28, 28, 1), 10, 0.1, 6
+SLIM = {"width": 16}
 NEVER = 10**6  # steps of a ramp that does not end here
 
 
@@ -42,7 +43,7 @@ class Case(NamedTuple):
     network: str
     method: str
     options: dict
-    own: dict = {"width": 16}
+    own: dict = SLIM
     batch: int = 256
     evaluated: bool = True
     ramp: int = 0
